@@ -1,0 +1,26 @@
+"""Atmospheric correction of MintPy interferogram stacks with a variational autoencoder and clustering.
+
+The front door is :func:`correct`, with its options in :class:`Settings`; :class:`InputError` is what a user can mend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .workflow import correct
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Settings", "__version__", "correct"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :func:`correct` on first use: it brings torch and MintPy, which take seconds to load."""
+    if name == "correct":
+        from .workflow import correct
+
+        return correct
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

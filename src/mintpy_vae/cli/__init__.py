@@ -1,0 +1,1 @@
+"""What users type: each module parses a command line and calls the package."""
