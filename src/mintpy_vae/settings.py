@@ -1,0 +1,100 @@
+"""What the user chose: one validated dataclass, the only place with defaults.
+
+Every field is a template option ``vae.<key>``; the command line beats the template, the template beats the default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InputError
+
+PREFIX = "vae."
+
+
+def _option(default: Any, key: str, text: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that carries its template key, its meaning and its range."""
+    return field(default=default, metadata={"key": key, "help": text, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of one correction. Raises :class:`~mintpy_vae.errors.InputError` for a value out of range."""
+
+    device: str = _option("auto", "device", "where the network trains: auto (a GPU if there is one), cpu, cuda")
+    seed: int = _option(1, "seed", "random seed; the same seed on the same device gives the same result", 0, 2**31 - 1)
+    max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
+    coarse_pixels: int = _option(
+        2500, "coarsePixels", "the network trains on the stack multilooked to at most so many pixels", 400, 16384
+    )
+    train_steps: int = _option(1000, "trainSteps", "optimisation steps of each network", 10, 100_000)
+    batch_size: int = _option(48, "batchSize", "pairs in one optimisation step", 4, 4096)
+    min_samples: int = _option(5, "minSamples", "FISHDBC: neighbours that make a core point", 2, 1000)
+    min_cluster_size: int = _option(15, "minClusterSize", "FISHDBC: sources that make a cluster", 3, 100_000)
+    significance: float = _option(
+        0.01, "significance", "false-alarm probability below which a pattern counts as deformation", 1e-6, 0.2
+    )
+    min_dates: int = _option(10, "minDate", "fewer dates than this: the stack is left uncorrected", 5, 1000)
+    min_pairs: int = _option(20, "minPair", "fewer kept pairs than this: the stack is left uncorrected", 5, 100_000)
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"vae.device = {self.device!r}: choose auto, cpu or cuda.")
+        for f in dataclasses.fields(self):
+            low, high, value = f.metadata["low"], f.metadata["high"], getattr(self, f.name)
+            if low is not None and not low <= value <= high:
+                raise InputError(f"vae.{f.metadata['key']} = {value}: choose a value from {low} to {high}.")
+
+    @classmethod
+    def from_template(cls, template: Mapping[str, Any], **overrides: Any) -> Settings:
+        """Read the ``vae.*`` options of a MintPy template.
+
+        Parameters
+        ----------
+        template : mapping
+            Keys and values as ``mintpy.utils.readfile.read_template`` returns them. ``auto`` means the default;
+            ``vae.maxMemory = auto`` means ``mintpy.compute.maxMemory``.
+        **overrides
+            Field values from the command line; ``None`` means not given.
+
+        Raises
+        ------
+        InputError
+            For an unknown ``vae.*`` option (the nearest valid name is given) or a bad value.
+        """
+        fields = {PREFIX + f.metadata["key"]: f for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        memory = template.get("mintpy.compute.maxMemory", "auto")
+        if _given(memory):
+            values["max_memory"] = _convert("mintpy.compute.maxMemory", memory, float)
+        for key, value in template.items():
+            if not key.startswith(PREFIX):
+                continue
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
+                raise InputError(f"Template option {key} is unknown; did you mean {near}?")
+            if _given(value):
+                f = fields[key]
+                values[f.name] = _convert(key, value, type(f.default))
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All options by template key, for provenance."""
+        return {PREFIX + f.metadata["key"]: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def _given(value: Any) -> bool:
+    return str(value).strip().lower() not in ("auto", "none", "")
+
+
+def _convert(key: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        wanted = {int: "a whole number", float: "a number"}.get(kind, "a word")
+        raise InputError(f"Template option {key} = {value!r}: {wanted} is needed.") from None
