@@ -1,0 +1,274 @@
+"""The corrected project as a MintPy work directory: fill it, drive MintPy's own steps in it, say what comes next.
+
+MintPy's ``smallbaselineApp.py --start velocity`` inverts nothing, so a corrected stack alone changes no velocity: the
+steps from ``modify_network`` to ``reference_date`` are run here, by MintPy's own class. Nothing is ever written into
+the original project.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mintpy.cli.smallbaselineApp import STEP_LIST
+from mintpy.objects import ifgramStack
+from mintpy.smallbaselineApp import TimeSeriesAnalysis
+from mintpy.utils import readfile
+
+from .errors import InputError
+from .stack import Stack
+
+__all__ = ["ensure_reference_point", "fill_work_dir", "next_command", "read_templates", "run_to_reference_date"]
+
+_CFG = "smallbaselineApp.cfg"
+_TROPOSPHERE = "mintpy.troposphericDelay.method"
+_UPDATE_MODE = "mintpy.load.updateMode"
+_OFF = ("no", "n", "off", "false", "none")
+_SPELLING = {  # loose spellings that smallbaselineApp.py allows in a custom template, TimeSeriesAnalysis._read_template
+    **dict.fromkeys(("def", "default"), "auto"),
+    **dict.fromkeys(("y", "on", "true"), "yes"),
+    **dict.fromkeys(("n", "off", "false"), "no"),
+}
+# Of the results of the original project only these stay valid: the correction touches neither coherence nor masks.
+_AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
+_RESULTS = ("maskTempCoh.h5", "temporalCoherence.h5")
+# quick_overview crashes on stacks without unwrapping errors (mintpy/utils/plot.py:1153) and nothing needs it;
+# correct_unwrap_error was done before the correction, whose result already bears the corrected dataset's name.
+_SKIPPED = ("quick_overview", "correct_unwrap_error")
+
+_Path = str | os.PathLike[str]
+
+
+def read_templates(project_dir: _Path, template_file: _Path | None = None) -> dict[str, str]:
+    """Options that MintPy would read: ``smallbaselineApp.cfg`` of the project, overlaid with the custom template.
+
+    Raises
+    ------
+    InputError
+        If `template_file` does not exist or is no text.
+    """
+    options: dict[str, str] = {}
+    for path in _template_files(Path(project_dir), template_file):
+        try:
+            found = readfile.read_template(str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The template {path} cannot be read as text: {error}.") from error
+        options |= {key: _SPELLING.get(value.lower(), value) for key, value in found.items()}
+    return options
+
+
+def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_file: _Path | None = None) -> Path:
+    """Put into `work_dir` all that MintPy needs there besides the stack itself.
+
+    These are the geometry files (with the lookup table), the masks and the average coherence where present, files that
+    the template names, and the templates: as they are, but with MintPy's tropospheric correction off, because it is
+    done, and without a forced reload, which would overwrite the corrected stack. Files, never links.
+
+    Parameters
+    ----------
+    stack : Stack
+    project_dir : path
+        The original project, read only.
+    work_dir : path
+        Made if it does not exist.
+    template_file : path, optional
+        The custom template.
+
+    Returns
+    -------
+    template : Path
+        In `work_dir`: the custom template's copy, that of ``smallbaselineApp.cfg`` if there is no other, or a new one
+        if there is none at all.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be copied, or the place will not do.
+    """
+    project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
+    if work.exists() and project.exists() and work.samefile(project):
+        raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
+    templates = _template_files(project, template_file)
+    options = read_templates(project, template_file)
+    _check_place(work, stack, options)
+    try:
+        (work / "inputs").mkdir(parents=True, exist_ok=True)
+        for geometry in sorted(stack.file.parent.glob("geometry*.h5")):
+            _copy(geometry, work / "inputs" / geometry.name)
+        _copy(stack.geometry_file, work / "inputs" / _geometry_name(stack))
+        if options.get("mintpy.ionosphericDelay.method", "auto") not in ("auto", *_OFF):
+            _copy_if_there(project, work, "inputs/ionStack.h5")
+        for name in (*_AUXILIARY, *_named_files(options, project)):
+            _copy_if_there(project, work, name)
+        if not templates:
+            templates = [work / f"{project.name or 'project'}.txt"]
+            templates[0].write_text(f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n")
+        for template in templates:
+            copy = work / template.name
+            _write_text(copy, _adapted(_read_text(template)))
+    except OSError as error:
+        raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
+    return copy
+
+
+def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
+    """Drive MintPy's steps on the corrected stack, from ``modify_network`` to ``reference_date``.
+
+    Afterwards ``smallbaselineApp.py TEMPLATE --dir WORKDIR --start velocity`` runs on.
+
+    Raises
+    ------
+    InputError
+        With MintPy's message, if one of its steps fails or the template would correct the troposphere once more.
+    """
+    start, end = STEP_LIST.index("modify_network"), STEP_LIST.index("reference_date")
+    _run(work_dir, template_file, [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED])
+
+
+def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, int]:
+    """Reference pixel (y, x) of the stack in `work_dir`; selected by MintPy, in `work_dir` only, if there is none.
+
+    Raises
+    ------
+    InputError
+        With MintPy's message, if it finds none.
+    """
+    file = Path(work_dir, "inputs", "ifgramStack.h5")
+    if (found := _reference_point(file)) is None:
+        _run(work_dir, template_file, ["modify_network", "reference_point"])
+        found = _reference_point(file)
+    if found is None:
+        raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
+    return found
+
+
+def next_command(work_dir: _Path, template_file: _Path) -> str:
+    """The shell command that makes velocity and everything after it."""
+    template, work = os.path.abspath(template_file), os.path.abspath(work_dir)
+    return shlex.join(["smallbaselineApp.py", template, "--dir", work, "--start", "velocity"])
+
+
+def _template_files(project: Path, template_file: _Path | None) -> list[Path]:
+    """The default template of the project, if it has one, then the custom one, if one is given."""
+    default = project / _CFG
+    if template_file is None:
+        return [default] if default.is_file() else []
+    custom = Path(os.path.abspath(template_file))
+    if not custom.is_file():
+        raise InputError(f"The template {custom} does not exist.")
+    # MintPy takes a template of this name for the default one, wherever it lies.
+    return [default, custom] if default.is_file() and custom.name != _CFG else [custom]
+
+
+def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:
+    """MintPy looks for geocoded files as soon as ``geo`` occurs in the path (``smallbaselineApp.py:884``)."""
+    wants_hdfeos5 = options.get("mintpy.save.hdfEos5", "auto").lower() == "yes"
+    if wants_hdfeos5 and "Y_FIRST" in stack.attributes and "geo" in str(work):
+        raise InputError(
+            f"The path {work} contains the letters 'geo', with which MintPy's step hdfeos5 fails on a geocoded stack; "
+            "choose another directory or set mintpy.save.hdfEos5 = no."
+        )
+
+
+def _geometry_name(stack: Stack) -> str:
+    return "geometryGeo.h5" if "Y_FIRST" in stack.attributes else "geometryRadar.h5"
+
+
+def _named_files(options: Mapping[str, str], project: Path) -> Iterator[str]:
+    """Files inside the project that the template names by a relative path (masks, lists of dates)."""
+    for key, value in options.items():
+        if not key.startswith("mintpy.") or key.startswith("mintpy.load.") or os.path.isabs(value):
+            continue
+        path = Path(os.path.normpath(value))
+        if ".." not in path.parts and path.name not in _RESULTS and (project / path).is_file():
+            yield str(path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)  # with its time: MintPy compares times to see what is out of date
+
+
+def _copy_if_there(project: Path, work: Path, name: str) -> None:
+    if (project / name).is_file():
+        _copy(project / name, work / name)
+
+
+def _read_text(path: Path) -> str:
+    with open(path, encoding="utf8", errors="surrogateescape", newline="") as f:
+        return f.read()
+
+
+def _write_text(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf8", errors="surrogateescape", newline="") as f:
+        f.write(text)
+
+
+def _adapted(text: str) -> str:
+    """A template as the corrected directory needs it; every other line stays as it is."""
+    text, found = _set_option(text, _TROPOSPHERE, "no")
+    if not found:
+        ending = "\r\n" if "\r\n" in text else "\n"
+        gap = "" if not text or text.endswith("\n") else ending
+        text += f"{gap}{_TROPOSPHERE} = no{ending}"
+    return _set_option(text, _UPDATE_MODE, "yes", only=_OFF)[0]
+
+
+def _set_option(text: str, key: str, value: str, only: tuple[str, ...] | None = None) -> tuple[str, bool]:
+    """Set an option wherever the text gives it (or only where it has one of some values); say whether it was there."""
+    pattern = re.compile(rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*)([^#\r\n]*?)([ \t]*(?:#[^\r\n]*)?\r?)$", re.MULTILINE)
+
+    def replace(match: re.Match[str]) -> str:
+        before, old, after = match.groups()
+        return match[0] if only and old.lower() not in only else f"{before}{value}{after}"
+
+    text, count = pattern.subn(replace, text)
+    return text, count > 0
+
+
+def _reference_point(file: Path) -> tuple[int, int] | None:
+    stack = ifgramStack(str(file))
+    stack.open(print_msg=False)
+    return None if stack.refY is None else (stack.refY, stack.refX)
+
+
+def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
+    work, template = os.path.abspath(work_dir), os.path.abspath(template_file)
+    app = TimeSeriesAnalysis(None if os.path.basename(template) == _CFG else template, work)
+    with _mintpy("opening the templates", work):
+        app.open()
+        method: Any = app.template[_TROPOSPHERE]
+    if method:
+        raise InputError(
+            f"{template} has {_TROPOSPHERE} = {method}, but the atmosphere is corrected already; set it to no or use "
+            f"the template in {work}."
+        )
+    for step in steps:
+        with _mintpy(f"step {step}", work):
+            app.run(steps=[step])
+
+
+@contextmanager
+def _mintpy(what: str, work: str) -> Iterator[None]:
+    """MintPy at work in `work`: whatever it raises becomes a sentence, and the directory before is entered again."""
+    cwd = os.getcwd()
+    state = random.getstate()
+    random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
+    try:
+        os.chdir(work)
+        yield
+    except (Exception, SystemExit) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            message = f"it ended with exit code {error.code}, its output above says why"
+        raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error
+    finally:
+        random.setstate(state)
+        os.chdir(cwd)

@@ -1,0 +1,678 @@
+import errno
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mintpy_vae.errors import InputError
+from mintpy_vae.stack import (
+    COMPLETE,
+    file_hash,
+    open_stack,
+    pool_map,
+    pool_pairs,
+    write_corrected_stack,
+    write_delay_file,
+)
+from tiny import NO_DATA_ROW, REF_YX, VARIANT, WAVELENGTH, delays, make_project
+
+SIZE = (30, 40)
+N_DATES = 9
+REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real stack is not here: {REAL}")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("project") / "tiny")
+
+
+@pytest.fixture
+def stack(project):
+    return open_stack(project / "inputs" / "ifgramStack.h5")
+
+
+def rows_of(array):
+    return lambda rows: array[:, rows]
+
+
+def read(file, name="unwrapPhase"):
+    with h5py.File(file) as f:
+        return f[name][:]
+
+
+# ------------------------------------------------------------------------------------------------------------- opening
+def test_open_stack_reads_what_is_there(stack):
+    assert stack.shape == SIZE
+    assert len(stack.dates) == N_DATES and stack.dates == sorted(stack.dates)
+    assert stack.dates[0] == "20200105"
+    assert stack.pairs.shape == (len(stack.keep), 2) and (stack.pairs[:, 0] < stack.pairs[:, 1]).all()
+    assert stack.keep.sum() == len(stack.keep) - 1
+    assert stack.wavelength == pytest.approx(WAVELENGTH)
+    assert stack.ref_yx == REF_YX
+    assert stack.phase_name == "unwrapPhase"
+    assert stack.geometry_file.name == "geometryGeo.h5"
+    assert stack.height.dtype == np.float32 and stack.land is None
+    assert stack.attributes["PLATFORM"] == "Sen"
+
+
+def test_radar_stack_takes_its_own_geometry_and_water_mask(tmp_path):
+    stack = open_stack(make_project(tmp_path / "p", coord="radar", water=True) / "inputs" / "ifgramStack.h5")
+    assert stack.geometry_file.name == "geometryRadar.h5"
+    assert stack.land is not None and not stack.land[:, 0].any() and stack.land[:, 10].all()
+
+
+def test_a_stack_without_reference_point_opens(tmp_path):
+    assert open_stack(make_project(tmp_path / "p", reference=False) / "inputs" / "ifgramStack.h5").ref_yx is None
+
+
+@pytest.mark.parametrize("method", ["bridging", "phase_closure", "Bridging", " phase_closure"])
+def test_the_phase_is_the_one_that_mintpy_would_invert(tmp_path, method):
+    plain = method.strip().lower()
+    file = make_project(tmp_path / "p", unwrap_method=plain) / "inputs" / "ifgramStack.h5"
+    assert open_stack(file, template={"mintpy.unwrapError.method": method}).phase_name == VARIANT[plain]
+    for off in ("no", "auto", False, None):
+        assert open_stack(file, template={"mintpy.unwrapError.method": off}).phase_name == "unwrapPhase"
+
+
+def test_unknown_heights_become_nan(tmp_path):
+    root = make_project(tmp_path / "p", coord="radar")
+    with h5py.File(root / "inputs" / "geometryRadar.h5", "r+") as f:
+        f["height"][0, 0] = -32768
+        f["height"][0, 1] = np.nan
+        f["latitude"][0, 2] = 0
+    height = open_stack(root / "inputs" / "ifgramStack.h5").height
+    assert np.isnan(height[0, :3]).all() and np.isfinite(height[0, 3:]).all()
+
+
+def test_a_date_without_kept_pairs_is_no_island(tmp_path):
+    file = make_project(tmp_path / "p") / "inputs" / "ifgramStack.h5"
+    last = open_stack(file).pairs[:, 1] == N_DATES - 1
+    change(file, dropIfgram=lambda keep: keep & ~last)
+    assert len(open_stack(file).dates) == N_DATES
+
+
+def test_a_symlink_and_a_path_with_spaces_and_letters_open(project, tmp_path):
+    place = tmp_path / "Köln a b"
+    place.mkdir()
+    (place / "ifgramStack.h5").symlink_to(project / "inputs" / "ifgramStack.h5")
+    (place / "geometryGeo.h5").symlink_to(project / "inputs" / "geometryGeo.h5")
+    assert open_stack(place / "ifgramStack.h5").shape == SIZE
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+def change(file, **datasets):
+    """Replace datasets by a function of their values; None deletes."""
+    with h5py.File(file, "r+") as f:
+        for name, function in datasets.items():
+            old = f[name][:]
+            del f[name]
+            if function is not None:
+                f[name] = function(old)
+
+
+def attribute(**values):
+    def spoil(root):
+        with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
+            for key, value in values.items():
+                if value is None:
+                    del f.attrs[key]
+                else:
+                    f.attrs[key] = value
+
+    return spoil
+
+
+def dataset(file="ifgramStack.h5", **functions):
+    return lambda root: change(root / "inputs" / file, **functions)
+
+
+def set_pair(k, first, second):
+    def spoil(dates):
+        dates[k] = first, second
+        return dates
+
+    return dataset(date=spoil)
+
+
+def truncate(name, size):
+    return lambda root: os.truncate(root / "inputs" / name, size)
+
+
+def overwrite(name):
+    return lambda root: (root / "inputs" / name).write_text("not HDF5")
+
+
+def remove(name):
+    return lambda root: (root / "inputs" / name).unlink()
+
+
+def directory(root):
+    (root / "inputs" / "ifgramStack.h5").unlink()
+    (root / "inputs" / "ifgramStack.h5").mkdir()
+
+
+def group_for_phase(root):
+    with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
+        del f["unwrapPhase"]
+        f.create_group("unwrapPhase")
+
+
+def corrected_before(root):
+    with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
+        f.attrs["atmos_correct_method"] = "VAE"
+        f["unwrapPhase"].attrs[COMPLETE] = "yes"
+
+
+def islands(root):
+    """Keep only pairs among the first four dates and among the rest."""
+    stack = open_stack(root / "inputs" / "ifgramStack.h5")
+    same_side = (stack.pairs[:, 0] < 4) == (stack.pairs[:, 1] < 4)
+    change(root / "inputs" / "ifgramStack.h5", dropIfgram=lambda keep: keep & same_side)
+
+
+def water_everywhere(root):
+    with h5py.File(root / "inputs" / "geometryGeo.h5", "r+") as f:
+        f["waterMask"] = np.zeros(SIZE, bool)
+
+
+def land_without_data(root):
+    with h5py.File(root / "inputs" / "geometryGeo.h5", "r+") as f:
+        mask = np.zeros(SIZE, bool)
+        mask[:, -3:] = True
+        f["waterMask"] = mask
+
+
+def at_reference(value, pairs=slice(None)):
+    def spoil(phase):
+        phase[pairs, REF_YX[0], REF_YX[1]] = value
+        return phase
+
+    return dataset(unwrapPhase=spoil)
+
+
+def reference_never_seen(root):
+    at_reference(0)(root)
+
+    def spoil(coherence):
+        coherence[:, REF_YX[0], REF_YX[1]] = 0
+        return coherence
+
+    dataset(coherence=spoil)(root)
+
+
+ZERO = {"unwrapPhase": lambda a: a * 0}
+BAD = {
+    "missing file": (remove("ifgramStack.h5"), "does not exist"),
+    "directory": (directory, "is not a file"),
+    "not HDF5": (overwrite("ifgramStack.h5"), "is not an HDF5 file"),
+    "empty file": (truncate("ifgramStack.h5", 0), "is not an HDF5 file"),
+    "truncated": (truncate("ifgramStack.h5", 50_000), "truncated"),
+    "another type": (attribute(FILE_TYPE="timeseries"), "no interferogram stack.*timeseries"),
+    "no type": (attribute(FILE_TYPE=None), "no interferogram stack.*missing"),
+    **{
+        f"no {key}": (attribute(**{key: None}), f"lacks the attribute {key}")
+        for key in ("LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR", "X_FIRST")
+    },
+    "empty platform": (attribute(PLATFORM=" "), "lacks the attribute PLATFORM"),
+    "length is a word": (attribute(LENGTH="many"), "LENGTH = 'many' is no number"),
+    "length is a fraction": (attribute(LENGTH="30.5"), "no whole number"),
+    "length is infinite": (attribute(LENGTH="inf"), "no whole number"),
+    "another length": (attribute(LENGTH="31"), "ask for"),
+    "another width": (attribute(WIDTH="39"), "ask for"),
+    "wavelength 0": (attribute(WAVELENGTH="0"), "WAVELENGTH = 0; a positive number"),
+    "wavelength NaN": (attribute(WAVELENGTH="nan"), "a positive number"),
+    "wavelength negative": (attribute(WAVELENGTH="-0.05"), "a positive number"),
+    "wavelength a word": (attribute(WAVELENGTH="C-band"), "is no number"),
+    **{
+        f"no dataset {name}": (dataset(**{name: None}), f"has no dataset {name}")
+        for name in ("unwrapPhase", "coherence", "date", "dropIfgram", "bperp")
+    },
+    "phase is a group": (group_for_phase, "has no dataset unwrapPhase"),
+    "phase of another size": (dataset(unwrapPhase=lambda a: a[:, 1:]), "unwrapPhase has shape"),
+    "phase in two dimensions": (dataset(unwrapPhase=lambda a: a[0]), "unwrapPhase has shape"),
+    "fewer coherences": (dataset(coherence=lambda a: a[1:]), "coherence has shape"),
+    "fewer baselines": (dataset(bperp=lambda a: a[1:]), "bperp has shape"),
+    "fewer marks": (dataset(dropIfgram=lambda a: a[1:]), "dropIfgram has shape"),
+    "one column of dates": (dataset(date=lambda a: a[:, 0]), "date has shape"),
+    "no pairs": (dataset(date=lambda a: a[:0]), "holds no pair"),
+    "phase of whole numbers": (dataset(unwrapPhase=lambda a: np.nan_to_num(a).astype(int)), "wrong type"),
+    "coherence of words": (dataset(coherence=lambda a: np.full(a.shape, b"x")), "wrong type"),
+    "marks of numbers": (dataset(dropIfgram=lambda a: a.astype(float)), "wrong type"),
+    "dates of numbers": (dataset(date=lambda a: a.astype(int)), "wrong type"),
+    "no date": (set_pair(0, b"20200105", b"20201340"), "'20201340'.*is no date"),
+    "a word for a date": (set_pair(0, b"20200105", b"tomorrow"), "'tomorrow'.*is no date"),
+    "a date of six digits": (set_pair(0, b"200105", b"20200117"), "is no date"),
+    "empty date": (set_pair(0, b"", b"20200117"), "is no date"),
+    "pair with itself": (set_pair(0, b"20200105", b"20200105"), "joins a date with itself"),
+    "reversed": (set_pair(0, b"20200117", b"20200105"), "20200117_20200105 are reversed"),
+    "duplicate": (set_pair(1, b"20200105", b"20200117"), "more than once: 20200105_20200117"),
+    "all dropped": (dataset(dropIfgram=lambda a: a & False), "all pairs are dropped"),
+    "islands": (islands, "not connected; no pair joins 20200105, 20200117, 20200129, 20200210 with"),
+    "all NaN": (dataset(unwrapPhase=lambda a: a * np.nan), "holds no data"),
+    "all zero": (dataset(**ZERO), "holds no data"),
+    "no coherence": (dataset(coherence=lambda a: a * 0), "coherence is 0 or NaN"),
+    "coherence NaN": (dataset(coherence=lambda a: a * np.nan), "coherence is 0 or NaN"),
+    "water everywhere": (water_everywhere, "whole scene as water"),
+    "land without data": (land_without_data, "water mask leaves none"),
+    "reference outside": (attribute(REF_Y="30"), "outside the scene"),
+    "reference negative": (attribute(REF_X="-1"), "outside the scene"),
+    "half a reference": (attribute(REF_X=None), "only half of a reference pixel"),
+    "reference a word": (attribute(REF_Y="here"), "is no number"),
+    "no data at reference": (at_reference(np.nan), "has no data in"),
+    "no data at reference once": (at_reference(0, 3), "has no data in 1 of"),
+    "reference never seen": (reference_never_seen, "has no data in"),
+    "geometry missing": (remove("geometryGeo.h5"), "no geometry file geometryGeo.h5"),
+    "geometry not HDF5": (overwrite("geometryGeo.h5"), "is not an HDF5 file"),
+    "geometry truncated": (truncate("geometryGeo.h5", 3000), "truncated"),
+    "no height": (dataset("geometryGeo.h5", height=None), "has no dataset height"),
+    "height of another size": (dataset("geometryGeo.h5", height=lambda a: a[:, 1:]), "height.*has shape"),
+    "height of words": (dataset("geometryGeo.h5", height=lambda a: np.full(a.shape, b"x")), "wrong type"),
+    "height NaN": (dataset("geometryGeo.h5", height=lambda a: a * np.nan), "holds no valid value"),
+    "corrected before": (corrected_before, "corrected already"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_sentence(project, tmp_path, case):
+    spoil, sentence = BAD[case]
+    root = Path(shutil.copytree(project, tmp_path / "p"))
+    spoil(root)
+    with pytest.raises(InputError, match=sentence) as caught:
+        open_stack(root / "inputs" / "ifgramStack.h5")
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith(".") and len(text) < 400
+
+
+def test_bad_choices_are_refused(project, tmp_path):
+    file = project / "inputs" / "ifgramStack.h5"
+    with pytest.raises(InputError, match="geometry file .* does not exist"):
+        open_stack(file, tmp_path / "none.h5")
+    with pytest.raises(InputError, match="no method of MintPy"):
+        open_stack(file, template={"mintpy.unwrapError.method": "magic"})
+    with pytest.raises(InputError, match="correct_unwrap_error first"):
+        open_stack(file, template={"mintpy.unwrapError.method": "bridging"})
+
+
+def test_a_stack_open_for_writing_elsewhere_is_refused(project, tmp_path):
+    root = Path(shutil.copytree(project, tmp_path / "p"))
+    file = root / "inputs" / "ifgramStack.h5"
+    hold = f"import h5py; f = h5py.File({str(file)!r}, 'r+'); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(InputError, match="cannot be read"):
+            open_stack(file)
+        other.communicate("\n")
+    assert open_stack(file).shape == SIZE
+
+
+def test_a_damaged_chunk_is_reported(tmp_path):
+    file = make_project(tmp_path / "p", compression="gzip") / "inputs" / "ifgramStack.h5"
+    stack = open_stack(file)
+    with h5py.File(file) as f:
+        where = f["unwrapPhase"].id.get_chunk_info(5).byte_offset
+    with open(file, "r+b") as f:
+        f.seek(where)
+        f.write(b"\xff" * 40)
+    with pytest.raises(InputError, match="is damaged"):
+        pool_pairs(stack, 3, 1)
+    with pytest.raises(InputError, match="is damaged"):
+        write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delays(N_DATES, SIZE)), {}, 1)
+    assert not list(tmp_path.glob("out*"))
+
+
+# ------------------------------------------------------------------------------------------------------------- pooling
+def pooled_by_hand(stack, factor):
+    phase, coherence = read(stack.file), read(stack.file, "coherence")
+    valid = np.isfinite(phase) & (phase != 0) & np.isfinite(coherence)
+    if stack.land is not None:
+        valid &= stack.land
+    weight = np.where(valid, np.clip(coherence, 0, 1), 0).astype(float) ** 2
+    phase = np.where(valid, phase - phase[:, REF_YX[0], REF_YX[1]][:, None, None], 0)
+    h, w = -(-SIZE[0] // factor), -(-SIZE[1] // factor)
+    out = np.zeros((2, len(phase), h, w))
+    for i in range(h):
+        for j in range(w):
+            box = np.s_[:, i * factor : (i + 1) * factor, j * factor : (j + 1) * factor]
+            total = weight[box].sum((1, 2))
+            out[1, :, i, j] = total / factor**2
+            out[0, :, i, j] = (weight[box] * phase[box]).sum((1, 2)) / np.where(total > 0, total, 1)
+    return out
+
+
+@pytest.mark.parametrize("factor", [1, 3, 7, 50])
+@pytest.mark.parametrize("water", [False, True])
+def test_pooling_is_the_weighted_mean(tmp_path, factor, water):
+    stack = open_stack(make_project(tmp_path / "p", water=water) / "inputs" / "ifgramStack.h5")
+    phase, weight = pool_pairs(stack, factor, 1.0)
+    expected = pooled_by_hand(stack, factor)
+    assert phase.dtype == weight.dtype == np.float32
+    np.testing.assert_allclose(phase, expected[0], atol=1e-5)
+    np.testing.assert_allclose(weight, expected[1], atol=1e-6)
+    assert np.isfinite(phase).all() and (phase[weight == 0] == 0).all()
+
+
+def test_pooling_survives_infinite_values(tmp_path):
+    file = make_project(tmp_path / "p") / "inputs" / "ifgramStack.h5"
+    with h5py.File(file, "r+") as f:
+        f["coherence"][0, 0, 0:3] = np.inf, -np.inf, 7
+        f["unwrapPhase"][0, 1, 0] = np.inf
+    phase, weight = pool_pairs(open_stack(file), 2, 1.0)
+    assert np.isfinite(phase).all() and np.isfinite(weight).all() and weight.max() <= 1
+
+
+LAYOUTS = [
+    ((4, 7, 9), None),
+    ((16, 13, 17), "gzip"),
+    ((1, 30, 40), "lzf"),
+    ((21, 30, 40), None),
+    (None, None),
+]
+
+
+def test_pooling_depends_neither_on_memory_nor_on_chunks(tmp_path):
+    results = set()
+    for k, (chunks, compression) in enumerate(LAYOUTS):
+        root = make_project(tmp_path / str(k), chunks=chunks, compression=compression)
+        stack = open_stack(root / "inputs" / "ifgramStack.h5")
+        for max_memory in (1e-6, 2e-4, 5e-4, 4.0):
+            done = []
+            phase, weight = pool_pairs(stack, 4, max_memory, lambda rows, n, done=done: done.append((rows, n)))
+            results.add((phase.tobytes(), weight.tobytes()))
+            assert done[-1] == (30, 30) and done == sorted(set(done))
+    assert len(results) == 1
+
+
+def test_pool_map_skips_unknown_heights():
+    height = np.arange(20, dtype=np.float32).reshape(4, 5)
+    height[:2, :2] = np.nan
+    height[0, 2] = np.nan
+    pooled = pool_map(height, 2)
+    assert pooled.shape == (2, 3) and np.isnan(pooled[0, 0])
+    assert pooled[0, 1] == pytest.approx((3 + 7 + 8) / 3)
+    assert pooled[1, 2] == pytest.approx((14 + 19) / 2)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+def test_the_difference_of_the_dates_is_subtracted(stack, tmp_path):
+    delay, before = delays(N_DATES, SIZE), file_hash(stack.file)
+    out = tmp_path / "out.h5"
+    write_corrected_stack(stack, out, rows_of(delay), {"version": "1", "vae.seed": "2"}, 1.0)
+    old, new = read(stack.file), read(out)
+    i, j = stack.pairs.T
+    valid = np.isfinite(old) & (old != 0)
+    np.testing.assert_array_equal(new[valid], (old - (delay[j] - delay[i]))[valid])
+    np.testing.assert_array_equal(np.isnan(new), np.isnan(old))
+    np.testing.assert_array_equal(new == 0, old == 0)
+    assert np.isnan(new[1, NO_DATA_ROW]).any()
+    assert file_hash(stack.file) == before and os.listdir(tmp_path) == ["out.h5"]
+    with h5py.File(out) as f, h5py.File(stack.file) as source:
+        assert set(f) == set(source)
+        for name in set(source) - {"unwrapPhase"}:
+            np.testing.assert_array_equal(f[name][:], source[name][:])
+            assert f[name].chunks == source[name].chunks and f[name].dtype == source[name].dtype
+            assert dict(f[name].attrs) == dict(source[name].attrs)
+        assert f["unwrapPhase"].chunks == source["unwrapPhase"].chunks
+        assert dict(f.attrs) == {**dict(source.attrs), "atmos_correct_method": "VAE"}
+        marks = dict(f["unwrapPhase"].attrs)
+        assert marks["vae.version"] == "1" and marks["vae.seed"] == "2" and marks[COMPLETE] == "yes"
+        assert float(marks["MODIFICATION_TIME"]) > 1.7e9
+
+
+def test_writing_depends_neither_on_memory_nor_on_chunks(tmp_path):
+    delay, results = delays(N_DATES, SIZE), set()
+    for k, (chunks, compression) in enumerate(LAYOUTS):
+        root = make_project(tmp_path / str(k), chunks=chunks, compression=compression)
+        stack = open_stack(root / "inputs" / "ifgramStack.h5")
+        for max_memory in (1e-6, 3e-4, 6e-4, 4.0):
+            done = []
+            progress = lambda rows, n, done=done: done.append((rows, n))  # noqa: E731
+            write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay), {}, max_memory, progress)
+            results.add(read(tmp_path / "out.h5").tobytes())
+            assert done[-1] == (30, 30)
+            with h5py.File(tmp_path / "out.h5") as f:
+                assert f["unwrapPhase"].chunks == chunks and f["unwrapPhase"].compression == compression
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("chunks", [(4, 7, 9), (16, 13, 17), (2, 5, 40)])
+def test_slabs_end_at_chunks_where_memory_allows(tmp_path, chunks):
+    stack = open_stack(make_project(tmp_path / "p", chunks=chunks) / "inputs" / "ifgramStack.h5")
+    asked = []
+
+    def atmosphere(rows):
+        asked.append(rows)
+        return np.zeros((N_DATES, rows.stop - rows.start, SIZE[1]), np.float32)
+
+    memory = 4e-9 * 40 * chunks[1] * (6 * chunks[0] + 2 * N_DATES) * 1.01  # of one row of chunks, one chunk of pairs
+    write_corrected_stack(stack, tmp_path / "out.h5", atmosphere, {}, memory)
+    assert all(rows.start % chunks[1] == 0 for rows in asked)
+    assert asked[0].stop == chunks[1] and asked[-1].stop == SIZE[0]
+
+
+def test_a_valid_pixel_never_becomes_no_data(stack, tmp_path):
+    """An atmosphere that explains all of the phase leaves almost nothing, but not nothing."""
+    old = read(stack.file)
+    delay = np.zeros((N_DATES, *SIZE), np.float32)
+    k = int(np.flatnonzero((stack.pairs == (0, 1)).all(axis=1))[0])
+    delay[1] = np.nan_to_num(old[k])
+    write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay), {}, 1.0)
+    new = read(tmp_path / "out.h5")
+    valid = np.isfinite(old[k]) & (old[k] != 0)
+    assert (new[k][valid] != 0).all() and np.abs(new[k][valid]).max() <= 1.1e-6
+    assert not new[k][~valid & (old[k] == 0)].any()
+
+
+def test_uncorrected_is_the_same_phase_bit_for_bit(tmp_path):
+    root = make_project(tmp_path / "p", unwrap_method="bridging")
+    stack = open_stack(root / "inputs" / "ifgramStack.h5", template={"mintpy.unwrapError.method": "bridging"})
+
+    def never(rows):
+        raise AssertionError("nothing is to be corrected")
+
+    write_corrected_stack(stack, tmp_path / "out.h5", never, {"status": "uncorrected", "reason": "few dates"}, 1.0)
+    with h5py.File(tmp_path / "out.h5") as f, h5py.File(stack.file) as source:
+        assert set(f) == set(source) and "atmos_correct_method" not in f.attrs
+        for name in source:
+            assert f[name][()].tobytes() == source[name][()].tobytes()
+        assert f[stack.phase_name].attrs["vae.reason"] == "few dates"
+        assert float(f[stack.phase_name].attrs["MODIFICATION_TIME"]) > 1.7e9
+
+
+@pytest.mark.parametrize("method", VARIANT)
+def test_another_phase_becomes_the_main_one_under_both_names(tmp_path, method):
+    root = make_project(tmp_path / "p", unwrap_method=method, connect=True)
+    stack = open_stack(root / "inputs" / "ifgramStack.h5", template={"mintpy.unwrapError.method": method})
+    delay = delays(N_DATES, SIZE)
+    write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay), {}, 1.0)
+    old = read(stack.file, VARIANT[method])
+    with h5py.File(tmp_path / "out.h5") as f:
+        assert f["unwrapPhase"] == f[VARIANT[method]]  # one dataset, two names
+        assert f.attrs["mintpy.unwrapError.waterMaskFile"] == "waterMask.h5"
+        assert f["connectComponent"].dtype == np.int16
+        new = f["unwrapPhase"][:]
+    y, x = REF_YX
+    assert not old[:, y, x].any() and (new[:, y, x] != 0).all(), "the reference pixel is valid, its 0 a value"
+    i, j = stack.pairs.T
+    expected = old - (delay[j] - delay[i])
+    valid = np.isfinite(old) & (old != 0)
+    np.testing.assert_array_equal(new[valid], expected[valid])
+    np.testing.assert_array_equal(new[:, y, x], expected[:, y, x])
+    new[:, y, x] = 0
+    np.testing.assert_array_equal(new == 0, old == 0)
+
+
+def test_the_pairs_of_the_correction_close(stack, tmp_path):
+    write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delays(N_DATES, SIZE)), {}, 1.0)
+    change_of = dict(zip(map(tuple, stack.pairs), read(stack.file) - read(tmp_path / "out.h5"), strict=True))
+    misfit = [change_of[0, 1] + change_of[1, 2] - change_of[0, 2], change_of[3, 4] + change_of[4, 6] - change_of[3, 6]]
+    assert np.nanmax(np.abs(misfit)) < 1e-4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError(errno.EIO, "gone")])
+def test_interruption_leaves_nothing(stack, tmp_path, error):
+    def fail(rows):
+        if rows.start > 0:
+            raise error
+        return np.zeros((N_DATES, rows.stop - rows.start, SIZE[1]), np.float32)
+
+    before = file_hash(stack.file)
+    for write in (write_corrected_stack, write_delay_file):
+        arguments = ({}, 1e-4) if write is write_corrected_stack else (1e-4,)
+        with pytest.raises(InputError if isinstance(error, OSError) else error):
+            write(stack, tmp_path / "out.h5", fail, *arguments)
+    assert os.listdir(tmp_path) == [] and file_hash(stack.file) == before
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_atmosphere_that_is_not_finite_or_misshapen_is_refused(stack, tmp_path, bad):
+    delay = delays(N_DATES, SIZE)
+    delay[3, 20, 7] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay), {}, 1.0)
+    with pytest.raises(ValueError, match="shape"):
+        write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay[1:]), {}, 1.0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_old_output_stays_until_the_new_one_is_whole(stack, tmp_path):
+    out = tmp_path / "out.h5"
+    out.write_text("older")
+    with pytest.raises(ValueError, match="shape"):
+        write_corrected_stack(stack, out, lambda rows: np.zeros(3), {}, 1.0)
+    assert out.read_text() == "older"
+    write_corrected_stack(stack, out, rows_of(delays(N_DATES, SIZE)), {}, 1.0)
+    assert read(out).shape == (len(stack.pairs), *SIZE)
+
+
+def test_the_input_is_never_the_output(project, stack, tmp_path):
+    before = file_hash(stack.file)
+    (tmp_path / "link.h5").symlink_to(stack.file)
+    for out in (stack.file, tmp_path / "link.h5"):
+        with pytest.raises(InputError, match="is the input itself"):
+            write_corrected_stack(stack, out, rows_of(delays(N_DATES, SIZE)), {}, 1.0)
+    assert file_hash(stack.file) == before
+
+
+def test_a_disk_that_is_too_small_is_seen_before(stack, tmp_path, monkeypatch):
+    atmosphere = rows_of(delays(N_DATES, SIZE))
+    with monkeypatch.context() as m:
+        m.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+        with pytest.raises(InputError, match=r"needs .* GB, but its disk has only"):
+            write_corrected_stack(stack, tmp_path / "out.h5", atmosphere, {}, 1.0)
+    assert os.listdir(tmp_path) == []
+
+
+FILL_A_DISK = """
+import os, shutil, sys
+from tiny import delays
+from mintpy_vae import InputError, stack as s
+shutil.disk_usage = lambda path: shutil._ntuple_diskusage(1e12, 0, 1e12)
+stack = s.open_stack(sys.argv[1])
+delay = delays(9, (30, 40))
+for write in (s.write_corrected_stack, s.write_delay_file):
+    arguments = ({}, 1e-4) if write is s.write_corrected_stack else (1e-4,)
+    try:
+        write(stack, sys.argv[2] + "/out.h5", lambda rows: delay[:, rows], *arguments)
+    except InputError as error:
+        assert sys.argv[3] in str(error), error
+    else:
+        raise AssertionError("it was written")
+    assert os.listdir(sys.argv[2]) == [], os.listdir(sys.argv[2])
+print("both reported")
+"""
+
+
+def fill(prepare, stack, place, reason):
+    """Write in a process of its own, since HDF5 may take it down, on a disk or within a limit that `prepare` sets."""
+    run = f'{prepare} && exec {shlex.quote(sys.executable)} -c {shlex.quote(FILL_A_DISK)} "$0" "$1" "$2"'
+    command = ["sh", "-c", run, str(stack.file), str(place), reason]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.run(
+        ["unshare", "--mount", "--map-root-user", *command] if "mount" in prepare else command,
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 40, 120])
+def test_a_disk_that_is_full_after_all_is_reported(stack, tmp_path, kilobytes):
+    mount = f"mount -t tmpfs -o size={kilobytes}k none {shlex.quote(str(tmp_path))}"
+    if subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk here")
+    done = fill(mount, stack, tmp_path, "No space left on device")
+    assert done.returncode == 0 and "both reported" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_limit_on_the_size_of_files_is_reported(stack, tmp_path):
+    done = fill("ulimit -f 200", stack, tmp_path, "File too large")  # in units of 512 bytes
+    assert done.returncode == 0 and "both reported" in done.stdout, done.stderr[-2000:]
+
+
+def test_the_space_reserved_is_given_back(tmp_path):
+    """The file is no larger than its contents, however much was reserved."""
+    stack = open_stack(make_project(tmp_path / "p", compression="gzip") / "inputs" / "ifgramStack.h5")
+    write_corrected_stack(stack, tmp_path / "out.h5", rows_of(0 * delays(N_DATES, SIZE)), {}, 1.0)
+    assert (tmp_path / "out.h5").stat().st_size < 1.1 * stack.file.stat().st_size
+
+
+def test_an_unwritable_place_is_reported(stack, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="could not be written"):
+        write_corrected_stack(stack, tmp_path / "file" / "out.h5", rows_of(delays(N_DATES, SIZE)), {}, 1.0)
+
+
+def test_virtual_datasets_are_copied_by_value(stack, tmp_path):
+    file = tmp_path / "inputs" / "ifgramStack.h5"
+    file.parent.mkdir()
+    shutil.copy(stack.geometry_file, file.parent)
+    with h5py.File(stack.file) as source, h5py.File(file, "w") as f:
+        f.attrs.update(source.attrs)
+        for name in source:
+            layout = h5py.VirtualLayout(source[name].shape, source[name].dtype)
+            layout[...] = h5py.VirtualSource(source[name])
+            f.create_virtual_dataset(name, layout)
+    delay, before = delays(N_DATES, SIZE), file_hash(stack.file)
+    write_corrected_stack(open_stack(file), tmp_path / "virtual.h5", rows_of(delay), {}, 1e-4)
+    write_corrected_stack(stack, tmp_path / "plain.h5", rows_of(delay), {}, 1.0)
+    with h5py.File(tmp_path / "virtual.h5") as a, h5py.File(tmp_path / "plain.h5") as b:
+        assert not any(item.is_virtual for item in a.values())
+        for name in b:
+            np.testing.assert_array_equal(a[name][()], b[name][()])
+    assert file_hash(stack.file) == before
+
+
+def test_delay_file_is_displacement_in_metres(stack, tmp_path):
+    delay = delays(N_DATES, SIZE)
+    for max_memory in (1e-5, 1.0):
+        write_delay_file(stack, tmp_path / "VAE.h5", rows_of(delay), max_memory)
+        with h5py.File(tmp_path / "VAE.h5") as f:
+            np.testing.assert_allclose(f["timeseries"][:], -WAVELENGTH / (4 * np.pi) * delay, rtol=1e-6)
+            assert [d.decode() for d in f["date"][:]] == stack.dates
+            assert f.attrs["FILE_TYPE"] == "timeseries" and f.attrs["UNIT"] == "m"
+            assert not [key for key in f.attrs if key in ("REF_Y", "REF_X", "REF_DATE")]
+            assert f["timeseries"].dtype == np.float32
+    assert os.listdir(tmp_path) == ["VAE.h5"]
+
+
+# ----------------------------------------------------------------------------------------------------------- real data
+@needs_real
+def test_the_real_stack(tmp_path):
+    root = Path(shutil.copytree(REAL, tmp_path / "real", copy_function=shutil.copyfile))
+    stack = open_stack(root / "inputs" / "ifgramStack.h5")
+    assert stack.shape == (60, 100) and len(stack.dates) == 13 and len(stack.pairs) == 30 and stack.ref_yx == (1, 27)
+    coarse, weight = pool_pairs(stack, 2, 1.0)
+    assert np.isfinite(coarse).all() and (weight > 0).mean() > 0.9
+    before = file_hash(stack.file)
+    write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delays(13, (60, 100))), {}, 1e-3)
+    old, new = read(stack.file), read(tmp_path / "out.h5")
+    np.testing.assert_array_equal(old == 0, new == 0)
+    assert file_hash(stack.file) == before
+    assert open_stack(root / "inputs" / "ifgramStack.h5", root / "inputs" / "geometryGeo.h5").keep.all()
