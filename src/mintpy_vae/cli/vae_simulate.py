@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Command line of the simulator."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from mintpy.utils.arg_utils import create_argument_parser
+
+PRESET = """presets:
+  bowl       two or three subsidence bowls, 20-40 mm/yr
+  seasonal   the same, with an annual breathing
+  quake      a step of 60-100 mm and some postseismic motion
+  transient  bells of 25-30 mm that move within 60 days and come half back
+  quiet      no deformation
+  weak       bowls of 10-15 mm/yr
+  broad      one bowl of 30 mm/yr, 0.15 of the scene wide
+  topo       uplift that follows the relief of a summit
+  sparse     bowls in 20 dates and 45 pairs
+  dirty      bowls under unwrapping errors, holes and strong decorrelation
+  mashhad    seven years, 500 pairs, elongated subsidence to -15 cm/yr
+  tehran     four years, 500 pairs, subsidence with annual breathing, high relief
+  acapulco   15 months, 100 pairs, a step on 2021-09-08, coast, strong turbulence
+"""
+
+REFERENCE = """reference:
+  Hanssen, R. F. (2001), Radar interferometry: data interpretation and error analysis, Kluwer Academic
+    Publishers, Dordrecht, chap. 4.7.
+  Rodriguez, E., and J. M. Martin (1992), Theory and design of interferometric synthetic aperture radars,
+    IEE Proc. F, 139(2), 147-159.
+"""
+
+TEMPLATE = """output:
+  OUTDIR/inputs/ifgramStack.h5    stack of unwrapped interferograms
+  OUTDIR/inputs/geometry*.h5      geometry
+  OUTDIR/PRESET.txt               template
+  OUTDIR/truth.h5                 true displacement (timeseries) and atmosphere per date, metres
+"""
+
+EXAMPLE = """example:
+  vae_simulate.py bowl
+  vae_simulate.py quake --preset quake --seed 7
+  vae_simulate.py small --preset seasonal --dates 30 --size 100 120 --coord radar
+
+  # then, in OUTDIR
+  smallbaselineApp.py bowl.txt --start modify_network
+  view.py truth.h5 timeseries --noverbose
+"""
+
+
+def create_parser(subparsers: Any = None) -> ArgumentParser:
+    """The parser, in MintPy's manner."""
+    synopsis = "Simulate a MintPy project with known deformation and atmosphere"
+    epilog = "\n".join((PRESET, TEMPLATE, REFERENCE, EXAMPLE))
+    name = __name__.split(".")[-1]
+    parser: ArgumentParser = create_argument_parser(
+        name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers
+    )
+    parser.add_argument("outdir", metavar="OUTDIR", help="directory to write, new or empty")
+    parser.add_argument("--preset", default="bowl", metavar="NAME", help="what is simulated (default: %(default)s).")
+    parser.add_argument("--dates", type=int, metavar="N", help="number of dates (default: the preset's, mostly 60).")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(200, 200), metavar=("LENGTH", "WIDTH"),
+        help="size in pixels (default: 200 200).",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same data (default: %(default)s).")
+    parser.add_argument(
+        "--coord", choices=("geo", "radar"), default="geo", help="coordinates of the stack (default: %(default)s)."
+    )
+    return parser
+
+
+def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line."""
+    return create_parser().parse_args(args=iargs)
+
+
+def main(iargs: Sequence[str] | None = None) -> None:
+    """Simulate and write; exits with 1 after one sentence when the request is impossible."""
+    inps = cmd_line_parse(iargs)
+    start = time.time()
+
+    # import
+    from mintpy_vae.errors import InputError
+    from mintpy_vae.simulate import simulate, write_project
+
+    # run
+    try:
+        size = (inps.size[0], inps.size[1])
+        scene = simulate(inps.preset, n_dates=inps.dates, size=size, seed=inps.seed, coord=inps.coord)
+        template = write_project(scene, inps.outdir)
+    except InputError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        sys.exit(1)
+
+    print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
+    print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")
+    print(f"template: {template}")
+    minutes, seconds = divmod(time.time() - start, 60)
+    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,320 @@
+"""A scene: everything that a stack of interferograms holds, and the truth behind it, as arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import InputError
+from . import fields
+from .deformation import deform
+from .presets import PRESETS, Preset
+
+Array = np.ndarray
+
+WAVELENGTH = 0.05546576  # Sentinel-1, metres
+SMALLEST = 20  # pixels along the shorter side
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Simulated stack and its truth."""
+
+    name: str
+    """Preset."""
+    seed: int
+    coord: str
+    """geo or radar."""
+    dates: list[str]
+    """Sorted, YYYYMMDD."""
+    pairs: Array
+    """(pairs, 2) int, indices into `dates`, earlier first."""
+    displacement: Array
+    """(dates, length, width) float32, metres towards the satellite since the first date."""
+    atmosphere: Array
+    """(dates, length, width) float32, metres of apparent displacement towards the satellite (= minus the LOS delay),
+    orbital ramps included. Not relative to any date."""
+    phase: Array
+    """(pairs, length, width) float32, radians, unwrapped; exactly 0 where there is no data, and nowhere else."""
+    coherence: Array
+    """(pairs, length, width) float32."""
+    unwrap_error: Array
+    """(pairs, length, width) int8, cycles that the phase is off."""
+    height: Array
+    """(length, width) float32, metres; 0 in water."""
+    land: Array
+    """(length, width) bool."""
+    deforming: Array
+    """(length, width) bool: moves at any date by more than 1 mm and 2 % of the scene's greatest displacement."""
+    bperp: Array
+    """(dates,) float32, metres, perpendicular baseline to the first date."""
+    events: list[float]
+    """Quake or onsets of transients, years since the first date."""
+    ref_yx: tuple[int, int]
+    """A coherent pixel on stable land."""
+    looks: float
+    pixel: float
+    """Ground size of a pixel, metres."""
+    attributes: dict[str, str]
+    """What both the stack and the geometry file say in MintPy."""
+
+    @property
+    def years(self) -> Array:
+        """(dates,) time since the first date."""
+        return _years(self.dates)
+
+
+def simulate(
+    preset: str,
+    n_dates: int | None = None,
+    size: tuple[int, int] = (200, 200),
+    seed: int = 1,
+    coord: str = "geo",
+    **changes: Any,
+) -> Scene:
+    """Simulate one scene in memory.
+
+    Ground, sky, motion and noise draw from streams of their own: with one seed and one number of dates, presets that
+    differ only in their motion have the same atmosphere.
+
+    Parameters
+    ----------
+    preset : str
+        A key of :data:`PRESETS`.
+    n_dates : int, optional
+        Number of dates; the preset's own when not given.
+    size : (length, width)
+        Pixels, 20 or more each.
+    seed : int
+        The same seed gives the same arrays, bit by bit.
+    coord : {"geo", "radar"}
+        Changes the attributes, not the arrays.
+    **changes
+        Replace fields of the :class:`Preset`.
+
+    Raises
+    ------
+    InputError
+        For an unknown preset or field, fewer than 3 dates, a scene that is too small, another coord.
+    """
+    case = _preset(preset, changes)
+    number = case.dates if n_dates is None else n_dates
+    if number < 3:
+        raise InputError(f"{number} dates cannot be simulated; ask for 3 or more.")
+    if min(size) < SMALLEST:
+        raise InputError(f"{size[0]} x {size[1]} pixels are too few; ask for {SMALLEST} x {SMALLEST} or more.")
+    if coord not in ("geo", "radar"):
+        raise InputError(f"coord = {coord!r}: choose geo or radar.")
+    if seed < 0:
+        raise InputError(f"seed = {seed}: choose 0 or more.")
+    ground, calendar, motion, sky, noise = (np.random.default_rng([seed, k]) for k in range(5))
+    # a small scene is the default one multilooked, a large one more of the same
+    pixel = max(90.0, 18000.0 / min(size))
+
+    dates = _dates(calendar, case, number)
+    pairs = _pairs(calendar, dates, max(number - 1, round(case.pairs * number / case.dates)))
+    bperp = calendar.normal(0, 60, number).astype(np.float32)
+    bperp -= bperp[0]
+    height, land = fields.terrain(ground, size, case.relief, case.water, case.coast)
+    years = _years(dates)
+    displacement, events = deform(motion, case, years, height, land, _event(case, dates))
+    largest = np.abs(displacement).max(axis=0)
+    deforming = largest > max(0.001, 0.02 * float(largest.max()))
+    atmosphere = _atmosphere(sky, case, dates, height, pixel)
+
+    fresh, decay = _ground_coherence(ground, case, size)
+    ref_yx = _reference(land, largest, fresh)
+    coherence, bad = _coherence(noise, case, dates, pairs, bperp, fresh, decay, land, ref_yx)
+    unwrap_error = _unwrap_errors(noise, case, pairs, size, ref_yx)
+    phase = _phase(noise, case, displacement, atmosphere, pairs, coherence, unwrap_error)
+    phase[:, ~land] = 0
+    phase[bad] = 0
+    unwrap_error[phase == 0] = 0
+    return Scene(
+        name=preset, seed=seed, coord=coord, dates=dates, pairs=pairs, displacement=displacement,
+        atmosphere=atmosphere, phase=phase, coherence=coherence, unwrap_error=unwrap_error, height=height, land=land,
+        deforming=deforming, bperp=bperp, events=events, ref_yx=ref_yx, looks=case.looks, pixel=pixel,
+        attributes=_attributes(size, pixel, coord, dates),
+    )  # fmt: skip
+
+
+def _preset(name: str, changes: dict[str, Any]) -> Preset:
+    if name not in PRESETS:
+        raise InputError(f"Preset {name!r} is unknown; choose one of {', '.join(PRESETS)}.")
+    known = [f.name for f in dataclasses.fields(Preset)]
+    for key in changes:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise InputError(f"A preset has no field {key}; did you mean {near}?")
+    return dataclasses.replace(PRESETS[name], **changes)
+
+
+def _day(text: str) -> date:
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+
+
+def _years(dates: list[str]) -> Array:
+    first = _day(dates[0])
+    return np.array([(_day(d) - first).days for d in dates]) / 365.25
+
+
+def _event(case: Preset, dates: list[str]) -> float | None:
+    """The preset's own date of the quake, where the dates hold it with some room."""
+    if case.event is None or not dates[1] < case.event < dates[-1]:
+        return None
+    return (_day(case.event) - _day(dates[0])).days / 365.25
+
+
+def _dates(rng: np.random.Generator, case: Preset, number: int) -> list[str]:
+    """Every 12 days with gaps; every 6 where a fixed time span is too short for that."""
+    step, slots = 12, round(number / (1 - case.gaps))
+    if case.end is not None:
+        days = (_day(case.end) - _day(case.start)).days
+        step = 12 if days // 12 + 1 >= number else 6
+        slots = days // step + 1
+    slots = max(slots, number)
+    between = rng.choice(np.arange(1, slots - 1), number - 2, replace=False)
+    chosen = np.sort(np.concatenate([[0], between, [slots - 1]]))
+    return [(_day(case.start) + timedelta(days=step * int(k))).strftime("%Y%m%d") for k in chosen]
+
+
+def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Array:
+    """Each date with its next ones (3 where the number of pairs allows it), and longer pairs, half of about a year."""
+    n, days = len(dates), _years(dates) * 365.25
+    reach = next((r for r in (3, 2) if r * n - r * (r + 1) // 2 <= 0.85 * wanted), 1)
+    i, j = np.triu_indices(n, 1)
+    short = j - i <= reach
+    span = days[j] - days[i]
+    annual = np.flatnonzero(~short & (np.abs(span - 365) <= 20))
+    others = np.flatnonzero(~short & (span <= 400) & (np.abs(span - 365) > 20))
+    missing = max(0, wanted - int(short.sum()))
+    annual = rng.permutation(annual)[: (missing + 1) // 2]
+    others = rng.permutation(others)[: missing - annual.size]
+    chosen = np.sort(np.concatenate([np.flatnonzero(short), annual, others]))
+    return np.stack([i[chosen], j[chosen]], axis=1)
+
+
+def _atmosphere(rng: np.random.Generator, case: Preset, dates: list[str], height: Array, pixel: float) -> Array:
+    n = len(dates)
+    # lognormal strength whose mean square is 1
+    spread = case.turbulence_spread
+    strength = np.exp(spread * rng.standard_normal(n) - spread**2).astype(np.float32)
+    out = fields.turbulence(rng, n, height.shape, pixel)
+    out *= (np.float32(case.turbulence) * strength)[:, None, None]
+    out += np.float32(case.orbit) * fields.ramps(rng, n, height.shape)
+    # wettest at the end of July, give or take six weeks
+    day_of_year = np.array([_day(d).timetuple().tm_yday for d in dates])
+    season = np.cos(2 * np.pi * (day_of_year / 365.25 - rng.normal(0.57, 0.12)))
+    delay = case.stratified_annual * season + case.stratified * rng.standard_normal(n)
+    scale = case.scale_height * np.exp(0.15 * rng.standard_normal(n))
+    out -= fields.stratified(height, delay, scale)
+    return out
+
+
+def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Coherence at zero baseline and its decay time in days, of ground between worst (fields) and best (town)."""
+    cover = fields.smooth_field(rng, size, 2.6)
+    rank = (np.argsort(np.argsort(cover, axis=None)) / (cover.size - 1)).reshape(size).astype(np.float32)
+    fresh = case.coherence[0] + (case.coherence[1] - case.coherence[0]) * rank
+    decay = case.decay[0] * (case.decay[1] / case.decay[0]) ** rank
+    return fresh.astype(np.float32), decay.astype(np.float32)
+
+
+def _reference(land: Array, largest: Array, fresh: Array) -> tuple[int, int]:
+    """The most coherent pixel on land that hardly moves, a few pixels away from the water and the sides."""
+    away = ndimage.distance_transform_edt(np.pad(land, 1))[1:-1, 1:-1] > min(4, min(land.shape) / 8)
+    still = largest <= max(0.0002, float(np.quantile(largest[away], 0.2)))
+    score = np.where(away & still, fresh, -1.0)
+    y, x = np.unravel_index(int(np.argmax(score)), land.shape)
+    return int(y), int(x)
+
+
+def _coherence(
+    rng: np.random.Generator, case: Preset, dates: list[str], pairs: Array, bperp: Array,
+    fresh: Array, decay: Array, land: Array, ref_yx: tuple[int, int],
+) -> tuple[Array, Array]:  # fmt: skip
+    """Coherence (pairs, length, width) as estimated from the looks, and where it is lost for one pair."""
+    days = _years(dates).astype(np.float32) * 365.25
+    floor = np.float32(0.12)
+    out = np.empty((len(pairs), *land.shape), np.float32)
+    bad = np.zeros(out.shape, bool)
+    for k, (i, j) in enumerate(pairs):
+        weather = rng.uniform(0.93, 1.0)
+        geometric = max(0.3, 1 - abs(float(bperp[j] - bperp[i])) / 1200)
+        true = floor + (fresh * np.float32(geometric * weather) - floor) * np.exp(-(days[j] - days[i]) / decay)
+        if case.holes > 0:
+            hole = fields.patch(rng, fresh.shape, case.holes * rng.uniform(0.5, 2.5)) & land
+            hole[_around(ref_yx, 2)] = False
+            bad[k] = hole
+            true = np.where(hole, floor, true)
+        true = np.where(land, true, 0.08).astype(np.float32)
+        spread = (1 - np.square(true)) / np.float32(np.sqrt(2 * case.looks))
+        out[k] = true + spread * rng.standard_normal(land.shape, dtype=np.float32)
+    return np.clip(out, 0.01, 0.999, out=out), bad
+
+
+def _around(yx: tuple[int, int], margin: int) -> tuple[slice, slice]:
+    y, x = yx
+    return slice(max(0, y - margin), y + margin + 1), slice(max(0, x - margin), x + margin + 1)
+
+
+def _unwrap_errors(
+    rng: np.random.Generator, case: Preset, pairs: Array, size: tuple[int, int], ref_yx: tuple[int, int]
+) -> Array:
+    """Patches one cycle off, as (pairs, length, width) int8; only in short pairs, which are in triplets."""
+    out = np.zeros((len(pairs), *size), np.int8)
+    if case.unwrap_errors <= 0:
+        return out
+    short = np.flatnonzero(np.diff(pairs, axis=1)[:, 0] <= 2)
+    wanted = min(short.size, max(3, round(case.unwrap_errors * len(pairs))))
+    for k in rng.choice(short, wanted, replace=False):
+        where = fields.patch(rng, size, rng.uniform(0.04, 0.15))
+        where[_around(ref_yx, 2)] = False
+        out[k] = where * rng.choice([-1, 1])
+    return out
+
+
+def _phase(
+    rng: np.random.Generator, case: Preset, displacement: Array, atmosphere: Array, pairs: Array,
+    coherence: Array, unwrap_error: Array,
+) -> Array:  # fmt: skip
+    """Phase of the pairs, with decorrelation noise; it grows when the ground moves away from the satellite."""
+    scale = np.float32(-4 * np.pi / WAVELENGTH)
+    out = np.empty_like(coherence)
+    for k, (i, j) in enumerate(pairs):
+        signal = (displacement[j] - displacement[i]) + (atmosphere[j] - atmosphere[i])
+        noise = fields.phase_noise_std(coherence[k], case.looks) * rng.standard_normal(signal.shape, dtype=np.float32)
+        out[k] = scale * signal + noise + np.float32(2 * np.pi) * unwrap_error[k]
+    out[out == 0] = 1e-6  # exactly 0 means no data
+    return out
+
+
+def _attributes(size: tuple[int, int], pixel: float, coord: str, dates: list[str]) -> dict[str, str]:
+    length, width = size
+    lat0, lon0 = 19.5, -99.2
+    step = pixel / 111_000.0
+    south, east = lat0 - step * length, lon0 + step * width
+    values: dict[str, Any] = {
+        "LENGTH": length, "WIDTH": width, "WAVELENGTH": WAVELENGTH, "PLATFORM": "Sen", "ANTENNA_SIDE": -1,
+        "ORBIT_DIRECTION": "ASCENDING", "HEADING": -12.3, "HEIGHT": 698030.0, "EARTH_RADIUS": 6375868.9,
+        "STARTING_RANGE": 850000.0, "CENTER_LINE_UTC": 2421.9, "PRF": 486.5, "POLARIZATION": "VV",
+        # nominal 14 m x 2.3 m resolution cells, multilooked to about the pixel
+        "ALOOKS": max(1, round(pixel / 14)), "RLOOKS": max(1, round(pixel / 3.7)),
+        "AZIMUTH_PIXEL_SIZE": round(pixel, 3), "RANGE_PIXEL_SIZE": round(pixel * np.sin(np.deg2rad(38)), 3),
+        "beam_mode": "IW", "beam_swath": 1, "relative_orbit": 5, "first_frame": 1, "last_frame": 1,
+        "PROCESSOR": "isce", "DATE": dates[0][2:], "PROJECT_NAME": "simulated", "NO_DATA_VALUE": "none",
+        "unwrap_method": "none", "LAT_REF1": south, "LON_REF1": lon0, "LAT_REF2": south, "LON_REF2": east,
+        "LAT_REF3": lat0, "LON_REF3": lon0, "LAT_REF4": lat0, "LON_REF4": east,
+    }  # fmt: skip
+    if coord == "geo":
+        values |= {
+            "X_FIRST": lon0, "Y_FIRST": lat0, "X_STEP": step, "Y_STEP": -step,
+            "X_UNIT": "degrees", "Y_UNIT": "degrees",
+        }  # fmt: skip
+    return {key: str(value) for key, value in values.items()}
