@@ -1,0 +1,132 @@
+"""Command line of the correction, in MintPy's manner."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+REFERENCE = """reference:
+  Ghosh, B., Motagh, M., Anvari, M. and Maghsudi, S. (2025), Remote Sensing, 17(18), 3189.
+  This software follows the idea of that paper; architecture and labelling are its own.
+"""
+
+TEMPLATE = """template options:
+  vae.device, vae.seed, vae.maxMemory, vae.trainSteps, ...; see configs/mintpy_vae.cfg
+"""
+
+EXAMPLE = """example:
+  vae_correct.py inputs/ifgramStack.h5                         # writes PROJECT_vae beside the project
+  vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt
+  vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --update  # skip if nothing changed
+  vae_correct.py inputs/ifgramStack.h5 -o /data/Tehran_vae --device cpu --seed 3
+
+  # then, with the unmodified MintPy:
+  smallbaselineApp.py Tehran_vae/Tehran.txt --dir Tehran_vae --start velocity
+"""
+
+
+def create_parser(subparsers: Any = None) -> Any:
+    """Parser of the command, with the options explained."""
+    from mintpy.utils.arg_utils import create_argument_parser
+
+    synopsis = "Remove the atmosphere from a stack of interferograms with a variational autoencoder and clustering"
+    epilog = REFERENCE + "\n" + TEMPLATE + "\n" + EXAMPLE
+    name = __name__.split(".")[-1]
+    parser = create_argument_parser(name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers)
+    parser.add_argument("stack_file", help="stack of interferograms, PROJECT/inputs/ifgramStack.h5; it is only read")
+    parser.add_argument("-g", "--geometry", dest="geometry_file", help="geometry file (default: beside the stack)")
+    parser.add_argument("-t", "--template", dest="template_file", help="MintPy template with options (vae.*)")
+    parser.add_argument("-o", "--outdir", dest="work_dir", help="corrected directory (default: PROJECT_vae)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where the network trains (default: auto)")
+    parser.add_argument("--seed", type=int, help="random seed (default: 1)")
+    parser.add_argument("--ram", "--memory", dest="max_memory", type=float, help="memory for input and output, in GB")
+    parser.add_argument("--update", action="store_true", help="skip if nothing changed since the last run")
+    parser.add_argument("--no-invert", dest="invert", action="store_false", help="write the stack, run no MintPy step")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line."""
+    parsed: Namespace = create_parser().parse_args(args=iargs)
+    return parsed
+
+
+class _Bars:
+    """One of MintPy's progress bars per stage."""
+
+    def __init__(self) -> None:
+        self.stage, self.bar = "", None
+
+    def __call__(self, stage: str, done: int, total: int, message: str) -> None:
+        from mintpy.utils import ptime
+
+        if stage != self.stage:
+            self.stage = stage
+            self.bar = ptime.progressBar(maxValue=total, prefix=f"{stage}: ")
+        assert self.bar is not None
+        self.bar.update(done, suffix=message)
+        if done == total:
+            self.bar.close()
+
+
+def main(iargs: Sequence[str] | None = None) -> None:
+    """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input."""
+    inps = cmd_line_parse(iargs)
+    from mintpy_vae.errors import InputError
+    from mintpy_vae.workflow import correct
+
+    start = time.time()
+    try:
+        result = correct(
+            inps.stack_file,
+            inps.geometry_file,
+            inps.template_file,
+            inps.work_dir,
+            update=inps.update,
+            invert=inps.invert,
+            report=_Bars(),
+            device=inps.device,
+            seed=inps.seed,
+            max_memory=inps.max_memory,
+        )
+    except InputError as error:
+        if inps.debug:
+            raise
+        sys.exit(f"ERROR: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; nothing was changed.")
+    except Exception as error:
+        if inps.debug:
+            raise
+        sys.exit(f"ERROR: {type(error).__name__}: {error} (run again with --debug and report it)")
+    if result.status == "uncorrected":
+        print(f"\nUNCORRECTED, because {result.reason}.\nThe stack in {result.work_dir} holds the phase of the input.")
+    else:
+        _summary(result.details)
+    for warning in result.warnings:
+        print(f"WARNING: {warning}")
+    minutes, seconds = divmod(time.time() - start, 60)
+    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+    print(f"\nNext:\n  {result.next_command}\n")
+
+
+def _summary(details: dict[str, Any]) -> None:
+    """Print clusters and noise."""
+    print("\ncluster  label        sources  energy  roughness  p-value  height correlation")
+    for c in details["clusters"]:
+        print(
+            f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
+            f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
+        )
+    values = sorted(details["noise_per_pair_mm"].values())
+    before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
+    print(f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after")
+    print(f"places and functions of time with local deformation: {len(details['deformation_atoms'])}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

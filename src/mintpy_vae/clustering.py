@@ -1,0 +1,101 @@
+"""Latent codes to clusters: FISHDBC and HDBSCAN behind one Protocol.
+
+Density clustering fails on raw codes of more than about ten dimensions. What is clustered here are directions of
+source maps: the same pattern has the same direction whatever its amplitude or sign.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_AXES = 16
+
+
+class Clusterer(Protocol):
+    """Assigns points to clusters by density."""
+
+    def __call__(self, points: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Labels (points,) of ``points`` (points, features) under the cosine distance; -1 is noise."""
+        ...
+
+
+class Fishdbc:
+    """FISHDBC (Dell'Amico, 2019, arXiv:1910.07283) in its deterministic configuration.
+
+    Parameters
+    ----------
+    min_samples : int
+        Neighbours that make a core point.
+    min_cluster_size : int
+        Points that make a cluster.
+    """
+
+    def __init__(self, min_samples: int, min_cluster_size: int) -> None:
+        self.min_samples = min_samples
+        self.min_cluster_size = min_cluster_size
+
+    def __call__(self, points: NDArray[np.floating]) -> NDArray[np.intp]:
+        """See :class:`Clusterer`. Raises ValueError for non-finite points, which FISHDBC would accept silently."""
+        from fishdbc import FISHDBC
+
+        if not np.isfinite(points).all():
+            raise ValueError("points to cluster must be finite")
+        if len(points) <= self.min_samples:
+            return np.full(len(points), -1, dtype=np.intp)
+        # balanced levels and one thread: its defaults give different results from run to run
+        model = FISHDBC.from_metric("cosine", min_samples=self.min_samples, level_strategy="balanced")
+        model.update(np.ascontiguousarray(points, dtype=np.float64), num_threads=1)
+        result = model.cluster(min_cluster_size=self.min_cluster_size)
+        return np.asarray(result.labels, dtype=np.intp)
+
+
+class Hdbscan:
+    """HDBSCAN (Campello et al., 2013; McInnes et al., 2017) on the same distances, for comparison."""
+
+    def __init__(self, min_samples: int, min_cluster_size: int) -> None:
+        self.min_samples = min_samples
+        self.min_cluster_size = min_cluster_size
+
+    def __call__(self, points: NDArray[np.floating]) -> NDArray[np.intp]:
+        """See :class:`Clusterer`."""
+        import hdbscan
+
+        unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+        distance = np.clip(1.0 - unit @ unit.T, 0.0, None).astype(np.float64)
+        model = hdbscan.HDBSCAN(
+            metric="precomputed",
+            min_samples=min(self.min_samples, len(points) - 1),
+            min_cluster_size=self.min_cluster_size,
+        )
+        return np.asarray(model.fit_predict(distance), dtype=np.intp)
+
+
+def axes_of(vectors: NDArray[np.floating], energy: float = 0.99) -> NDArray[np.float64]:
+    """Coordinates (points, axes) of vectors (points, features) on the principal axes that hold ``energy`` of them."""
+    _, singular, axes = np.linalg.svd(vectors, full_matrices=False)
+    share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-300)
+    keep = min(MAX_AXES, int(np.searchsorted(share, energy)) + 1)
+    return np.asarray(vectors @ axes[:keep].T, dtype=np.float64)
+
+
+def unsigned(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Lift vectors u to u u', which forgets their sign: its cosine is cos^2 of the angle between the vectors.
+
+    The cosine distance of the lifted points, 1 - cos^2, orders pairs of maps as the angular distance 1 - |cos| does and
+    is a metric that FISHDBC evaluates without a Python callback.
+
+    Parameters
+    ----------
+    vectors : (points, axes)
+
+    Returns
+    -------
+    (points, axes (axes + 1) / 2)
+    """
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+    upper = np.triu_indices(vectors.shape[1])
+    lifted = (unit[:, :, None] * unit[:, None, :])[:, upper[0], upper[1]]
+    return np.asarray(lifted * np.where(upper[0] == upper[1], 1.0, np.sqrt(2.0)), dtype=np.float64)

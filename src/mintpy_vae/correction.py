@@ -1,0 +1,202 @@
+"""The atmosphere of each date: what its spatial statistics explain of the data, and nothing else.
+
+Data minus atmosphere, never a model instead of the data. Two guards keep deformation out of the atmosphere. Where
+motion was found, its functions of time are left out of the fit, so that the atmosphere there is interpolated from
+around. And a trend of the atmosphere that its scatter from date to date cannot explain is given back: it may be motion
+as broad as the scene, or motion that follows relief.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+from scipy.stats import t as student
+
+from .atmosphere import Array, Prior, fill
+from .deformation import Deformation
+from .timefunctions import TimeFunction
+
+MASK_SHARE = 0.01
+MASK_NOISE = 0.2
+"""A pixel moves where its motion exceeds this share of the largest, and this share of the noise."""
+MAX_MASKED = 0.95
+
+
+@dataclass(frozen=True)
+class Atmosphere:
+    """Atmospheric phase per date, relative to its mean over dates; only differences of dates matter.
+
+    Attributes
+    ----------
+    turbulent : (dates, height, width)
+        Radians on the training grid.
+    slope : (dates,)
+        Stratified part, radians per metre of height.
+    std : (dates, height, width)
+        Posterior standard deviation, radians.
+    moving : (height, width) bool
+        Where motion was found and the atmosphere is interpolated from around.
+    warnings : list of str
+        What the guard left alone.
+    """
+
+    turbulent: Array
+    slope: Array
+    std: Array
+    moving: NDArray[np.bool_]
+    warnings: list[str]
+
+
+def estimate(
+    series: Array,
+    deformation: Deformation,
+    functions: list[TimeFunction],
+    strength: Array,
+    removal: Prior,
+    detail: Prior,
+    height: Array,
+    valid: NDArray[np.bool_],
+    years: Array,
+    significance: float,
+) -> Atmosphere:
+    """Estimate the atmosphere of each date.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians on the valid pixels, mean over dates 0.
+    deformation : Deformation
+        From the pursuit.
+    functions : list of TimeFunction
+        Those the pursuit searched.
+    strength : (dates,)
+        Strength e_t of the atmosphere.
+    removal : Prior
+        Limited to the wavelengths that are removed.
+    detail : Prior
+        All wavelengths, to interpolate across moving ground.
+    height : (pixels,)
+        Metres, zero mean.
+    valid : (height, width) bool
+    years : (dates,)
+    significance : float
+        False-alarm probability of the guard.
+    """
+    spanned = _spanned(deformation, functions, strength)
+    in_time = spanned.T @ (spanned @ (series / strength[:, None]))
+    coefficients = removal.coefficients(series - strength[:, None] * in_time) / strength[:, None]
+    moving = np.zeros(series.shape[1], dtype=bool)
+    across = np.zeros((len(spanned), series.shape[1]))
+    relief = np.zeros(len(series))
+    if len(spanned):
+        observed = spanned @ (series / strength[:, None])
+        known = spanned @ (deformation.series / strength[:, None])
+        size = np.sqrt((known**2).sum(axis=0))
+        moving = size > max(MASK_SHARE * size.max(), MASK_NOISE * np.sqrt(removal.noise))
+        if moving.mean() < MAX_MASKED:
+            still = ~moving
+            outside = Prior(detail.modes[:, still], detail.noise)
+            around = outside.coefficients((observed - known)[:, still])
+            across = around[:, 2:] @ detail.modes[2:]
+            relief = spanned.T @ around[:, 1]
+    coefficients, warnings = _give_back_trend(coefficients, years, strength, significance)
+    scale = float(removal.modes[1] @ height / max(float(height @ height), 1e-12))  # radians per metre, unit coefficient
+    slope = strength * (coefficients[:, 1] + relief) * scale
+    turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
+    std = strength[:, None] * np.sqrt(removal.variance())
+    moving_map = np.zeros(valid.shape, dtype=bool)
+    moving_map[valid] = moving
+    return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving_map, warnings)
+
+
+class FullResolution:
+    """The atmosphere on the stack's own grid, rows at a time.
+
+    The turbulent part is a cubic spline between the centres of the multilooked pixels; the stratified part follows the
+    height of each full-resolution pixel.
+
+    Parameters
+    ----------
+    atmosphere : Atmosphere
+    height : (length, width)
+        Metres relative to the mean the slope refers to; NaN counts as 0.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, atmosphere: Atmosphere, height: NDArray[np.floating], factor: int) -> None:
+        self.height = np.nan_to_num(height).astype(np.float32)
+        self.slope = atmosphere.slope.astype(np.float32)
+        self.turbulent = atmosphere.turbulent.astype(np.float32)
+        self.across = _spline(height.shape[1], factor)
+        self.down = _spline(height.shape[0], factor)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """Phase of the atmosphere per date on ``rows``, (dates, rows, width) radians."""
+        smooth = self.down[rows] @ (self.turbulent @ self.across.T)
+        return np.asarray(smooth + self.slope[:, None, None] * self.height[rows], dtype=np.float32)
+
+
+def _spanned(deformation: Deformation, functions: list[TimeFunction], strength: Array) -> Array:
+    """Orthonormal functions of time that motion was found to follow, (functions, dates), in units of the strength.
+
+    The scanned neighbours of a scanned function come along, for motion that takes longer than one interval.
+    """
+    names = {str(atom["function"]) for atom in deformation.atoms}
+    found = {k for k, f in enumerate(functions) if f.name in names}
+    wanted = set(found)
+    for k in found:
+        if functions[k].scanned:
+            wanted |= {m for m in (k - 1, k + 1) if 0 <= m < len(functions) and functions[m].scanned}
+    weights = 1.0 / strength**2
+    values = np.array([functions[k].values for k in sorted(wanted)]).reshape(len(wanted), len(strength))
+    values = (values - (values @ weights / weights.sum())[:, None]) / strength
+    _, singular, axes = np.linalg.svd(values, full_matrices=False)
+    return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)])
+
+
+def _give_back_trend(
+    coefficients: Array, years: Array, strength: Array, significance: float
+) -> tuple[Array, list[str]]:
+    """Remove from the modes' coefficients (dates, modes) the trends that chance cannot explain; say so.
+
+    A regression of each mode on time; Student's t with the modes' number in mind, and for the height on its own.
+    """
+    line = np.stack([np.ones(len(years)), years - years.mean()], axis=1) / strength[:, None]
+    q, _ = np.linalg.qr(line)
+    axis = q[:, 1]
+    free = len(years) - 2
+    along = axis @ coefficients
+    scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free)
+    score = np.abs(along) / np.maximum(scatter, 1e-30)
+    limit = np.full(coefficients.shape[1], student.isf(significance / (2 * coefficients.shape[1]), free))
+    limit[1] = student.isf(significance / 2, free)
+    back = score > limit
+    back[0] = False  # the constant is never removed
+    warnings = []
+    if back[1]:
+        warnings.append(
+            f"The trend with height is {score[1]:.1f} times its scatter: it may be motion that follows relief "
+            "and was left in the data."
+        )
+    if back[2:].any():
+        warnings.append(
+            f"The trend of {int(back[2:].sum())} long-wavelength patterns exceeds what the atmosphere explains: it may "
+            "be motion as broad as the scene and was left in the data."
+        )
+    kept = coefficients - np.outer(axis, along * back)
+    return kept, warnings
+
+
+def _spline(size: int, factor: int) -> NDArray[np.float32]:
+    """Matrix (size, coarse) of the cubic spline from the centres of ``factor``-pixel cells to pixels."""
+    starts = np.arange(0, size, factor)
+    centres = (starts + np.minimum(starts + factor, size) - 1) / 2
+    degree = min(3, len(centres) - 1)
+    if degree < 1:
+        return np.ones((size, 1), dtype=np.float32)
+    spline = make_interp_spline(centres, np.eye(len(centres)), k=degree if degree % 2 else 1)
+    return np.asarray(spline(np.clip(np.arange(size), centres[0], centres[-1])), dtype=np.float32)

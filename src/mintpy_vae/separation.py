@@ -1,0 +1,243 @@
+"""The method: from multilooked pairs to the atmosphere of each date, after Ghosh et al. (2025). Arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atmosphere import (
+    basis_maps,
+    build_prior,
+    choose_share,
+    date_strength,
+    height_slopes,
+    network_modes,
+    source_weights,
+    stationary_modes,
+)
+from .attribution import Cluster, attribute
+from .clustering import Clusterer, Fishdbc, axes_of, unsigned
+from .correction import Atmosphere, estimate
+from .deformation import Deformation, Search, make_bells
+from .errors import NotEnoughEvidence
+from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
+from .network import invert_to_dates
+from .settings import Settings
+from .timefunctions import TimeFunction, recognise, scanned_steps, trend
+from .training import Fit, draw_pairs, train
+
+Array = NDArray[np.float64]
+Report = Callable[[str, int, int, str], None]
+"""Progress of a stage: its name, steps done, steps in all, a short message."""
+
+SHORTEST_REMOVED = 0.1
+"""Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
+SHORTEST_KNOWN = 0.02
+"""Shortest wavelength of the atmosphere that local deformation is tested against."""
+PASSES = 2
+MIN_PIXELS = 200
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What the method found on the training grid.
+
+    Attributes
+    ----------
+    atmosphere : Atmosphere
+    deformation : Deformation
+    clusters : list of Cluster
+    noise_share : float
+        Share of the sources that belong to no cluster.
+    network_share : float
+        Share of the prior's variance that comes from the network, chosen by dates it did not see.
+    misfits : dict
+        Negative log-likelihood per pixel of those dates for each share that was tried.
+    fits : dict
+        The two trained networks, ``separator`` and ``atmosphere``.
+    valid : (height, width) bool
+        Pixels of the training grid that took part.
+    mean_height : float
+        Height (metres) to which the stratified part refers.
+    series : (dates, pixels)
+        Coarse phase of each date on the valid pixels, radians.
+    corrected : (dates, pixels)
+        The same, corrected.
+    """
+
+    atmosphere: Atmosphere
+    deformation: Deformation
+    clusters: list[Cluster]
+    noise_share: float
+    network_share: float
+    misfits: dict[float, float]
+    fits: dict[str, Fit]
+    valid: NDArray[np.bool_]
+    mean_height: float
+    series: Array
+    corrected: Array
+
+
+def separate(
+    phase: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    pairs: NDArray[np.integer],
+    dates: Sequence[str],
+    height: NDArray[np.floating],
+    settings: Settings,
+    report: Report | None = None,
+    clusterer: Clusterer | None = None,
+) -> Separation:
+    """Separate the atmosphere of each date from deformation.
+
+    Parameters
+    ----------
+    phase, weight : (pairs, height, width)
+        Multilooked unwrapped phase (radians) of the pairs to learn from, and its weight.
+    pairs : (pairs, 2) int
+        Date indices.
+    dates : sequence of str
+        YYYYMMDD, sorted.
+    height : (height, width)
+        Metres, NaN where unknown.
+    settings : Settings
+    report : callable, optional
+        Told of the progress.
+    clusterer : Clusterer, optional
+        FISHDBC by default.
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When the data do not allow it, with the reason.
+    """
+    years, n_dates, shape = _years(dates), len(dates), height.shape
+    rng = np.random.default_rng(settings.seed)
+    if n_dates < settings.min_dates:
+        raise NotEnoughEvidence(f"the stack has {n_dates} dates; {settings.min_dates} are needed (vae.minDate)")
+    if len(pairs) < settings.min_pairs:
+        raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
+
+    # 1. Pairs to dates; each date relative to its spatial mean.
+    series, connected = invert_to_dates(phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1), pairs, n_dates)
+    valid = (connected & np.isfinite(height).ravel()).reshape(shape)
+    if valid.sum() < MIN_PIXELS:
+        raise NotEnoughEvidence(
+            f"only {int(valid.sum())} pixels of the {shape[0]} x {shape[1]} training grid are covered well enough; "
+            f"{MIN_PIXELS} are needed"
+        )
+    x = series[:, valid.ravel()]
+    x = x - x.mean(axis=1, keepdims=True)
+    mean_height = float(height[valid].mean())
+    z = np.asarray(height[valid] - mean_height, dtype=np.float64)
+
+    def as_maps(values: Array) -> Array:
+        maps = np.zeros((len(values), *shape))
+        maps[:, valid] = values
+        return maps
+
+    def progress(stage: str) -> Callable[[int, int, str], None] | None:
+        return (lambda done, total, message: report(stage, done, total, message)) if report else None
+
+    # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
+    flat = as_maps(x - height_slopes(x, z)[:, None] * z)
+    separator = train(flat, valid, years, SEPARATOR_SLOTS, settings, progress("separating sources"))
+    clusters, noise_share = _find_clusters(separator, flat, valid, pairs, years, z, settings, clusterer, rng)
+    functions: list[TimeFunction] = [trend(years)]
+    for cluster in clusters:
+        if cluster.kind != "atmosphere":
+            names = {f.name for f in functions}
+            functions += [f for f in recognise(cluster.amplitude, years, dates) if f.name not in names]
+    functions += scanned_steps(dates)
+
+    # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
+    bells = make_bells(valid)
+    deformation = Deformation(np.zeros_like(x), [])
+    for _ in range(PASSES):
+        residual = _without(x - deformation.series, functions)
+        slopes = height_slopes(residual, z)
+        turbulent = residual - slopes[:, None] * z
+        strength = date_strength(turbulent)
+        unit = turbulent / strength[:, None]
+        # twice the scatter, so that the height's slope is in effect free where relief matters
+        height_std = 2 * float(np.std(slopes / strength))
+        known = stationary_modes(unit, valid, SHORTEST_KNOWN)
+        none = np.zeros((1, x.shape[1]))
+        search = Search(build_prior(known, none, 0.0, z, height_std), bells, functions, 1 / strength**2)
+        thresholds = search.thresholds(residual, settings.significance, rng)
+        deformation = search.pursue(x, thresholds, settings.significance, min(shape))
+
+    # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
+    seen = np.sort(rng.permutation(n_dates)[: -(-3 * n_dates // 4)])
+    unseen = np.setdiff1d(np.arange(n_dates), seen)
+    unit_maps = as_maps(unit)
+    watch = progress("learning the atmosphere")
+    learned = train(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
+    modes = network_modes(learned, unit_maps[seen], valid)
+    share, misfits = choose_share(stationary_modes(unit[seen], valid, SHORTEST_REMOVED), modes, unit[unseen])
+
+    # 5. The atmosphere of each date: what these statistics explain of the data.
+    removal = build_prior(stationary_modes(unit, valid, SHORTEST_REMOVED), modes, share, z, height_std)
+    detail = build_prior(known, modes, share, z, height_std)
+    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, settings.significance)
+    corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
+    corrected -= corrected.mean(axis=1, keepdims=True)
+    return Separation(
+        atmosphere,
+        deformation,
+        clusters,
+        noise_share,
+        share,
+        misfits,
+        {"separator": separator, "atmosphere": learned},
+        valid,
+        mean_height,
+        x,
+        corrected,
+    )
+
+
+def _years(dates: Sequence[str]) -> Array:
+    """Acquisition times in years since the first date."""
+    days = np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[D]").astype(float)
+    return np.asarray((days - days[0]) / 365.25)
+
+
+def _without(series: Array, functions: list[TimeFunction]) -> Array:
+    """Series (dates, pixels) without its mean and the functions that are not scanned, at its old variance."""
+    fixed = [np.ones(len(series))] + [f.values for f in functions if not f.scanned]
+    q, _ = np.linalg.qr(np.stack(fixed, axis=1))
+    left = series - q @ (q.T @ series)
+    return np.asarray(left * np.sqrt(len(series) / max(len(series) - q.shape[1], 1)))
+
+
+def _find_clusters(
+    fit: Fit,
+    maps: Array,
+    valid: NDArray[np.bool_],
+    pairs: NDArray[np.integer],
+    years: Array,
+    height: Array,
+    settings: Settings,
+    clusterer: Clusterer | None,
+    rng: np.random.Generator,
+) -> tuple[list[Cluster], float]:
+    """Cluster the sources of the stack's pairs and of as many pairs of every baseline, and label the clusters."""
+    extra = draw_pairs(rng, years, max(len(pairs), 400)).T
+    both = np.sort(np.concatenate([np.asarray(pairs), extra]), axis=1)
+    mean, noise = source_weights(fit, maps, both[:, 0], both[:, 1])
+    # coordinates in an orthonormal basis of the decoder's maps, where distance is distance between maps
+    basis = basis_maps(fit)[:, valid.ravel()]
+    left, singular, orthonormal = np.linalg.svd(basis, full_matrices=False)
+    sources = mean @ (left * singular)
+    uncertainty = noise @ (left * singular)
+    clear = np.linalg.norm(sources, axis=2) > np.linalg.norm(uncertainty, axis=2)
+    labels = np.full(clear.shape, -1, dtype=np.intp)
+    if clear.any():
+        find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
+        labels[clear] = find(unsigned(axes_of(sources[clear])))
+    clusters = attribute(sources, labels, both, len(years), orthonormal, height, settings.significance, rng)
+    return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0

@@ -1,0 +1,159 @@
+"""Fit the autoencoder to the pairs of one stack: device, seed, schedule, progress, divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .errors import InputError, NotEnoughEvidence
+from .model import VAE
+from .settings import Settings
+
+Progress = Callable[[int, int, str], None]
+LEARNING_RATE = 2e-3
+RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network.
+
+    Attributes
+    ----------
+    model : VAE
+        In evaluation mode, on ``device``.
+    scale : float
+        Standard deviation (radians) by which the maps were divided.
+    losses : (steps,) float
+        Loss per pixel at each step.
+    seed : int
+        The seed that worked; another than the user's after a restart.
+    device : torch.device
+    """
+
+    model: VAE
+    scale: float
+    losses: NDArray[np.float64]
+    seed: int
+    device: torch.device
+
+
+def choose_device(name: str) -> torch.device:
+    """Device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        For ``cuda`` where PyTorch sees no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch finds no CUDA GPU here. Use --device auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def train(
+    series: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    times: NDArray[np.float64],
+    slots: Sequence[tuple[str, int]],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train a network on all pairs of a series of maps.
+
+    Every pair (i, j) of dates is a sample, in both orders; half of each batch is drawn evenly over the temporal
+    baseline, so that the long pairs, which expose deformation, are seen as often as the short ones.
+
+    Parameters
+    ----------
+    series : (dates, height, width) float64
+        Phase of each date in radians, 0 where not valid.
+    valid : (height, width) bool
+    times : (dates,)
+        Years.
+    slots : sequence of (kind, size)
+        See :class:`~mintpy_vae.model.PairPrior`.
+    settings : Settings
+        ``device``, ``seed``, ``train_steps``, ``batch_size``.
+    progress : callable, optional
+        Called with (step, steps, message).
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When training diverges, from ``RESTARTS`` other seeds too.
+    """
+    device = choose_device(settings.device)
+    scale = float(series[:, valid].std()) or 1.0
+    data = torch.tensor(series / scale, dtype=torch.float32, device=device)
+    mask = torch.tensor(valid, dtype=torch.float32, device=device)
+    years = torch.tensor(times - times[0], dtype=torch.float32, device=device)
+    for attempt in range(RESTARTS + 1):
+        seed = settings.seed + 1000 * attempt
+        model, losses = _run(data, mask, years, slots, settings, seed, progress)
+        if _converged(losses):
+            return Fit(model.eval(), scale, losses, seed, device)
+    raise NotEnoughEvidence(
+        f"the training of the network diverged from {RESTARTS + 1} different seeds; the stack may hold extreme values"
+    )
+
+
+def _run(
+    data: torch.Tensor,
+    mask: torch.Tensor,
+    years: torch.Tensor,
+    slots: Sequence[tuple[str, int]],
+    settings: Settings,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[VAE, NDArray[np.float64]]:
+    """One training run. The losses stay on the device until its end, so that a GPU never waits for the host."""
+    steps, batch = settings.train_steps, settings.batch_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VAE(slots, years.cpu(), (data.shape[1], data.shape[2])).to(data.device)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
+    rng = np.random.default_rng(seed)
+    losses = torch.zeros(steps, device=data.device)
+    draws = [draw_pairs(rng, years.cpu().numpy(), batch) for _ in range(steps)]
+    pairs = torch.tensor(np.stack(draws), device=data.device)
+    generator = torch.Generator(data.device).manual_seed(seed)
+    for step in range(steps):
+        beta = min(1.0, 0.05 + 0.95 * step / (0.4 * steps))
+        first, second = pairs[step]
+        noise = torch.randn(batch, sum(model.sizes), device=data.device, generator=generator)
+        loss = model.loss(data[second] - data[first], first, second, mask, beta, noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses[step] = loss.detach()
+        if progress and (step % 20 == 0 or step == steps - 1):
+            progress(step + 1, steps, f"loss {losses[step].item():.4f}")
+    return model, losses.cpu().double().numpy()
+
+
+def draw_pairs(rng: np.random.Generator, years: NDArray[np.floating], batch: int) -> NDArray[np.int64]:
+    """Date indices (2, batch) of random pairs: half any two dates, half evenly over the temporal baseline."""
+    n = len(years)
+    first = rng.integers(0, n, batch)
+    second = (first + rng.integers(1, n, batch)) % n
+    half = batch // 2
+    wanted = years[first[:half]] + rng.uniform(-1, 1, half) * (years[-1] - years[0])
+    second[:half] = np.abs(years[None, :] - wanted[:, None]).argmin(axis=1)
+    same = first == second
+    second[same] = (first[same] + 1) % n
+    return np.stack([first, second])
+
+
+def _converged(losses: NDArray[np.float64]) -> bool:
+    """Whether the loss is finite everywhere and ended below where it began."""
+    tail = max(1, len(losses) // 10)
+    return bool(np.isfinite(losses).all() and losses[-tail:].mean() < losses[:tail].mean())
