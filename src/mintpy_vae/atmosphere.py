@@ -55,13 +55,13 @@ class Prior:
 
     def misfit(self, maps: Array) -> float:
         """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
-        energy = (self.whiten(maps) * maps).sum(axis=1).mean()
+        energy = np.sum(self.whiten(maps) * maps, axis=1).mean()
         return float(0.5 * (self._log_det + energy) / self.modes.shape[1])  # type: ignore[attr-defined]
 
     def variance(self) -> Array:
         """Posterior variance of the atmosphere at each pixel, (pixels,) rad^2, the free constant left out."""
         rest = self.modes[1:]
-        return np.asarray(np.einsum("ij,ij->j", rest, self._inverse[1:, 1:] @ rest) + self.noise)  # type: ignore[attr-defined]
+        return np.asarray(np.sum(rest * (self._inverse[1:, 1:] @ rest), axis=0) + self.noise)  # type: ignore[attr-defined]
 
 
 def date_strength(residual: Array) -> Array:

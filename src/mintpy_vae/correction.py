@@ -87,7 +87,11 @@ def estimate(
     """
     spanned = _spanned(deformation, functions, strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
-    coefficients = removal.coefficients(series - strength[:, None] * in_time) / strength[:, None]
+    rest = series / strength[:, None] - in_time
+    coefficients = removal.coefficients(rest)
+    guard = _Guard(coefficients, years, strength, len(spanned), significance)
+    coefficients = guard.keep_trend(coefficients)
+    warnings = guard.warnings()
     moving = np.zeros(series.shape[1], dtype=bool)
     across = np.zeros((len(spanned), series.shape[1]))
     relief = np.zeros(len(series))
@@ -99,10 +103,11 @@ def estimate(
         if moving.mean() < MAX_MASKED:
             still = ~moving
             outside = Prior(detail.modes[:, still], detail.noise)
-            around = outside.coefficients((observed - known)[:, still])
+            guard = _Guard(detail.coefficients(rest), years, strength, len(spanned), significance)
+            around = guard.keep_motion(outside.coefficients((observed - known)[:, still]))
+            warnings += [w for w in guard.warnings() if w not in warnings]
             across = around[:, 2:] @ detail.modes[2:]
             relief = spanned.T @ around[:, 1]
-    coefficients, warnings = _give_back_trend(coefficients, years, strength, significance)
     scale = float(removal.modes[1] @ height / max(float(height @ height), 1e-12))  # radians per metre, unit coefficient
     slope = strength * (coefficients[:, 1] + relief) * scale
     turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
@@ -158,37 +163,63 @@ def _spanned(deformation: Deformation, functions: list[TimeFunction], strength: 
     return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)])
 
 
-def _give_back_trend(
-    coefficients: Array, years: Array, strength: Array, significance: float
-) -> tuple[Array, list[str]]:
-    """Remove from the modes' coefficients (dates, modes) the trends that chance cannot explain; say so.
+class _Guard:
+    """Tells which of the atmosphere's slow parts chance cannot explain, so that they stay in the data.
 
-    A regression of each mode on time; Student's t with the modes' number in mind, and for the height on its own.
+    The scatter of a mode's coefficients over the dates says how large the coefficient of any function of time may be by
+    chance (Student's t). The height is tested on its own, for motion that follows relief; the other modes with their
+    number in mind, for motion as broad as the scene.
+
+    Parameters
+    ----------
+    coefficients : (dates, modes)
+        In units of the dates' strength, free of the ``spanned`` functions of time.
+    years, strength : (dates,)
+    spanned : int
+        Functions of time that were taken out.
+    significance : float
+        False-alarm probability.
     """
-    line = np.stack([np.ones(len(years)), years - years.mean()], axis=1) / strength[:, None]
-    q, _ = np.linalg.qr(line)
-    axis = q[:, 1]
-    free = len(years) - 2
-    along = axis @ coefficients
-    scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free)
-    score = np.abs(along) / np.maximum(scatter, 1e-30)
-    limit = np.full(coefficients.shape[1], student.isf(significance / (2 * coefficients.shape[1]), free))
-    limit[1] = student.isf(significance / 2, free)
-    back = score > limit
-    back[0] = False  # the constant is never removed
-    warnings = []
-    if back[1]:
-        warnings.append(
-            f"The trend with height is {score[1]:.1f} times its scatter: it may be motion that follows relief "
-            "and was left in the data."
-        )
-    if back[2:].any():
-        warnings.append(
-            f"The trend of {int(back[2:].sum())} long-wavelength patterns exceeds what the atmosphere explains: it may "
-            "be motion as broad as the scene and was left in the data."
-        )
-    kept = coefficients - np.outer(axis, along * back)
-    return kept, warnings
+
+    def __init__(self, coefficients: Array, years: Array, strength: Array, spanned: int, significance: float) -> None:
+        line = np.stack([np.ones(len(years)), years - years.mean()], axis=1) / strength[:, None]
+        q, _ = np.linalg.qr(line)
+        self.axis = q[:, 1]
+        free = max(len(years) - 2 - spanned, 1)
+        self.scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free) + 1e-30
+        n_modes = coefficients.shape[1]
+        self.limit = np.full(n_modes, student.isf(significance / (2 * n_modes), free))
+        self.limit[0] = np.inf  # the constant is never removed
+        self.limit[1] = student.isf(significance / 2, free)
+        self.score = np.zeros(n_modes)
+
+    def keep_trend(self, coefficients: Array) -> Array:
+        """Coefficients (dates, modes) without the trends that exceed the limit."""
+        along = self.axis @ coefficients
+        return np.asarray(coefficients - np.outer(self.axis, along * self._exceeds(np.abs(along) / self.scatter)))
+
+    def keep_motion(self, around: Array) -> Array:
+        """Coefficients (functions, modes) of orthonormal functions of time without those that exceed the limit."""
+        return np.asarray(around * ~self._exceeds(np.abs(around) / self.scatter))
+
+    def _exceeds(self, score: Array) -> NDArray[np.bool_]:
+        self.score = np.maximum(self.score, score.reshape(-1, len(self.score)).max(axis=0))
+        return np.asarray(score > self.limit)
+
+    def warnings(self) -> list[str]:
+        """What was left in the data, in plain words."""
+        said = []
+        if self.score[1] > self.limit[1]:
+            said.append(
+                f"Slow change proportional to height, {self.score[1]:.1f} times what chance explains, was left in the "
+                "data: it may be motion that follows relief."
+            )
+        if broad := int((self.score[2:] > self.limit[2:]).sum()):
+            said.append(
+                f"The slow change of {broad} broad patterns, beyond what chance explains, was left in the data: it may "
+                "be motion as broad as the scene."
+            )
+        return said
 
 
 def _spline(size: int, factor: int) -> NDArray[np.float32]:

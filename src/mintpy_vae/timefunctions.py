@@ -35,12 +35,12 @@ class TimeFunction:
 
 def trend(years: Array) -> TimeFunction:
     """Motion at a constant rate, from 0 to 1 over the stack; ``years`` (dates,)."""
-    return TimeFunction("trend", np.asarray((years - years[0]) / (years[-1] - years[0])))
+    return TimeFunction("trend", (years - years[0]) / float(np.ptp(years)))
 
 
 def step(dates: Sequence[str], index: int, scanned: bool = False) -> TimeFunction:
     """Unit step between date ``index - 1`` and date ``index``."""
-    return TimeFunction(f"step {dates[index]}", (np.arange(len(dates)) >= index) * 1.0, scanned)
+    return TimeFunction(f"step {dates[index]}", (np.arange(len(dates)) >= index).astype(np.float64), scanned)
 
 
 def scanned_steps(dates: Sequence[str]) -> list[TimeFunction]:

@@ -146,8 +146,12 @@ def draw_pairs(rng: np.random.Generator, years: NDArray[np.floating], batch: int
     first = rng.integers(0, n, batch)
     second = (first + rng.integers(1, n, batch)) % n
     half = batch // 2
-    wanted = years[first[:half]] + rng.uniform(-1, 1, half) * (years[-1] - years[0])
-    second[:half] = np.abs(years[None, :] - wanted[:, None]).argmin(axis=1)
+    baseline = rng.uniform(0, years[-1] - years[0], half)
+    starts = np.searchsorted(years, years[-1] - baseline, side="right")  # dates from which the baseline fits in
+    early = (rng.uniform(size=half) * starts).astype(int)
+    late = np.abs(years[None, :] - (years[early] + baseline)[:, None]).argmin(axis=1)
+    swap = rng.uniform(size=half) < 0.5
+    first[:half], second[:half] = np.where(swap, late, early), np.where(swap, early, late)
     same = first == second
     second[same] = (first[same] + 1) % n
     return np.stack([first, second])

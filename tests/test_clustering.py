@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from mintpy_vae.attribution import amplitude_series, attribute, smoothness_p_value, von_neumann
+from mintpy_vae.clustering import Fishdbc, Hdbscan, axes_of, unsigned
+from mintpy_vae.network import incidence
+
+
+def _patterns(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Three directions in 8 dimensions with random sign and amplitude, and scattered points."""
+    directions = np.eye(8)[:3]
+    truth = np.repeat(np.arange(3), n)
+    points = directions[truth] * (rng.choice([-1, 1], 3 * n) * rng.uniform(1, 9, 3 * n))[:, None]
+    return points + 0.05 * rng.normal(size=points.shape), truth
+
+
+@pytest.mark.parametrize("clusterer", [Fishdbc(5, 15), Hdbscan(5, 15)])
+def test_one_cluster_per_pattern_whatever_sign_and_amplitude(clusterer):
+    points, truth = _patterns(np.random.default_rng(0))
+    labels = clusterer(unsigned(axes_of(points)))
+    assert labels.max() == 2
+    for k in range(3):
+        values, counts = np.unique(labels[truth == k], return_counts=True)
+        assert counts.max() > 0.9 * counts.sum() and values[counts.argmax()] >= 0
+
+
+def test_fishdbc_is_deterministic():
+    points = unsigned(np.random.default_rng(0).normal(size=(600, 6)))
+    assert np.array_equal(Fishdbc(5, 10)(points), Fishdbc(5, 10)(points))
+
+
+def test_fishdbc_refuses_nan_and_survives_too_few_points():
+    with pytest.raises(ValueError, match="finite"):
+        Fishdbc(5, 10)(np.full((20, 3), np.nan))
+    assert (Fishdbc(5, 10)(np.ones((3, 3))) == -1).all()
+
+
+def test_the_lift_turns_the_angle_into_its_squared_cosine():
+    rng = np.random.default_rng(0)
+    u, v = rng.normal(size=(2, 5))
+    cosine = u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+    a, b, c = unsigned(np.stack([u, v, -3 * u]))
+    assert a @ b == pytest.approx(cosine**2)
+    np.testing.assert_allclose(a, c)
+    assert a @ a == pytest.approx(1.0)
+
+
+def test_axes_keep_the_energy():
+    points, _ = _patterns(np.random.default_rng(0))
+    kept = axes_of(points)
+    assert kept.shape[1] < 8
+    assert (kept**2).sum() > 0.99 * (points**2).sum() * 0.999
+
+
+def test_von_neumann_of_noise_and_of_a_line():
+    rng = np.random.default_rng(0)
+    assert von_neumann(rng.normal(size=(2000, 50))).mean() == pytest.approx(1.0, abs=0.05)
+    assert von_neumann(np.arange(50.0)) < 0.01
+
+
+def test_p_values_of_noise_are_uniform_and_of_a_line_small():
+    rng = np.random.default_rng(0)
+    p = np.array([smoothness_p_value(rng.normal(size=30), rng) for _ in range(200)])
+    assert 0.4 < p.mean() < 0.6 and (p < 0.05).mean() < 0.12
+    assert smoothness_p_value(np.arange(30.0) + rng.normal(size=30), rng) < 0.001
+
+
+def test_labels_with_evidence():
+    rng = np.random.default_rng(3)
+    n_dates, pairs = 30, np.array([(i, j) for i in range(30) for j in range(i + 1, min(i + 5, 30))])
+    matrix = incidence(pairs, n_dates)
+    line, noise, cycle = np.arange(30) / 10, rng.normal(size=30), np.sin(np.arange(30) / 5)
+    basis = np.linalg.qr(rng.normal(size=(50, 4)))[0].T
+    sources = np.zeros((3, len(pairs), 4))
+    for k, series in enumerate((line, noise, cycle)):
+        sources[k, :, k] = matrix @ series
+    labels = np.repeat(np.arange(3)[:, None], len(pairs), axis=1)
+    height = basis[2] - basis[2].mean()  # the third pattern is the relief
+    found = attribute(sources, labels, pairs, n_dates, basis, height, 0.01, rng)
+    assert [c.kind for c in found] == ["deformation", "atmosphere", "atmosphere"]
+    assert found[2].p_value < 0.01 and abs(found[2].height_correlation) > 0.9
+    assert abs(np.corrcoef(found[0].amplitude, line)[0, 1]) > 0.999
+    assert sum(c.energy for c in found) == pytest.approx(1.0)
+    assert "map" not in found[0].evidence()
+
+
+def test_amplitudes_of_pairs_come_back_as_dates():
+    pairs = np.array([(0, 1), (1, 2), (0, 2), (2, 3)])
+    series = np.array([0.0, 1.0, -2.0, 5.0])
+    found = amplitude_series(incidence(pairs, 4) @ series, pairs, 4)
+    np.testing.assert_allclose(found - found[0], series, atol=1e-6)

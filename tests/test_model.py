@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from mintpy_vae.errors import InputError, NotEnoughEvidence
+from mintpy_vae.model import ATMOSPHERE_SLOTS, N_BASIS, SEPARATOR_SLOTS, VAE
+from mintpy_vae.settings import Settings
+from mintpy_vae.training import choose_device, draw_pairs, train
+
+TIMES = torch.linspace(0, 2, 12)
+FIRST, SECOND = torch.tensor([0, 3, 5]), torch.tensor([11, 4, 1])
+
+
+@pytest.fixture(params=[(24, 32), (21, 37)])
+def model(request) -> VAE:
+    torch.manual_seed(0)
+    return VAE(SEPARATOR_SLOTS, TIMES, request.param).eval()
+
+
+def test_swapping_the_dates_flips_codes_and_sources(model):
+    x = torch.randn(3, *model.shape)
+    there, back = model.encode(x, FIRST, SECOND), model.encode(-x, SECOND, FIRST)
+    torch.testing.assert_close(there.mean, -back.mean)
+    torch.testing.assert_close(there.variance, back.variance)
+    for a, b in zip(model.source_weights(there.mean), model.source_weights(back.mean), strict=True):
+        torch.testing.assert_close(a, -b)
+        assert a.shape == (3, N_BASIS)
+
+
+def test_basis_has_the_shape_of_the_maps(model):
+    assert model.basis().shape == (N_BASIS, *model.shape)
+
+
+def test_the_prior_of_the_trend_grows_with_the_squared_temporal_baseline(model):
+    prior = model.prior(FIRST, SECOND)
+    size = SEPARATOR_SLOTS[0][1]
+    span = (TIMES[SECOND] - TIMES[FIRST]) / 2
+    torch.testing.assert_close(prior[:, 0], span**2 + 1e-6)
+    assert (prior[:, -1] == 1 + 1e-6).all()
+    # interval weights add up over the stack
+    torch.testing.assert_close(prior[0, size], torch.tensor(1 + 1e-6))
+
+
+def test_a_narrow_prior_silences_its_slot(model):
+    codes = model.encode(100 * torch.randn(3, *model.shape), FIRST, SECOND)
+    assert (codes.variance < codes.prior).all()
+    assert (codes.divergence() > 0).all()
+
+
+def test_divergence_of_the_prior_itself_is_zero():
+    from mintpy_vae.model import Codes
+
+    prior = torch.rand(4, 6) + 0.1
+    torch.testing.assert_close(Codes(torch.zeros(4, 6), prior, prior).divergence(), torch.zeros(4))
+
+
+def test_every_parameter_gets_a_gradient(model):
+    x = torch.randn(3, *model.shape)
+    noise = torch.randn(3, sum(model.sizes))
+    model.loss(x, FIRST, SECOND, torch.ones(model.shape), 0.5, noise).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def _two_patterns(n_dates: int = 20, shape: tuple[int, int] = (24, 24)) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
+    maps = np.stack([np.cos(np.pi * x), np.cos(np.pi * y)])
+    return np.einsum("tk,kyx->tyx", rng.normal(size=(n_dates, 2)), maps - maps.mean(axis=(1, 2), keepdims=True))
+
+
+def test_training_learns_is_repeatable_and_leaves_the_global_generator_alone():
+    series = _two_patterns()
+    valid = np.ones(series.shape[1:], dtype=bool)
+    settings = Settings(train_steps=120, device="cpu")
+    before = torch.random.get_rng_state()
+    years = np.arange(20) / 10
+    one = train(series, valid, years, ATMOSPHERE_SLOTS, settings)
+    two = train(series, valid, years, ATMOSPHERE_SLOTS, settings)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert np.array_equal(one.losses, two.losses)
+    assert one.losses[-10:].mean() < one.losses[:10].mean() - 0.5
+    other = train(series, valid, years, ATMOSPHERE_SLOTS, Settings(train_steps=120, seed=2, device="cpu"))
+    assert not np.array_equal(one.losses, other.losses)
+
+
+def test_training_that_diverges_is_not_believed():
+    series = _two_patterns()
+    series[3, 5, 5] = np.inf
+    with pytest.raises(NotEnoughEvidence, match="diverged"):
+        train(
+            series,
+            np.ones(series.shape[1:], dtype=bool),
+            np.arange(20) / 10,
+            ATMOSPHERE_SLOTS,
+            Settings(train_steps=10),
+        )
+
+
+def test_half_of_the_pairs_are_even_over_the_temporal_baseline():
+    years = np.arange(50) / 10
+    first, second = draw_pairs(np.random.default_rng(0), years, 8000)
+    assert (first != second).all() and 0.4 < (first < second).mean() < 0.6
+    even = np.histogram(np.abs(years[first[:4000]] - years[second[:4000]]), bins=7, range=(0, 4.9))[0]
+    assert even.min() > 0.8 * even.max()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu_is_a_clear_error():
+    with pytest.raises(InputError, match="no CUDA GPU"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine: the CPU twin of this test ran above")
+def test_training_on_a_gpu_agrees_with_the_cpu():
+    series = _two_patterns()
+    valid = np.ones(series.shape[1:], dtype=bool)
+    years = np.arange(20) / 10
+    cpu, gpu = (
+        train(series, valid, years, ATMOSPHERE_SLOTS, Settings(train_steps=120, device=name))
+        for name in ("cpu", "cuda")
+    )
+    assert abs(cpu.losses[-20:].mean() - gpu.losses[-20:].mean()) < 0.5

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from mintpy_vae.network import closure, incidence, invert_to_dates, islands, triplets
+
+N_DATES = 9
+PAIRS = np.array([(i, j) for i in range(N_DATES) for j in range(i + 1, min(i + 4, N_DATES))])
+
+
+@pytest.fixture
+def dates_and_pairs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(N_DATES, 40)) * 5
+    series -= series.mean(axis=0)
+    return series, incidence(PAIRS, N_DATES) @ series
+
+
+def test_inversion_returns_the_dates_of_consistent_pairs(dates_and_pairs):
+    series, pairs = dates_and_pairs
+    found, valid = invert_to_dates(pairs, np.ones_like(pairs), PAIRS, N_DATES, block=7)
+    assert valid.all()
+    np.testing.assert_allclose(found, series, atol=1e-6)
+
+
+def test_an_unwrapping_error_in_one_pair_does_not_show(dates_and_pairs):
+    series, pairs = dates_and_pairs
+    rng = np.random.default_rng(1)
+    noisy = pairs + 0.1 * rng.normal(size=pairs.shape)
+    wrong = noisy.copy()
+    wrong[7, :20] += 2 * np.pi
+    found, _ = invert_to_dates(wrong, np.ones_like(pairs), PAIRS, N_DATES)
+    plain, _ = invert_to_dates(wrong, np.ones_like(pairs), PAIRS, N_DATES, iterations=1)
+    assert np.abs(found - series)[:, :20].max() < 0.5 < np.abs(plain - series)[:, :20].max()
+
+
+def test_a_pair_without_weight_is_ignored_and_an_unconnected_pixel_is_not_valid(dates_and_pairs):
+    series, pairs = dates_and_pairs
+    weight = np.ones_like(pairs)
+    weight[3, 0] = 0.0
+    pairs[3, 0] = 1e3
+    weight[(PAIRS == 0).any(axis=1), 1] = 0.0
+    found, valid = invert_to_dates(pairs, weight, PAIRS, N_DATES)
+    assert valid[0] and not valid[1] and valid[2:].all()
+    np.testing.assert_allclose(found[:, 0], series[:, 0], atol=1e-6)
+    assert not found[:, 1].any()
+
+
+def test_closure_of_a_difference_of_dates_vanishes(dates_and_pairs):
+    _, pairs = dates_and_pairs
+    assert len(triplets(PAIRS)) > 10
+    assert np.abs(closure(pairs, PAIRS)).max() < 1e-9
+    pairs[0, 0] += 1.0
+    assert np.abs(closure(pairs, PAIRS)).max() == pytest.approx(1.0)
+
+
+def test_islands():
+    assert not islands(PAIRS, N_DATES).any()
+    assert len(set(islands(np.array([(0, 1), (2, 3)]), 4))) == 2

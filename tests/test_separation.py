@@ -1,0 +1,216 @@
+"""The statistics, the pursuit and the correction, on arrays with known truth."""
+
+import numpy as np
+import pytest
+
+from mintpy_vae.atmosphere import Prior, build_prior, choose_share, date_strength, fill, stationary_modes
+from mintpy_vae.correction import Atmosphere, FullResolution, estimate
+from mintpy_vae.deformation import Deformation, Search, make_bells
+from mintpy_vae.errors import NotEnoughEvidence
+from mintpy_vae.separation import separate
+from mintpy_vae.settings import Settings
+from mintpy_vae.timefunctions import scanned_steps, trend
+
+SHAPE = (32, 36)
+N = 40
+YEARS = np.arange(N) * 12 / 365.25
+DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(N)]
+ALL = np.ones(SHAPE, dtype=bool)
+
+
+def turbulence(n: int, seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Stationary fields (n, pixels) with a power-law spectrum and unit variance, zero mean each."""
+    rng = np.random.default_rng(seed)
+    side = 2 * max(shape)
+    k = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    k[0, 0] = np.inf
+    spectrum = rng.normal(size=(n, *k.shape)) + 1j * rng.normal(size=(n, *k.shape))
+    fields = np.fft.irfft2(spectrum * k ** (-4 / 3), s=(side, side))[:, : shape[0], : shape[1]].reshape(n, -1)
+    fields -= fields.mean(axis=1, keepdims=True)
+    return fields / fields.std()
+
+
+def bell(row: float, column: float, sigma: float) -> np.ndarray:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * sigma**2)).ravel()
+
+
+def prepare(series: np.ndarray, shortest: float = 0.02) -> tuple[np.ndarray, Prior, np.ndarray]:
+    """Centred series, prior and strength as the separation makes them, without relief."""
+    x = series - series.mean(axis=0)
+    x = x - x.mean(axis=1, keepdims=True)
+    q, _ = np.linalg.qr(np.stack([np.ones(N), YEARS], axis=1))
+    left = x - q @ (q.T @ x)
+    strength = date_strength(left)
+    none = np.zeros((1, x.shape[1]))
+    height = np.zeros(x.shape[1])
+    return x, build_prior(stationary_modes(left / strength[:, None], ALL, shortest), none, 0.0, height, 0.0), strength
+
+
+def test_the_prior_agrees_with_dense_algebra():
+    rng = np.random.default_rng(0)
+    modes, noise, maps = rng.normal(size=(6, 50)), 0.7, rng.normal(size=(3, 50))
+    prior = Prior(modes, noise)
+    c = modes.T @ modes + noise * np.eye(50)
+    np.testing.assert_allclose(prior.whiten(maps), maps @ np.linalg.inv(c), atol=1e-10)
+    dense = 0.5 * (np.linalg.slogdet(c)[1] + np.mean(np.sum(maps @ np.linalg.inv(c) * maps, axis=1))) / 50
+    assert prior.misfit(maps) == pytest.approx(dense)
+    np.testing.assert_allclose(
+        prior.coefficients(maps) @ modes, maps @ np.linalg.inv(c) @ (modes.T @ modes), atol=1e-10
+    )
+
+
+def test_stationary_modes_hold_the_variance_and_respect_the_shortest_wavelength():
+    maps = turbulence(200, 0) + 0.1 * np.random.default_rng(1).normal(size=(200, SHAPE[0] * SHAPE[1]))
+    fine, noise = stationary_modes(maps, ALL, 0.02)
+    assert (fine**2).sum() / fine.shape[1] + noise == pytest.approx(maps.var(), rel=0.05)
+    coarse, left = stationary_modes(maps, ALL, 0.3)
+    assert len(coarse) < len(fine) and left > noise
+
+
+def test_strength_of_a_date_ignores_local_motion():
+    maps = turbulence(N, 2)
+    maps[5] *= 4
+    strong = date_strength(maps)
+    assert strong[5] > 2 * np.median(strong)
+    moved = maps.copy()
+    moved[:, :50] += 100
+    np.testing.assert_allclose(date_strength(moved), strong, rtol=0.25)
+
+
+def test_unseen_dates_decide_between_the_network_and_the_stationary_modes():
+    rng = np.random.default_rng(0)
+    patterns = np.stack([bell(8, 8, 5), bell(20, 28, 6), bell(25, 8, 4)])
+    patterns -= patterns.mean(axis=1, keepdims=True)
+    organised = rng.normal(size=(60, 3)) @ patterns * 3 + 0.1 * rng.normal(size=(60, patterns.shape[1]))
+    share, misfits = choose_share(stationary_modes(organised[:40], ALL, 0.1), 3 * patterns, organised[40:])
+    assert share > 0 and misfits[share] == min(misfits.values())
+    stationary = turbulence(60, 3)
+    share, _ = choose_share(stationary_modes(stationary[:40], ALL, 0.1), 3 * patterns, stationary[40:])
+    assert share <= 0.1
+
+
+def test_fill_takes_the_nearest_valid_pixel():
+    valid = np.zeros((3, 3), dtype=bool)
+    valid[0, 0] = valid[2, 2] = True
+    full = fill(np.array([[1.0, 2.0]]), valid)
+    assert full[0, 0, 1] == 1 and full[0, 2, 1] == 2
+
+
+@pytest.mark.parametrize("width", [2.0, 3.5])
+def test_the_pursuit_finds_a_bowl_with_its_amplitude(width):
+    rate, found_rates = 3.0, []
+    centre, far = 14 * SHAPE[1] + 20, 3 * SHAPE[1] + 3
+    for seed in range(30, 36):
+        noise = turbulence(N, seed)
+        x, prior, strength = prepare(noise + rate * np.outer(trend(YEARS).values, bell(14, 20, width)))
+        functions = [trend(YEARS), *scanned_steps(DATES)]
+        search = Search(prior, make_bells(ALL), functions, 1 / strength**2)
+        thresholds = search.thresholds(prepare(noise)[0], 0.01, np.random.default_rng(0))
+        found = search.pursue(x, thresholds, 0.01, min(SHAPE))
+        assert found.atoms and found.atoms[0]["function"] == "trend"
+        assert np.ptp(found.series[:, far]) < 0.3 * rate
+        found_rates.append(np.ptp(found.series[:, centre]))
+    assert np.mean(found_rates) == pytest.approx(rate, rel=0.12)
+
+
+def test_the_pursuit_finds_nothing_in_turbulence():
+    false_alarms = 0
+    for seed in range(20, 28):
+        x, prior, strength = prepare(turbulence(N, seed))
+        functions = [trend(YEARS), *scanned_steps(DATES)]
+        search = Search(prior, make_bells(ALL), functions, 1 / strength**2)
+        thresholds = search.thresholds(x, 0.01, np.random.default_rng(0))
+        false_alarms += bool(search.pursue(x, thresholds, 0.01, min(SHAPE)).atoms)
+    assert false_alarms <= 1
+
+
+def _estimate(series, found, height=None):
+    x, removal, strength = prepare(series, 0.1)
+    detail = prepare(series)[1]
+    z = np.zeros(x.shape[1]) if height is None else height
+    functions = [trend(YEARS), *scanned_steps(DATES)]
+    return x, estimate(x, found, functions, strength, removal, detail, z, ALL, YEARS, 0.01)
+
+
+def test_atmosphere_goes_and_what_it_cannot_make_stays():
+    x, atmosphere = _estimate(turbulence(N, 5), Deformation(np.zeros((N, SHAPE[0] * SHAPE[1])), []))
+    left = x - atmosphere.turbulent.reshape(N, -1)
+    left -= left.mean(axis=1, keepdims=True)
+    assert left.std() < 0.4 * x.std()
+    spike = turbulence(N, 5)
+    spike[20:, 500] += 30.0  # one pixel, no atmosphere does this
+    y, with_spike = _estimate(spike, Deformation(np.zeros_like(spike), []))
+    kept = (y - with_spike.turbulent.reshape(N, -1))[:, 500]
+    assert 0.8 * 30 < kept[20:].mean() - kept[:20].mean() < 1.05 * 30
+
+
+def test_motion_that_was_found_is_left_in_the_data():
+    motion = 4 * np.outer(trend(YEARS).values, bell(14, 20, 3.0))
+    known = motion - motion.mean(axis=0)
+    atom = {"function": "trend", "width": 0.1, "row": 14.0, "column": 20.0, "amplitude": 4.0, "score": 9.0}
+    x, atmosphere = _estimate(turbulence(N, 6) + motion, Deformation(known, [atom]))
+    _, still = _estimate(turbulence(N, 6), Deformation(np.zeros_like(known), []))
+    left = x - atmosphere.turbulent.reshape(N, -1)
+    centre = 14 * SHAPE[1] + 20
+    slope = np.polyfit(YEARS, left[:, centre], 1)[0] * YEARS[-1]
+    assert slope == pytest.approx(4.0, rel=0.2)
+    assert atmosphere.moving[14, 20] and not atmosphere.moving[3, 3]
+    assert not still.moving.any()
+
+
+def test_motion_as_broad_as_the_scene_is_left_alone_and_reported():
+    y, _ = np.mgrid[: SHAPE[0], : SHAPE[1]] / SHAPE[0]
+    tilt = np.outer(trend(YEARS).values, (np.cos(np.pi * y)).ravel()) * 12
+    x, atmosphere = _estimate(turbulence(N, 7) + tilt, Deformation(np.zeros((N, tilt.shape[1])), []))
+    assert any("broad" in w for w in atmosphere.warnings)
+    removed = atmosphere.turbulent.reshape(N, -1)
+    slope = np.polyfit(YEARS, removed, 1)[0] * YEARS[-1]
+    assert slope.std() < 0.25 * tilt[-1].std()
+    assert not _estimate(turbulence(N, 7), Deformation(np.zeros_like(tilt), []))[1].warnings
+
+
+def test_full_resolution_follows_smooth_fields_and_height():
+    factor, size = 4, (130, 90)
+    coarse = (-(-size[0] // factor), -(-size[1] // factor))
+
+    def wave(y, x):
+        return np.sin(y / 25) * np.cos(x / 30)
+
+    centres = [np.minimum(np.arange(n) * factor + 1.5, s - 1) for n, s in zip(coarse, size, strict=True)]
+    maps = wave(centres[0][:, None], centres[1][None])[None]
+    height = np.random.default_rng(0).normal(size=size) * 100
+    height[3, 3] = np.nan
+    nothing = np.zeros(coarse, dtype=bool)
+    atmosphere = Atmosphere(maps, np.array([0.01]), maps, nothing, [])
+    full = FullResolution(atmosphere, height, factor)
+    truth = wave(np.arange(size[0])[:, None], np.arange(size[1])[None])
+    inside = (slice(None), slice(8, -8), slice(8, -8))
+    expected = truth + 0.01 * np.nan_to_num(height)
+    assert np.abs(full(slice(0, size[0])) - expected)[inside].max() < 0.01
+    np.testing.assert_allclose(full(slice(40, 60)), full(slice(0, size[0]))[:, 40:60], atol=2e-6)
+
+
+def _pairs_of(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n = len(series)
+    pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, min(i + 4, n))])
+    return pairs, (series[pairs[:, 1]] - series[pairs[:, 0]]).reshape(len(pairs), *SHAPE)
+
+
+@pytest.mark.parametrize(("dates", "step", "reason"), [(8, 1, "8 dates"), (12, 2, "pairs"), (12, 1, "covered")])
+def test_too_little_evidence_is_refused_with_the_reason(dates, step, reason):
+    pairs, phase = _pairs_of(turbulence(dates, 8))
+    weight = np.ones_like(phase)
+    if reason == "covered":
+        weight[:, 5:] = 0
+    with pytest.raises(NotEnoughEvidence, match=reason):
+        separate(phase[::step], weight[::step], pairs[::step], DATES[:dates], np.zeros(SHAPE), Settings())
+
+
+def test_the_separation_is_repeatable_and_closes():
+    pairs, phase = _pairs_of(turbulence(14, 9))
+    settings = Settings(train_steps=40, min_cluster_size=10)
+    one, two = (separate(phase, np.ones_like(phase), pairs, DATES[:14], np.zeros(SHAPE), settings) for _ in range(2))
+    assert np.array_equal(one.atmosphere.turbulent, two.atmosphere.turbulent)
+    assert one.corrected.std() < one.series.std()
+    assert one.atmosphere.turbulent.shape == (14, *SHAPE)

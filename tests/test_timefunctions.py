@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from mintpy_vae.timefunctions import recognise, scanned_steps, trend
+
+YEARS = np.arange(60) * 12 / 365.25
+DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
+
+
+def test_a_line_needs_no_further_function():
+    rng = np.random.default_rng(0)
+    assert recognise(3 * YEARS + 0.3 * rng.normal(size=60), YEARS, DATES) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_step_season_and_decay_are_recognised(seed):
+    rng = np.random.default_rng(seed)
+    noise = 0.1 * rng.normal(size=60)
+    assert recognise((np.arange(60) >= 25) + noise, YEARS, DATES)[0].name == f"step {DATES[25]}"
+    names = [f.name for f in recognise(np.sin(2 * np.pi * YEARS + seed) + noise, YEARS, DATES)]
+    assert names == ["annual sine", "annual cosine"]
+    decay = np.log1p(np.clip(YEARS - YEARS[25], 0, None) / 0.1) + (np.arange(60) >= 25)
+    names = [f.name for f in recognise(decay + 0.3 * noise, YEARS, DATES)]
+    assert any(name.startswith("log") for name in names)
+
+
+def test_trend_and_steps():
+    assert trend(YEARS).values[0] == 0 and trend(YEARS).values[-1] == 1
+    steps = scanned_steps(DATES)
+    assert all(s.scanned for s in steps)
+    assert steps[0].values.sum() == 58 and steps[-1].values.sum() == 2
