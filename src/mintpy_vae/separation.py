@@ -39,6 +39,8 @@ SHORTEST_KNOWN = 0.02
 """Shortest wavelength of the atmosphere that local deformation is tested against."""
 PASSES = 2
 MIN_PIXELS = 200
+MIN_DATES_FOR_STEPS = 18
+"""With fewer dates a step at any of them can imitate anything, and is not searched for."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Separation:
     ----------
     atmosphere : Atmosphere
     deformation : Deformation
+    functions : list of TimeFunction
+        Those it was searched with.
     clusters : list of Cluster
     noise_share : float
         Share of the sources that belong to no cluster.
@@ -66,10 +70,13 @@ class Separation:
         Coarse phase of each date on the valid pixels, radians.
     corrected : (dates, pixels)
         The same, corrected.
+    noise : (2, dates, pixels)
+        Both without the trend and the other functions of time of the whole stack.
     """
 
     atmosphere: Atmosphere
     deformation: Deformation
+    functions: list[TimeFunction]
     clusters: list[Cluster]
     noise_share: float
     network_share: float
@@ -79,6 +86,7 @@ class Separation:
     mean_height: float
     series: Array
     corrected: Array
+    noise: Array
 
 
 def separate(
@@ -148,10 +156,11 @@ def separate(
     clusters, noise_share = _find_clusters(separator, flat, valid, pairs, years, z, settings, clusterer, rng)
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
-        if cluster.kind != "atmosphere":
+        if cluster.kind == "deformation":
             names = {f.name for f in functions}
             functions += [f for f in recognise(cluster.amplitude, years, dates) if f.name not in names]
-    functions += scanned_steps(dates)
+    if n_dates >= MIN_DATES_FOR_STEPS:
+        functions += scanned_steps(dates)
 
     # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
     bells = make_bells(valid)
@@ -188,6 +197,7 @@ def separate(
     return Separation(
         atmosphere,
         deformation,
+        functions,
         clusters,
         noise_share,
         share,
@@ -197,6 +207,7 @@ def separate(
         mean_height,
         x,
         corrected,
+        np.stack([_without(x, functions), _without(corrected, functions)]),
     )
 
 
