@@ -134,6 +134,7 @@ class Search:
         function: list[int] = []
         scores: list[float] = []
         amplitudes = np.zeros(0)
+        coupling = np.zeros((len(self.bells.maps), 0))  # of every bell with those chosen so far
         # where motion is proven, only the functions are still to be searched, not the places
         local = chi2.isf(significance / len(self.functions), 1)
         near = np.zeros(len(self.bells.maps), dtype=bool)
@@ -151,10 +152,11 @@ class Search:
             width = widths[best[0]]
             near |= (np.hypot(*(centres - centres[best[0]]).T) <= NEAR * width * side) & (widths <= NEAR * width)
             f = self.centred[function]
-            gram = (self.whitened[bell] @ self.bells.maps[bell].T) * ((f * self.weights) @ f.T)
+            coupling = np.column_stack([coupling, self.whitened @ self.bells.maps[bell[-1]]])
+            gram = coupling[bell] * ((f * self.weights) @ f.T)
             gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
             amplitudes = np.linalg.solve(gram, (response[bell] * self.weights * f).sum(axis=1))
-            left = response - ((self.whitened @ self.bells.maps[bell].T) * amplitudes) @ f
+            left = response - (coupling * amplitudes) @ f
         found = (self.centred[function] * amplitudes[:, None]).T @ self.bells.maps[bell]
         atoms: list[dict[str, object]] = [
             {

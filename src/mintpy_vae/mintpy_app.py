@@ -128,8 +128,9 @@ def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
     InputError
         With MintPy's message, if one of its steps fails or the template would correct the troposphere once more.
     """
-    start, end = STEP_LIST.index("modify_network"), STEP_LIST.index("reference_date")
-    _run(work_dir, template_file, [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED])
+    start, end = STEP_LIST.index("reference_point"), STEP_LIST.index("reference_date")
+    steps = [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED]
+    _run(work_dir, template_file, _network_step(work_dir) + steps)
 
 
 def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, int]:
@@ -142,7 +143,7 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
     """
     file = Path(work_dir, "inputs", "ifgramStack.h5")
     if (found := _reference_point(file)) is None:
-        _run(work_dir, template_file, ["modify_network", "reference_point"])
+        _run(work_dir, template_file, [*_network_step(work_dir), "reference_point"])
         found = _reference_point(file)
     if found is None:
         raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
@@ -231,6 +232,17 @@ def _set_option(text: str, key: str, value: str, only: tuple[str, ...] | None = 
 
     text, count = pattern.subn(replace, text)
     return text, count > 0
+
+
+def _network_step(work_dir: _Path) -> list[str]:
+    """``modify_network``, unless pairs are dropped already: MintPy would bring back those that were dropped by hand."""
+    file = Path(work_dir, "inputs", "ifgramStack.h5")
+    if file.is_file():
+        stack = ifgramStack(str(file))
+        stack.open(print_msg=False)
+        if not stack.dropIfgram.all():
+            return []
+    return ["modify_network"]
 
 
 def _reference_point(file: Path) -> tuple[int, int] | None:

@@ -261,8 +261,8 @@ def write_corrected_stack(
     atmosphere : callable
         Rows -> (dates, rows, width) phase in radians; the correction of pair (i, j) is its difference j - i.
     provenance : mapping of str
-        Becomes attributes ``vae.<key>`` of the phase. With ``status`` = ``uncorrected`` nothing is corrected:
-        all datasets are copied as they are, `atmosphere` is not called.
+        Becomes attributes ``vae.<key>`` of the phase, beside the input's MODIFICATION_TIME. With ``status`` =
+        ``uncorrected`` nothing is corrected: all datasets are copied as they are, `atmosphere` is not called.
     max_memory : float
         GB.
     progress : callable, optional
@@ -291,6 +291,7 @@ def write_corrected_stack(
                 out[stack.phase_name] = phase  # a hard link within the file: both names are one dataset
             out.attrs["atmos_correct_method"] = METHOD
         phase.attrs.update(marks)
+        phase.attrs["vae.input_MODIFICATION_TIME"] = source[stack.phase_name].attrs.get("MODIFICATION_TIME", "none")
         # MintPy inverts again only if the dataset is newer than its time series: never keep the time of the source.
         phase.attrs["MODIFICATION_TIME"] = str(time.time())
         out.flush()

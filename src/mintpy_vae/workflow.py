@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,10 @@ from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
 from .separation import Array, Report, Separation, separate
-from .settings import Settings
+from .settings import PREFIX, Settings
 from .stack import Stack, file_hash, open_stack, pool_map, pool_pairs, write_corrected_stack, write_delay_file
-from .training import Fit
+from .staging import staged
+from .training import Fit, choose_device
 
 RESULT = "vae_result.json"
 
@@ -44,6 +45,8 @@ class Result:
     warnings : list of str
     details : dict
         Everything else in the file: versions, settings, hashes, timings, clusters, noise per pair and per date.
+    skipped : bool
+        Nothing was done, because an earlier result is of the same input and settings; not in the file.
     """
 
     status: str
@@ -52,6 +55,7 @@ class Result:
     next_command: str
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
 
 
 def correct(
@@ -81,7 +85,7 @@ def correct(
     settings : Settings, optional
         By default those of the template, with ``overrides`` by field name.
     update : bool
-        Skip when `work_dir` holds the result of the same input and settings.
+        Skip what is done when `work_dir` holds the result of the same input, settings and template.
     invert : bool
         Drive MintPy's steps up to ``reference_date`` in `work_dir`.
     report : callable, optional
@@ -90,7 +94,8 @@ def correct(
     Raises
     ------
     InputError
-        With one sentence that says what is wrong; nothing is left behind.
+        With one sentence that says what is wrong. Nothing is left behind, unless it is MintPy that failed on the
+        corrected stack, which then stays in `work_dir`.
     """
     start = time.time()
     stack_path = Path(os.path.abspath(stack_file))
@@ -98,44 +103,68 @@ def correct(
     target = Path(os.path.abspath(work_dir)) if work_dir else project.with_name(project.name + "_vae")
     template = mintpy_app.read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
+    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_stack(stack_path, geometry_file, template)
-    _check_target(target, project)
+    target = _check_target(target, project)
     fingerprint = {
         "stack_sha256": file_hash(stack.file),
         "geometry_sha256": file_hash(stack.geometry_file),
+        "template_sha256": _hash_of_options(template),
         "settings": settings.as_dict(),
         "dataset": stack.phase_name,
         "version": __version__,
     }
-    if update and (earlier := _earlier(target, fingerprint)):
-        return earlier
-    staging = target.with_name(target.name + ".part")
-    try:
-        _make_staging(staging, target)
-        copied = mintpy_app.fill_work_dir(stack, project, staging, template_file)
-        timings = {"checks": time.time() - start}
-        try:
-            details = _correct_into(staging, stack, settings, fingerprint, timings, report)
-            status, reason = "corrected", ""
-        except NotEnoughEvidence as refusal:
-            status, reason = "uncorrected", str(refusal)
-            details = _leave_uncorrected(staging, stack, settings, fingerprint)
-        command = mintpy_app.next_command(target, target / copied.name)
-        result = Result(status, reason, target, command, details.pop("warnings", []), details)
-        details.update(fingerprint, timings=timings, versions=_versions(), mintpy="pending")
-        _write_result(staging, result)
-        _publish(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    if invert:
-        begin = time.time()
-        mintpy_app.ensure_reference_point(target, target / copied.name)
-        mintpy_app.run_to_reference_date(target, target / copied.name)
-        timings["mintpy"] = time.time() - begin
-        details["mintpy"] = "reference_date"
-    timings["total"] = time.time() - start
-    _write_result(target, result)
+    with staged(target) as (staging, publish):
+        result = _earlier(target, fingerprint) if update else None
+        if result is None:
+            _check_replaceable(target)
+            timings = {"checks": time.time() - start}
+            result = _make(staging, target, project, stack, template_file, settings, fingerprint, timings, report)
+            _write_result(staging, result)
+            publish()
+        if invert and result.details["mintpy"] != "reference_date":
+            _drive_mintpy(result)
+        if not result.skipped:
+            result.details["timings"]["total"] = time.time() - start
+            _write_result(target, result)
     return result
+
+
+def _make(
+    staging: Path,
+    target: Path,
+    project: Path,
+    stack: Stack,
+    template_file: str | os.PathLike[str] | None,
+    settings: Settings,
+    fingerprint: Mapping[str, Any],
+    timings: dict[str, float],
+    report: Report | None,
+) -> Result:
+    """Fill the staging directory with everything but MintPy's own results."""
+    template = mintpy_app.fill_work_dir(stack, project, staging, template_file).name
+    try:
+        details = _correct_into(staging, stack, settings, fingerprint, timings, report)
+        status, reason = "corrected", ""
+    except NotEnoughEvidence as refusal:
+        status, reason = "uncorrected", str(refusal)
+        details = _leave_uncorrected(staging, stack, settings, fingerprint)
+    warnings = details.pop("warnings", [])
+    details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
+    return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
+
+
+def _drive_mintpy(result: Result) -> None:
+    """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
+    begin = time.time()
+    result.skipped = False
+    result.details["mintpy"] = "pending"
+    _write_result(result.work_dir, result)
+    template = result.work_dir / result.details["template"]
+    mintpy_app.ensure_reference_point(result.work_dir, template)
+    mintpy_app.run_to_reference_date(result.work_dir, template)
+    result.details["timings"]["mintpy"] = time.time() - begin
+    result.details["mintpy"] = "reference_date"
 
 
 def _correct_into(
@@ -202,18 +231,14 @@ def _provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapp
         "version": __version__,
         "dataset": stack.phase_name,
         "stack_sha256": str(fingerprint["stack_sha256"]),
-        "input_MODIFICATION_TIME": stack.attributes.get("MODIFICATION_TIME", "none"),
         **{key: str(value) for key, value in settings.as_dict().items()},
     }
 
 
-def _noise_of_pairs(found: Separation, pairs: NDArray[np.integer]) -> tuple[Array, Array]:
-    """Spatial standard deviation of each pair before and after, (pairs,) radians, on the training grid."""
+def _noise_of_pairs(found: Separation, pairs: NDArray[np.integer]) -> Array:
+    """Spatial standard deviation of each pair before and after, (2, pairs) radians, without what moves steadily."""
     first, second = pairs.T
-    return (
-        (found.series[second] - found.series[first]).std(axis=1),
-        (found.corrected[second] - found.corrected[first]).std(axis=1),
-    )
+    return np.asarray((found.noise[:, second] - found.noise[:, first]).std(axis=2))
 
 
 def _details(
@@ -231,6 +256,9 @@ def _details(
     warnings = list(found.atmosphere.warnings)
     if worse > 0.1:
         warnings.append(f"{worse:.0%} of the pairs have more noise after the correction than before.")
+    date_before, date_after = found.noise.std(axis=2)
+    if (noisier := float((date_after > 1.05 * date_before).mean())) > 0.1:
+        warnings.append(f"{noisier:.0%} of the dates have more noise after the correction than before.")
     moving = float(found.atmosphere.moving[found.valid].mean())
     if moving > 0.5:
         warnings.append(f"Motion was found on {moving:.0%} of the scene; the atmosphere there comes from far away.")
@@ -253,7 +281,7 @@ def _details(
         },
         "noise_per_date_mm": {
             date: [round(float(b * mm), 3), round(float(a * mm), 3)]
-            for date, b, a in zip(dates, found.series.std(axis=1), found.corrected.std(axis=1), strict=True)
+            for date, b, a in zip(dates, date_before, date_after, strict=True)
         },
     }
 
@@ -282,14 +310,32 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
-def _check_target(target: Path, project: Path) -> None:
-    """Refuse a work directory that holds something else than an earlier result."""
-    if target == project:
-        raise InputError(f"{target} is the project itself; choose another directory with -o.")
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} exists and is no directory; choose another one with -o.")
-    if target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file():
+def _hash_of_options(template: Mapping[str, str]) -> str:
+    """SHA-256 of MintPy's options; ours are compared by value, and comments do not matter."""
+    options = sorted((key, value) for key, value in template.items() if not key.startswith(PREFIX))
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()
+
+
+def _check_target(target: Path, project: Path) -> Path:
+    """Refuse a work directory that holds something else than an earlier result; follow a link."""
+    try:
+        target = target.resolve() if target.is_symlink() else target
+        if project.resolve().is_relative_to(target.resolve()):
+            raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+        occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
+    except OSError as error:
+        raise InputError(f"{target} cannot be used: {error.strerror}. Choose another one with -o.") from error
+    if occupied:
         raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
+    return target
+
+
+def _check_replaceable(target: Path) -> None:
+    """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
+    if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+        raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
 
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
@@ -298,30 +344,11 @@ def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
         content = json.loads((target / RESULT).read_text())
     except (OSError, ValueError):
         return None
-    whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") != "pending"
+    whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
     if not whole or any(content.get(key) != value for key, value in fingerprint.items()):
         return None
-    return Result(content["status"], content["reason"], target, content["next_command"], content["warnings"], content)
-
-
-def _make_staging(staging: Path, target: Path) -> None:
-    try:
-        if staging.exists():
-            shutil.rmtree(staging)
-        staging.mkdir(parents=True)
-    except OSError as error:
-        reason = f"{target.parent} cannot be written to: {error.strerror}. Choose another place with -o."
-        raise InputError(reason) from error
-
-
-def _publish(staging: Path, target: Path) -> None:
-    """Put the finished directory in place; an earlier result goes only when the new one is whole."""
-    old = target.with_name(target.name + ".old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-    os.replace(staging, target)
-    shutil.rmtree(old, ignore_errors=True)
+    own = {key: content.pop(key) for key in ("status", "reason", "next_command", "warnings")}
+    return Result(work_dir=target, details=content, skipped=True, **own)
 
 
 def _write_result(directory: Path, result: Result) -> None:

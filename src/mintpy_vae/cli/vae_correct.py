@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 REFERENCE = """reference:
@@ -74,35 +76,27 @@ class _Bars:
 
 
 def main(iargs: Sequence[str] | None = None) -> None:
-    """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input."""
+    """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
     inps = cmd_line_parse(iargs)
     from mintpy_vae.errors import InputError
-    from mintpy_vae.workflow import correct
 
     start = time.time()
     try:
-        result = correct(
-            inps.stack_file,
-            inps.geometry_file,
-            inps.template_file,
-            inps.work_dir,
-            update=inps.update,
-            invert=inps.invert,
-            report=_Bars(),
-            device=inps.device,
-            seed=inps.seed,
-            max_memory=inps.max_memory,
-        )
+        with _terminated_like_interrupted():
+            result = _run(inps)
     except InputError as error:
         if inps.debug:
             raise
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
-        sys.exit("Interrupted; nothing was changed.")
+        sys.exit("Interrupted. The input is as it was; the same command starts anew.")
     except Exception as error:
         if inps.debug:
             raise
-        sys.exit(f"ERROR: {type(error).__name__}: {error} (run again with --debug and report it)")
+        message = " ".join(str(error).split())
+        sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
+    if result.skipped:
+        print(f"Nothing changed since the last run; {result.work_dir} stays as it is.")
     if result.status == "uncorrected":
         print(f"\nUNCORRECTED, because {result.reason}.\nThe stack in {result.work_dir} holds the phase of the input.")
     else:
@@ -112,6 +106,33 @@ def main(iargs: Sequence[str] | None = None) -> None:
     minutes, seconds = divmod(time.time() - start, 60)
     print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
     print(f"\nNext:\n  {result.next_command}\n")
+
+
+def _run(inps: Namespace) -> Any:
+    from mintpy_vae.workflow import correct
+
+    return correct(
+        inps.stack_file,
+        inps.geometry_file,
+        inps.template_file,
+        inps.work_dir,
+        update=inps.update,
+        invert=inps.invert,
+        report=_Bars(),
+        device=inps.device,
+        seed=inps.seed,
+        max_memory=inps.max_memory,
+    )
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Clean up after SIGTERM too, with which clusters and shells end a process."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _summary(details: dict[str, Any]) -> None:

@@ -1,0 +1,156 @@
+"""Figures against a known truth: noise left, signal kept. Arrays only.
+
+Always together: the error on stable ground, the error on moving ground and the gain. A smoother map alone proves
+nothing, since a map of zeros is the smoothest of all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .network import Pairs, closure
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+def velocity(displacement: Array, years: Array) -> NDArray[np.float64]:
+    """Least-squares slope of each pixel's time-series.
+
+    Parameters
+    ----------
+    displacement : (dates, ...)
+        Any unit.
+    years : (dates,)
+        Acquisition times in years.
+
+    Returns
+    -------
+    (...)
+        Unit of the input per year; NaN where any date is.
+    """
+    centred = np.asarray(years, dtype=np.float64) - np.mean(years)
+    energy = float(centred @ centred)
+    if energy <= 0:
+        raise ValueError("a velocity needs two different dates")
+    return np.asarray(np.tensordot(centred, np.asarray(displacement, dtype=np.float64), axes=1) / energy)
+
+
+def gain(estimate: Array, truth: Array, where: Mask | None = None) -> float:
+    """Share of the truth that the estimate holds: ``<estimate, truth> / <truth, truth>``.
+
+    The slope of the regression of the estimate on the truth through the origin. 1 is perfect, 0 is a map of zeros;
+    noise that is uncorrelated with the truth does not change it.
+
+    Parameters
+    ----------
+    estimate, truth : (...)
+        Same unit.
+    where : bool, broadcastable to (...), optional
+        What counts.
+
+    Returns
+    -------
+    float
+        NaN where the truth is zero or nothing counts. Values that are not finite do not count.
+    """
+    e, t = _counted(estimate, truth, where)
+    energy = float(t @ t)
+    return float(e @ t) / energy if energy > 0 else float("nan")
+
+
+def rmse(estimate: Array, truth: Array, where: Mask | None = None) -> float:
+    """Root mean square error in the unit of the input; parameters as for :func:`gain`. NaN if nothing counts."""
+    e, t = _counted(estimate, truth, where)
+    return float(np.sqrt(np.mean((e - t) ** 2))) if e.size else float("nan")
+
+
+def referenced(displacement: Array, stable: Mask) -> NDArray[np.float64]:
+    """Displacement without what the choice of reference point and date adds to it.
+
+    Its mean over time is taken out of each pixel, then the median over stable ground out of each date.
+
+    Parameters
+    ----------
+    displacement : (dates, ...)
+        Any unit, NaN where there is no data.
+    stable : (...) bool
+        Ground that does not move, at least one pixel with data.
+    """
+    values = np.asarray(displacement, dtype=np.float64)
+    values = values - values.mean(axis=0)
+    inside = values[:, stable]
+    inside = inside[:, np.isfinite(inside).all(axis=0)]
+    if inside.shape[1] == 0:
+        raise ValueError("no stable ground with data at every date to refer to")
+    level = np.median(inside, axis=1)
+    level -= level.mean()
+    return np.asarray(values - level.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def compare(
+    displacement: Array, truth_displacement: Array, years: Array, deforming: Mask, valid: Mask
+) -> dict[str, float]:
+    """Error and gain of a displacement time-series against the truth, the same for every method.
+
+    Both are :func:`referenced` to the stable ground first, so that neither the reference point nor the reference date
+    matters.
+
+    Parameters
+    ----------
+    displacement, truth_displacement : (dates, ...)
+        Metres towards the satellite.
+    years : (dates,)
+        Acquisition times in years.
+    deforming : (...) bool
+        Ground that moves in truth.
+    valid : (...) bool
+        Pixels that count.
+
+    Returns
+    -------
+    dict
+        ``velocity_stable``, ``velocity_deforming`` (RMSE, mm/yr), ``displacement_stable``, ``displacement_deforming``
+        (RMSE over pixels and dates, mm), ``gain_displacement``, ``gain_velocity`` (over the deforming area, NaN if
+        there is none).
+    """
+    valid = valid & np.isfinite(displacement).all(axis=0) & np.isfinite(truth_displacement).all(axis=0)
+    stable, moving = valid & ~deforming, valid & deforming
+    estimate, truth = (referenced(d, stable)[:, valid] for d in (displacement, truth_displacement))
+    rate, true_rate = velocity(estimate, years), velocity(truth, years)
+    still, moves = stable[valid], moving[valid]
+    return {
+        "velocity_stable": 1000 * rmse(rate, true_rate, still),
+        "velocity_deforming": 1000 * rmse(rate, true_rate, moves),
+        "displacement_stable": 1000 * rmse(estimate, truth, still),
+        "displacement_deforming": 1000 * rmse(estimate, truth, moves),
+        "gain_displacement": gain(estimate, truth, moves),
+        "gain_velocity": gain(rate, true_rate, moves),
+    }
+
+
+def closure_misfit(pair_values: Array, pairs: Pairs) -> float:
+    """Largest absolute closure misfit over all triplets, in the unit of ``pair_values`` (pairs, ...).
+
+    0 for whatever is a difference of one field per date, and for a network without triplets. NaN does not count.
+
+    Parameters
+    ----------
+    pair_values : (pairs, ...)
+        For example a correction, radians.
+    pairs : (pairs, 2) int
+        Date indices.
+    """
+    misfit = np.abs(closure(pair_values, pairs))
+    misfit = misfit[np.isfinite(misfit)]
+    return float(misfit.max(initial=0.0))
+
+
+def _counted(estimate: Array, truth: Array, where: Mask | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as vectors of the values that count."""
+    e, t = np.broadcast_arrays(np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64))
+    use = np.isfinite(e) & np.isfinite(t)
+    if where is not None:
+        use &= where
+    return e[use], t[use]

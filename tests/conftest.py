@@ -1,0 +1,127 @@
+"""What the tests of the whole job share: simulated projects, and two of them corrected and taken through MintPy."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in the commands that are run
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mintpy_vae.simulate import simulate, write_project
+from mintpy_vae.stack import file_hash
+
+QUICK = "vae.trainSteps = 10\n"
+DROPPED = (2, 9)
+
+
+def tree(root):
+    """Every file below a directory with its hash, and every directory."""
+    return {
+        str(p.relative_to(root)): file_hash(p) if p.is_file() else "directory"
+        for p in sorted(root.rglob("*"))
+        if p.is_file() or p.is_dir()
+    }
+
+
+def shell(arguments, **how):
+    """Run a command of this environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path}
+    return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, env=env, **how)
+
+
+def read(file, name):
+    with h5py.File(file) as f:
+        return f[name][:]
+
+
+def make_simulated(root, preset="bowl", n_dates=14, size=(48, 60), coord="geo", text=QUICK, reference=True, **changes):
+    """A simulated project with two dropped pairs; return its template."""
+    scene = simulate(preset, n_dates=n_dates, size=size, seed=3, coord=coord, **changes)
+    template = write_project(scene, root, reference=reference)
+    with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
+        keep = f["dropIfgram"][:]
+        keep[list(DROPPED)] = False
+        f["dropIfgram"][:] = keep
+    with open(template, "a") as f:
+        f.write(text)
+    return template
+
+
+@dataclass
+class Corrected:
+    """A project, and what the two commands made of it."""
+
+    project: Path
+    template: Path
+    work: Path
+    before: dict
+    printed: str
+    next_command: list
+    mintpy: subprocess.CompletedProcess
+
+    @property
+    def stack(self):
+        return self.project / "inputs" / "ifgramStack.h5"
+
+
+def correct_and_go_on(root, coord):
+    project = root / "WORK"
+    template = make_simulated(project, coord=coord)
+    before = tree(project)
+    done = shell(["vae_correct.py", project / "inputs" / "ifgramStack.h5", "-t", template])
+    assert done.returncode == 0, done.stderr[-2000:]
+    command = shlex.split(re.search(r"^Next:\n +(.*)$", done.stdout, re.MULTILINE)[1])
+    mintpy = shell(command)
+    return Corrected(project, template, root / "WORK_vae", before, done.stdout, command, mintpy)
+
+
+@pytest.fixture(scope="session")
+def mapped(tmp_path_factory):
+    """In map coordinates; no directory may be named after them, see mintpy_app."""
+    return correct_and_go_on(tmp_path_factory.mktemp("mapped"), "geo")
+
+
+@pytest.fixture(scope="session")
+def radar(tmp_path_factory):
+    return correct_and_go_on(tmp_path_factory.mktemp("radar"), "radar")
+
+
+@pytest.fixture
+def simulated(mapped, tmp_path):
+    """A project of one's own, not corrected yet: (stack, template, work directory to be)."""
+    project = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
+    return project / "inputs" / "ifgramStack.h5", project / mapped.template.name, tmp_path / "WORK_vae"
+
+
+_SEPARATIONS: dict = {}
+
+
+@pytest.fixture
+def remembered(monkeypatch):
+    """For tests of files: the same separation of the same stack is computed once."""
+    from mintpy_vae import workflow
+
+    separate = workflow.separate
+
+    def once(phase, weight, pairs, dates, height, settings, report=None):
+        key = (phase.tobytes(), str(settings))
+        if key not in _SEPARATIONS:
+            _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report)
+        return _SEPARATIONS[key]
+
+    monkeypatch.setattr(workflow, "separate", once)
+
+
+def velocity_std(work):
+    velocity = read(work / "velocity.h5", "velocity")
+    return float(np.nanstd(velocity[velocity != 0]))

@@ -1,0 +1,276 @@
+"""The command: what it refuses, how it is interrupted, what it leaves behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+
+from conftest import shell, tree
+from mintpy_vae.cli.vae_correct import main
+from mintpy_vae.errors import InputError
+from mintpy_vae.stack import COMPLETE
+from mintpy_vae.workflow import RESULT, correct
+from test_stack import BAD
+from tiny import make_project
+
+LOCK = ".vae_correct.lock"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("tiny") / "WORK")
+
+
+@pytest.fixture
+def project(tiny, tmp_path):
+    return Path(shutil.copytree(tiny, tmp_path / "WORK"))
+
+
+def refused(arguments, capsys, code=1):
+    """Run the command; return its only line on stderr, an error."""
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert signal.getsignal(signal.SIGTERM) is handler
+    printed = capsys.readouterr()
+    if code == 2:  # argparse
+        assert stop.value.code == 2 and "error:" in printed.err
+        return printed.err
+    assert isinstance(stop.value.code, str), stop.value.code  # which Python prints on stderr, with exit code 1
+    assert printed.err == "" and "Traceback" not in printed.out
+    text = stop.value.code
+    assert text.startswith("ERROR: ") and "\n" not in text and "--debug" not in text
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_stack_is_refused_and_nothing_is_left(project, capsys, case):
+    spoil, _ = BAD[case]
+    spoil(project)
+    before = tree(project.parent)
+    refused([project / "inputs" / "ifgramStack.h5"], capsys)
+    assert tree(project.parent) == before
+
+
+def holds(name, text=""):
+    def make(root):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    return make
+
+
+def template(text):
+    return holds("my.txt", text)
+
+
+def inside_an_earlier_result(root):
+    (root / RESULT).write_text("{}")
+
+
+CHOICES = {
+    "work directory of another": (holds("WORK_vae/mine.txt"), [], "holds something else"),
+    "work directory is a file": (holds("WORK_vae"), [], "is no directory"),
+    "work directory is the project": (None, ["-o", "{}/WORK"], "is the project itself"),
+    "work directory holds the project": (inside_an_earlier_result, ["-o", "{}"], "is the project itself or holds it"),
+    "below a file": (holds("file"), ["-o", "{}/file/WORK_vae"], "cannot be (written to|used)"),
+    "unwritable": (None, ["-o", "/proc/WORK_vae"], "/proc cannot be written to"),
+    "unwritable below": (None, ["-o", "/proc/a/b/WORK_vae"], "cannot be written to"),
+    "too long a name": (None, ["-o", "{}/" + 300 * "x"], "cannot be used: File name too long"),
+    "staging place is taken": (holds("WORK_vae.part/mine.txt"), [], "is in the way"),
+    "template missing": (None, ["-t", "{}/none.txt"], "template .* does not exist"),
+    "template is a directory": (None, ["-t", "{}"], "template .* does not exist"),
+    "unknown option": (template("vae.sead = 3"), ["-t", "{}/my.txt"], "did you mean vae.seed"),
+    "bad option": (template("vae.trainSteps = many"), ["-t", "{}/my.txt"], "a whole number is needed"),
+    "option out of range": (template("vae.trainSteps = 0"), ["-t", "{}/my.txt"], "choose a value from"),
+    "bad device": (template("vae.device = tpu"), ["-t", "{}/my.txt"], "choose auto, cpu or cuda"),
+    "phase not there": (template("mintpy.unwrapError.method = bridging"), ["-t", "{}/my.txt"], "unwrapPhase_bridging"),
+    "geometry missing": (None, ["-g", "{}/none.h5"], "geometry file .* does not exist"),
+    "geometry is the stack": (None, ["-g", "{}/WORK/inputs/ifgramStack.h5"], "has no dataset height"),
+    "seed negative": (None, ["--seed", "-1"], "vae.seed = -1"),
+    "no memory": (None, ["--ram", "0"], "vae.maxMemory = 0"),
+    "memory NaN": (None, ["--ram", "nan"], "vae.maxMemory = nan"),
+    "seed a word": (None, ["--seed", "x"], 2),
+    "device unknown": (None, ["--device", "tpu"], 2),
+    "option unknown": (None, ["--sead", "3"], 2),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_bad_choice_is_refused_and_nothing_is_left(project, capsys, case):
+    prepare, arguments, expected = CHOICES[case]
+    if prepare:
+        prepare(project.parent)
+    before = tree(project.parent)
+    arguments = [project / "inputs" / "ifgramStack.h5", *(a.replace("{}", str(project.parent)) for a in arguments)]
+    if expected == 2:
+        refused(arguments, capsys, 2)
+    else:
+        text = refused(arguments, capsys)
+        assert re.search(expected, text), text
+    assert tree(project.parent) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_reported_before_anything_is_read(project, capsys):
+    before = tree(project.parent)
+    for stack in (project / "inputs" / "ifgramStack.h5", project / "none.h5"):
+        assert "finds no CUDA GPU" in refused([stack, "--device", "cuda"], capsys)
+    assert tree(project.parent) == before
+
+
+def test_the_current_directory_is_not_replaced(project, capsys, monkeypatch):
+    work = project.with_name("WORK_vae")
+    work.mkdir()
+    (work / RESULT).write_text("{}")
+    monkeypatch.chdir(work)
+    before = tree(project.parent)
+    assert "is the current directory" in refused(["../WORK/inputs/ifgramStack.h5"], capsys)
+    assert tree(project.parent) == before
+
+
+@pytest.mark.parametrize("arguments, code", [(["none.h5"], 1), ([], 2), (["WORK/inputs/geometryGeo.h5"], 1)])
+def test_the_command_itself_ends_with_one_line(project, arguments, code):
+    done = shell(["vae_correct.py", *arguments], cwd=project.parent)
+    assert done.returncode == code and "Traceback" not in done.stderr
+    if code == 1:
+        assert done.stderr.startswith("ERROR: ") and done.stderr.count("\n") == 1
+    assert os.listdir(project.parent) == ["WORK"]
+
+
+def test_what_nobody_foresaw_is_one_line_too(project, capsys, monkeypatch):
+    from mintpy_vae import workflow
+
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("first line\nsecond line")
+
+    monkeypatch.setattr(workflow, "open_stack", fail)
+    with pytest.raises(SystemExit) as stop:
+        main([str(project / "inputs" / "ifgramStack.h5")])
+    assert stop.value.code.startswith("ERROR: ZeroDivisionError: first line second line (")
+    assert os.listdir(project.parent) == ["WORK"]
+    with pytest.raises(ZeroDivisionError):
+        main([str(project / "inputs" / "ifgramStack.h5"), "--debug"])
+
+
+# ------------------------------------------------------------------------------------------------------ options at work
+def test_without_inversion_and_with_update(simulated, remembered, capsys):
+    stack, template, work = simulated
+    arguments = [str(stack), "-t", str(template), "--no-invert"]
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert "loss" in printed and "time used" in printed and f"--dir {work} --start velocity" in printed
+    assert not (work / "timeseries.h5").exists() and "Nothing changed" not in printed
+    assert json.loads((work / RESULT).read_text())["mintpy"] == "not run"
+    main([*arguments, "--update"])
+    again = capsys.readouterr().out
+    assert "Nothing changed since the last run" in again and f"--dir {work} --start velocity" in again
+
+
+# ------------------------------------------------------------------------------------------------------- cut off, twice
+PAUSED = """
+import os, sys, time
+from pathlib import Path
+import mintpy_vae.workflow as workflow
+from mintpy_vae import mintpy_app
+from mintpy_vae.cli import vae_correct
+
+def pause(function=None):
+    def paused(*args, **kwargs):
+        print("\\nPAUSED", flush=True)
+        time.sleep(100)
+    return paused
+
+replace = os.replace
+def exchange(source, target):
+    if Path(source).name == "WORK_vae.part":
+        pause()()
+    replace(source, target)
+
+moment = sys.argv[1]
+if moment == "start":
+    mintpy_app.fill_work_dir = pause()
+elif moment == "training":
+    vae_correct._Bars.__call__ = pause()
+elif moment == "writing":
+    workflow.write_delay_file = pause()
+elif moment == "exchange":
+    os.replace = exchange
+elif moment == "mintpy":
+    mintpy_app.run_to_reference_date = pause()
+vae_correct.main(sys.argv[2:])
+"""
+
+
+def paused_at(moment, stack, template):
+    """The command in a process of its own, waiting at some moment of its work."""
+    command = [sys.executable, "-c", PAUSED, moment, str(stack), "-t", str(template)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("PAUSED"):
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+def complete(work):
+    """A stack with the mark of completeness and a result that speaks of it."""
+    with h5py.File(work / "inputs" / "ifgramStack.h5") as f:
+        marks = dict(f["unwrapPhase"].attrs)
+    content = json.loads((work / RESULT).read_text())
+    return marks.get(COMPLETE) == "yes" and content["status"] == marks["vae.status"] == "corrected"
+
+
+@pytest.mark.parametrize("moment", ["start", "training", "writing", "exchange", "mintpy"])
+def test_killed(simulated, remembered, moment):
+    """The input is as it was; the work directory is absent or whole; the next run clears up and ends right."""
+    stack, template, work = simulated
+    before = tree(stack.parents[1])
+    process = paused_at(moment, stack, template)
+    with pytest.raises(InputError, match=r"Another vae_correct.py is at work on .*WORK_vae"):
+        correct(stack, template_file=template, invert=False)
+    assert sorted(os.listdir(work.parent)) == sorted(["WORK", "WORK_vae" if moment == "mintpy" else "WORK_vae.part"])
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert tree(stack.parents[1]) == before
+    assert complete(work) if moment == "mintpy" else not work.exists()
+    assert not correct(stack, template_file=template, invert=False, update=True).skipped
+    assert complete(work) and sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"]
+    assert not [name for name in os.listdir(work) if name.startswith(".")]
+    assert tree(stack.parents[1]) == before
+
+
+@pytest.mark.parametrize("moment", ["writing", "exchange"])
+def test_killed_while_an_earlier_result_is_replaced(simulated, remembered, moment):
+    stack, template, work = simulated
+    correct(stack, template_file=template, invert=False)
+    before = tree(work)
+    process = paused_at(moment, stack, template)
+    process.kill()
+    process.communicate()
+    assert work.exists() == (moment == "writing")
+    assert correct(stack, template_file=template, invert=False, update=True).skipped  # the earlier one is back
+    assert tree(work) == before and sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["training", "writing", "mintpy"])
+def test_interrupted(simulated, moment, number):
+    stack, template, work = simulated
+    before = tree(stack.parents[1])
+    process = paused_at(moment, stack, template)
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == 1 and printed.startswith("Interrupted.") and printed.count("\n") == 1, printed
+    assert tree(stack.parents[1]) == before
+    assert os.listdir(work.parent) == ["WORK"] or (moment == "mintpy" and complete(work))
+    assert not list(work.parent.glob("*.part")) and not (work / LOCK).exists()

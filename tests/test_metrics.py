@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mintpy_vae.metrics import closure_misfit, compare, gain, referenced, rmse, velocity
+from mintpy_vae.network import incidence
+
+YEARS = np.linspace(0, 2, 25) + 0.003 * np.sin(np.arange(25))
+SHAPE = (40, 50)
+VALID = np.ones(SHAPE, dtype=bool)
+VALID[:5] = False
+DEFORMING = np.zeros(SHAPE, dtype=bool)
+DEFORMING[15:25, 20:30] = True
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def truth():
+    """A block that sinks by 30 mm/yr; zero elsewhere."""
+    return -0.03 * YEARS[:, None, None] * DEFORMING
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4)])
+def test_velocity_of_a_line_is_its_slope(rng, shape):
+    slope, offset = rng.normal(size=shape), rng.normal(size=shape)
+    series = offset + slope * YEARS.reshape(-1, *[1] * len(shape))
+    assert velocity(series, YEARS) == pytest.approx(slope)
+
+
+def test_velocity_is_numpy_s_polyfit(rng):
+    series = rng.normal(size=(25, 11))
+    assert velocity(series, YEARS) == pytest.approx(np.polyfit(YEARS, series, 1)[0])
+
+
+def test_velocity_of_one_date_is_refused():
+    with pytest.raises(ValueError, match="two different dates"):
+        velocity(np.zeros((1, 3)), np.zeros(1))
+
+
+def test_velocity_is_nan_only_where_a_date_is():
+    series = np.outer(YEARS, [1.0, 2.0])
+    series[3, 1] = np.nan
+    assert velocity(series, YEARS)[0] == pytest.approx(1.0)
+    assert np.isnan(velocity(series, YEARS)[1])
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0, 0.7, 1.0, 2.0])
+def test_gain_of_a_scaled_truth_is_the_factor(rng, factor):
+    t = rng.normal(size=SHAPE)
+    assert gain(factor * t, t) == pytest.approx(factor, abs=1e-12)
+
+
+def test_gain_does_not_see_noise_orthogonal_to_the_truth(rng):
+    t, noise = rng.normal(size=(2, 1000))
+    noise -= (noise @ t) / (t @ t) * t
+    assert gain(0.8 * t + 5 * noise, t) == pytest.approx(0.8)
+
+
+def test_gain_without_truth_is_nan():
+    assert np.isnan(gain(np.ones(3), np.zeros(3)))
+    assert np.isnan(gain(np.ones(3), np.ones(3), np.zeros(3, dtype=bool)))
+
+
+def test_rmse_of_a_plane_is_its_root_mean_square():
+    y, x = np.mgrid[:40, :50].astype(float)
+    plane = 2 * (x - x.mean()) - 3 * (y - y.mean())
+    # the variance of n equally spaced numbers is (n^2 - 1) / 12
+    assert rmse(plane, np.zeros(SHAPE)) == pytest.approx(np.sqrt(4 * (50**2 - 1) / 12 + 9 * (40**2 - 1) / 12))
+
+
+def test_rmse_counts_the_mask_and_what_is_finite():
+    estimate = np.array([1.0, 2.0, np.nan, 100.0])
+    assert rmse(estimate, np.zeros(4), np.array([True, True, True, False])) == pytest.approx(np.sqrt(2.5))
+    assert np.isnan(rmse(estimate, np.zeros(4), np.zeros(4, dtype=bool)))
+
+
+def test_a_mask_of_pixels_counts_for_every_date(truth):
+    assert rmse(truth, 0 * truth, DEFORMING) == pytest.approx(0.03 * np.sqrt((YEARS**2).mean()))
+
+
+def test_referencing_twice_is_referencing_once(rng):
+    once = referenced(rng.normal(size=(25, *SHAPE)), VALID)
+    assert referenced(once, VALID) == pytest.approx(once, abs=1e-12)
+    assert once.mean(axis=0) == pytest.approx(0, abs=1e-12)
+
+
+def test_no_stable_ground_is_refused(truth):
+    with pytest.raises(ValueError, match="no stable ground"):
+        compare(truth, truth, YEARS, np.ones(SHAPE, dtype=bool), VALID)
+
+
+def test_the_truth_is_perfect(truth):
+    found = compare(truth, truth, YEARS, DEFORMING, VALID)
+    assert found.pop("gain_displacement") == pytest.approx(1)
+    assert found.pop("gain_velocity") == pytest.approx(1)
+    assert list(found.values()) == [0, 0, 0, 0]
+
+
+def test_the_zero_map_keeps_nothing(truth):
+    found = compare(0 * truth, truth, YEARS, DEFORMING, VALID)
+    assert found["gain_displacement"] == found["gain_velocity"] == 0
+    assert found["velocity_stable"] == found["displacement_stable"] == 0
+    assert found["velocity_deforming"] == pytest.approx(30)
+    assert found["displacement_deforming"] == pytest.approx(30 * YEARS.std())
+
+
+def test_reference_point_and_reference_date_do_not_matter(rng, truth):
+    noisy = truth + 0.01 * rng.normal(size=truth.shape)
+    moved = noisy + rng.normal(size=(25, 1, 1)) + rng.normal(size=SHAPE)
+    assert compare(moved, truth, YEARS, DEFORMING, VALID) == pytest.approx(
+        compare(noisy, truth, YEARS, DEFORMING, VALID)
+    )
+
+
+def test_white_noise_is_found_as_strong_as_it_is(rng, truth):
+    sigma, n = 0.01, len(YEARS)
+    found = compare(truth + sigma * rng.normal(size=truth.shape), truth, YEARS, DEFORMING, VALID)
+    left = 1000 * sigma * np.sqrt(1 - 1 / n)  # its mean over time is taken out
+    assert found["displacement_stable"] == pytest.approx(left, rel=0.02)
+    assert found["displacement_deforming"] == pytest.approx(left, rel=0.1)
+    rate = 1000 * sigma / np.sqrt(((YEARS - YEARS.mean()) ** 2).sum())  # standard error of a slope
+    assert found["velocity_stable"] == pytest.approx(rate, rel=0.1)
+    assert found["gain_velocity"] == pytest.approx(1, abs=0.05)
+
+
+def test_half_the_motion_is_a_gain_of_one_half(truth):
+    found = compare(0.5 * truth, truth, YEARS, DEFORMING, VALID)
+    assert found["gain_displacement"] == pytest.approx(0.5)
+    assert found["gain_velocity"] == pytest.approx(0.5)
+    assert found["velocity_deforming"] == pytest.approx(15)
+
+
+def test_pixels_that_are_not_valid_do_not_count(truth):
+    spoilt = truth + 7.0 * YEARS[:, None, None] * ~VALID
+    spoilt[3, ~VALID] = np.nan
+    assert compare(spoilt, truth, YEARS, DEFORMING, VALID) == compare(truth, truth, YEARS, DEFORMING, VALID)
+
+
+def test_without_deformation_there_is_no_gain(rng):
+    nothing = np.zeros((25, *SHAPE))
+    found = compare(rng.normal(size=nothing.shape), nothing, YEARS, np.zeros(SHAPE, dtype=bool), VALID)
+    for name in ("gain_displacement", "gain_velocity", "velocity_deforming", "displacement_deforming"):
+        assert np.isnan(found[name])
+    assert found["displacement_stable"] > 0
+
+
+def test_closure_misfit_of_differences_is_zero_and_of_one_error_is_the_error(rng):
+    pairs = np.array([[i, j] for i in range(6) for j in range(i + 1, min(i + 3, 6))])
+    values = incidence(pairs, 6) @ rng.normal(size=(6, 12))
+    assert closure_misfit(values, pairs) < 1e-12
+    values[0, 4] += 0.25
+    assert closure_misfit(values, pairs) == pytest.approx(0.25)
+
+
+def test_a_network_without_triplets_has_no_misfit():
+    assert closure_misfit(np.ones((2, 3)), np.array([[0, 1], [1, 2]])) == 0
