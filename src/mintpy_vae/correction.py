@@ -87,10 +87,9 @@ def estimate(
     """
     spanned = _spanned(deformation, functions, strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
-    rest = series / strength[:, None] - in_time
-    coefficients = removal.coefficients(rest)
-    guard = _Guard(coefficients, years, strength, len(spanned), significance)
-    coefficients = guard.keep_trend(coefficients)
+    without_motion = (series - deformation.series) / strength[:, None]
+    guard = _Guard(removal.coefficients(without_motion), years, strength, significance)
+    coefficients = guard.keep_trend(removal.coefficients(series / strength[:, None] - in_time), np.eye(len(series)))
     warnings = guard.warnings()
     moving = np.zeros(series.shape[1], dtype=bool)
     across = np.zeros((len(spanned), series.shape[1]))
@@ -103,9 +102,8 @@ def estimate(
         if moving.mean() < MAX_MASKED:
             still = ~moving
             outside = Prior(detail.modes[:, still], detail.noise)
-            guard = _Guard(detail.coefficients(rest), years, strength, len(spanned), significance)
-            around = guard.keep_motion(outside.coefficients((observed - known)[:, still]))
-            warnings += [w for w in guard.warnings() if w not in warnings]
+            guard = _Guard(detail.coefficients(without_motion), years, strength, significance)
+            around = guard.keep_trend(outside.coefficients((observed - known)[:, still]), spanned)
             across = around[:, 2:] @ detail.modes[2:]
             relief = spanned.T @ around[:, 1]
     scale = float(removal.modes[1] @ height / max(float(height @ height), 1e-12))  # radians per metre, unit coefficient
@@ -164,47 +162,49 @@ def _spanned(deformation: Deformation, functions: list[TimeFunction], strength: 
 
 
 class _Guard:
-    """Tells which of the atmosphere's slow parts chance cannot explain, so that they stay in the data.
+    """Tells which trends of the atmosphere chance cannot explain, so that they stay in the data.
 
-    The scatter of a mode's coefficients over the dates says how large the coefficient of any function of time may be by
-    chance (Student's t). The height is tested on its own, for motion that follows relief; the other modes with their
-    number in mind, for motion as broad as the scene.
+    The coefficients of each mode are regressed on time, and on a yearly cycle where the stack is long enough to tell
+    the two apart; Student's t of the trend is its score. The height is tested on its own, for motion that follows
+    relief; the other modes with their number in mind, for motion as broad as the scene.
 
     Parameters
     ----------
     coefficients : (dates, modes)
-        In units of the dates' strength, free of the ``spanned`` functions of time.
+        Of the series less the deformation that was found, in units of the dates' strength.
     years, strength : (dates,)
-    spanned : int
-        Functions of time that were taken out.
     significance : float
         False-alarm probability.
     """
 
-    def __init__(self, coefficients: Array, years: Array, strength: Array, spanned: int, significance: float) -> None:
-        line = np.stack([np.ones(len(years)), years - years.mean()], axis=1) / strength[:, None]
-        q, _ = np.linalg.qr(line)
-        self.axis = q[:, 1]
-        free = max(len(years) - 2 - spanned, 1)
-        self.scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free) + 1e-30
+    def __init__(self, coefficients: Array, years: Array, strength: Array, significance: float) -> None:
+        columns = [np.ones(len(years))]
+        if years[-1] - years[0] >= 1.0:
+            columns += [np.sin(2 * np.pi * years), np.cos(2 * np.pi * years)]
+        columns.append(years - years.mean())
+        design = np.stack(columns, axis=1) / strength[:, None]
+        self.line = design[:, -1]
+        q, _ = np.linalg.qr(design)
+        free = len(years) - design.shape[1]
+        scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free) + 1e-30
         n_modes = coefficients.shape[1]
         self.limit = np.full(n_modes, student.isf(significance / (2 * n_modes), free))
         self.limit[0] = np.inf  # the constant is never removed
         self.limit[1] = student.isf(significance / 2, free)
-        self.score = np.zeros(n_modes)
+        self.score = np.abs(q[:, -1] @ coefficients) / scatter
 
-    def keep_trend(self, coefficients: Array) -> Array:
-        """Coefficients (dates, modes) without the trends that exceed the limit."""
-        along = self.axis @ coefficients
-        return np.asarray(coefficients - np.outer(self.axis, along * self._exceeds(np.abs(along) / self.scatter)))
+    def keep_trend(self, coefficients: Array, functions: Array) -> Array:
+        """Take the trend out of the modes that exceed the limit.
 
-    def keep_motion(self, around: Array) -> Array:
-        """Coefficients (functions, modes) of orthonormal functions of time without those that exceed the limit."""
-        return np.asarray(around * ~self._exceeds(np.abs(around) / self.scatter))
-
-    def _exceeds(self, score: Array) -> NDArray[np.bool_]:
-        self.score = np.maximum(self.score, score.reshape(-1, len(self.score)).max(axis=0))
-        return np.asarray(score > self.limit)
+        Parameters
+        ----------
+        coefficients : (functions, modes)
+            In orthonormal functions of time.
+        functions : (functions, dates)
+        """
+        line = functions @ self.line
+        unit = line / max(float(np.linalg.norm(line)), 1e-30)
+        return np.asarray(coefficients - np.outer(unit, (unit @ coefficients) * (self.score > self.limit)))
 
     def warnings(self) -> list[str]:
         """What was left in the data, in plain words."""

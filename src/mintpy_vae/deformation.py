@@ -22,6 +22,9 @@ WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 MAX_ATOMS = 200
 SHUFFLES = 40
 NEAR = 2.0
+"""Reach of a proven motion, in its own widths."""
+FEW = 20
+"""Independent places within that reach."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,8 @@ class Search:
         scores: list[float] = []
         amplitudes = np.zeros(0)
         coupling = np.zeros((len(self.bells.maps), 0))  # of every bell with those chosen so far
-        # where motion is proven, only the functions are still to be searched, not the places
-        local = chi2.isf(significance / len(self.functions), 1)
+        # where motion is proven, the functions are still to be searched, but only a few places
+        local = chi2.isf(significance / (len(self.functions) * FEW), 1)
         near = np.zeros(len(self.bells.maps), dtype=bool)
         centres = np.array([place[1:] for place in self.bells.places])
         widths = np.array([place[0] for place in self.bells.places])
