@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.attribution import amplitude_series, attribute, smoothness_p_value, von_neumann
+from mintpy_vae.attribution import attribute, smoothness_p_value, von_neumann
 from mintpy_vae.clustering import Fishdbc, Hdbscan, axes_of, unsigned
-from mintpy_vae.network import incidence
 
 
 def _patterns(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -67,25 +66,18 @@ def test_p_values_of_noise_are_uniform_and_of_a_line_small():
 
 def test_labels_with_evidence():
     rng = np.random.default_rng(3)
-    n_dates, pairs = 30, np.array([(i, j) for i in range(30) for j in range(i + 1, min(i + 5, 30))])
-    matrix = incidence(pairs, n_dates)
     line, noise, cycle = np.arange(30) / 10, rng.normal(size=30), np.sin(np.arange(30) / 5)
     basis = np.linalg.qr(rng.normal(size=(50, 4)))[0].T
-    sources = np.zeros((3, len(pairs), 4))
+    maps = np.stack([line, noise, cycle], axis=1) @ basis[:3]
+    pairs = rng.permutation(30)[: 2 * 12].reshape(2, 12)
+    sources = np.zeros((3, 12, 4))
     for k, series in enumerate((line, noise, cycle)):
-        sources[k, :, k] = matrix @ series
-    labels = np.repeat(np.arange(3)[:, None], len(pairs), axis=1)
+        sources[k, :, k] = series[pairs[1]] - series[pairs[0]]
+    labels = np.repeat(np.arange(3)[:, None], 12, axis=1)
     height = basis[2] - basis[2].mean()  # the third pattern is the relief
-    found = attribute(sources, labels, pairs, n_dates, basis, height, 0.01, rng)
+    found = attribute(sources, labels, basis, maps, height, 0.01, rng)
     assert [c.kind for c in found] == ["deformation", "atmosphere", "atmosphere"]
     assert found[2].p_value < 0.01 and abs(found[2].height_correlation) > 0.9
     assert abs(np.corrcoef(found[0].amplitude, line)[0, 1]) > 0.999
     assert sum(c.energy for c in found) == pytest.approx(1.0)
     assert "map" not in found[0].evidence()
-
-
-def test_amplitudes_of_pairs_come_back_as_dates():
-    pairs = np.array([(0, 1), (1, 2), (0, 2), (2, 3)])
-    series = np.array([0.0, 1.0, -2.0, 5.0])
-    found = amplitude_series(incidence(pairs, 4) @ series, pairs, 4)
-    np.testing.assert_allclose(found - found[0], series, atol=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.timefunctions import recognise, scanned_steps, trend
+from mintpy_vae.timefunctions import adds_to, annual, recognise, scanned_steps, step, trend
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
@@ -29,3 +29,9 @@ def test_trend_and_steps():
     steps = scanned_steps(DATES)
     assert all(s.scanned for s in steps)
     assert steps[0].values.sum() == 58 and steps[-1].values.sum() == 2
+
+
+def test_a_function_must_be_new():
+    known = [trend(YEARS), step(DATES, 25)]
+    assert not adds_to(known, step(DATES, 26)) and not adds_to(known, trend(YEARS))
+    assert adds_to(known, step(DATES, 45)) and all(adds_to(known, f) for f in annual(YEARS))

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .network import Pairs, incidence
-
 Array = NDArray[np.float64]
 PERMUTATIONS = 5000
 MAX_HEIGHT_CORRELATION = 0.6
@@ -79,18 +77,11 @@ def smoothness_p_value(series: Array, rng: np.random.Generator) -> float:
     return float((1 + (von_neumann(shuffled) <= von_neumann(series)).sum()) / (1 + PERMUTATIONS))
 
 
-def amplitude_series(amplitude: Array, pairs: Pairs, n_dates: int) -> Array:
-    """Minimum-norm least-squares inversion of amplitudes of pairs, (pairs,), to dates, (dates,)."""
-    matrix = np.vstack([incidence(pairs, n_dates), np.full((1, n_dates), 1e-3)])
-    return np.asarray(np.linalg.lstsq(matrix, np.append(amplitude, 0.0), rcond=None)[0])
-
-
 def attribute(
     sources: Array,
     labels: NDArray[np.intp],
-    pairs: Pairs,
-    n_dates: int,
     basis: Array,
+    maps: Array,
     height: Array,
     significance: float,
     rng: np.random.Generator,
@@ -103,11 +94,11 @@ def attribute(
         Coordinates of each source map in the orthonormal ``basis``.
     labels : (slots, pairs) int
         Cluster of each source; negative for noise.
-    pairs : (pairs, 2) int
-        Date indices.
-    n_dates : int
     basis : (axes, pixels)
         Orthonormal maps on the valid pixels.
+    maps : (dates, pixels)
+        What the network was given, on the valid pixels. A cluster's amplitude series is their projection on its mean
+        map; the codes themselves would be too smooth, because their prior depends on the temporal baseline.
     height : (pixels,)
         Zero mean.
     significance : float
@@ -126,10 +117,8 @@ def attribute(
         member = labels == label
         points = sources[member]
         direction = np.linalg.svd(points, full_matrices=False)[2][0]
-        present = member.any(axis=0)
-        amplitude = (np.where(member, sources @ direction, 0.0)).sum(axis=0)
-        series = amplitude_series(amplitude[present], pairs[present], n_dates)
         pattern = direction @ basis
+        series = maps @ pattern
         norm = np.linalg.norm(height) * np.linalg.norm(pattern - pattern.mean())
         correlation = float(height @ pattern / norm) if norm > 0 else 0.0
         p_value = min(1.0, smoothness_p_value(series, rng) * n_clusters)

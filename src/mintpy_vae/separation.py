@@ -26,7 +26,7 @@ from .errors import NotEnoughEvidence
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .timefunctions import TimeFunction, recognise, scanned_steps, trend
+from .timefunctions import TimeFunction, adds_to, recognise, scanned_steps, trend
 from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
@@ -157,8 +157,9 @@ def separate(
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
         if cluster.kind == "deformation":
-            names = {f.name for f in functions}
-            functions += [f for f in recognise(cluster.amplitude, years, dates) if f.name not in names]
+            for function in recognise(cluster.amplitude, years, dates):
+                if adds_to(functions, function):
+                    functions.append(function)
     if n_dates >= MIN_DATES_FOR_STEPS:
         functions += scanned_steps(dates)
 
@@ -250,5 +251,5 @@ def _find_clusters(
     if clear.any():
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
         labels[clear] = find(unsigned(axes_of(sources[clear])))
-    clusters = attribute(sources, labels, both, len(years), orthonormal, height, settings.significance, rng)
+    clusters = attribute(sources, labels, orthonormal, maps[:, valid], height, settings.significance, rng)
     return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
+MIN_NEW = 0.3
+"""Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
+would together explain anything at the date between them."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
 
@@ -91,3 +94,10 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
 
     best, size = min(candidates, key=lambda c: criterion(*c), default=([], 0))
     return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
+
+
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
+    """Whether ``function`` says something that a constant and the ``known`` functions do not."""
+    design = np.stack([np.ones(len(function.values)), *(f.values for f in known)], axis=1)
+    left = function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0]
+    return bool(left.var() > MIN_NEW * function.values.var())
