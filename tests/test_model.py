@@ -85,6 +85,7 @@ def test_training_learns_is_repeatable_and_leaves_the_global_generator_alone():
     assert not np.array_equal(one.losses, other.losses)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_training_that_diverges_is_not_believed():
     series = _two_patterns()
     series[3, 5, 5] = np.inf
