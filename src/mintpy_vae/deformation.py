@@ -62,7 +62,7 @@ def make_bells(valid: NDArray[np.bool_]) -> Bells:
                 bell = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
                 if bell.sum() > np.pi * sigma**2:  # at least half of it on valid ground
                     maps.append(bell)
-                    places.append((width, y, x))
+                    places.append((width, float(y), float(x)))
     return Bells(np.array(maps).reshape(len(maps), rows.size), places)
 
 
