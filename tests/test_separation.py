@@ -163,6 +163,16 @@ def test_motion_that_was_found_is_left_in_the_data():
     assert not still.moving.any()
 
 
+def test_with_motion_nearly_everywhere_its_functions_of_time_are_left_alone():
+    motion = 40 * np.outer(trend(YEARS).values, bell(16, 18, 14.0))
+    atom = {"function": "trend", "width": 0.3, "row": 16.0, "column": 18.0, "amplitude": 40.0, "score": 9.0}
+    x, atmosphere = _estimate(turbulence(N, 6) + motion, Deformation(motion - motion.mean(axis=0), [atom]))
+    assert atmosphere.moving.mean() > 0.5 and any("still ground" in w for w in atmosphere.warnings)
+    removed = atmosphere.turbulent.reshape(N, -1)
+    assert np.abs(np.polyfit(YEARS, removed, 1)[0]).max() < 1e-6 * np.abs(np.polyfit(YEARS, x, 1)[0]).max()
+    assert removed.std() > 0.3
+
+
 def test_motion_as_broad_as_the_scene_is_left_alone_and_reported():
     y, _ = np.mgrid[: SHAPE[0], : SHAPE[1]] / SHAPE[0]
     tilt = np.outer(trend(YEARS).values, (np.cos(np.pi * y)).ravel()) * 12

@@ -22,7 +22,8 @@ from .timefunctions import TimeFunction
 MASK_SHARE = 0.01
 MASK_NOISE = 0.2
 """A pixel moves where its motion exceeds this share of the largest, and this share of the noise."""
-MAX_MASKED = 0.95
+MAX_MOVING = 0.5
+"""With motion on a larger share of the scene there is too little still ground to interpolate from."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def estimate(
     significance : float
         False-alarm probability of the guard.
     """
-    spanned = _spanned(deformation, functions, strength)
+    motion = _motion(deformation, functions, len(series))
+    weights = 1.0 / strength**2
+    spanned = _orthonormal((motion - (motion @ weights / weights.sum())[:, None]) / strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
     without_motion = (series - deformation.series) / strength[:, None]
     guard = _Guard(removal.coefficients(without_motion), years, strength, significance)
@@ -99,7 +102,12 @@ def estimate(
         known = spanned @ (deformation.series / strength[:, None])
         size = np.sqrt((known**2).sum(axis=0))
         moving = size > max(MASK_SHARE * size.max(), MASK_NOISE * np.sqrt(removal.noise))
-        if moving.mean() < MAX_MASKED:
+        if moving.mean() > MAX_MOVING:
+            warnings.append(
+                f"Motion was found on {moving.mean():.0%} of the scene: too little still ground to tell the "
+                "atmosphere's part of it, which was left in the data."
+            )
+        else:
             still = ~moving
             outside = Prior(detail.modes[:, still], detail.noise)
             guard = _Guard(detail.coefficients(without_motion), years, strength, significance)
@@ -109,6 +117,11 @@ def estimate(
     scale = float(removal.modes[1] @ height / max(float(height @ height), 1e-12))  # radians per metre, unit coefficient
     slope = strength * (coefficients[:, 1] + relief) * scale
     turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
+    if moving.mean() > MAX_MOVING:
+        # not only in the weighted fit above: a velocity fitted without weights stays as it was, too
+        plain = _orthonormal(motion - motion.mean(axis=1, keepdims=True))
+        turbulent -= plain.T @ (plain @ turbulent)
+        slope -= plain.T @ (plain @ slope)
     std = strength[:, None] * np.sqrt(removal.variance())
     moving_map = np.zeros(valid.shape, dtype=bool)
     moving_map[valid] = moving
@@ -143,8 +156,8 @@ class FullResolution:
         return np.asarray(smooth + self.slope[:, None, None] * self.height[rows], dtype=np.float32)
 
 
-def _spanned(deformation: Deformation, functions: list[TimeFunction], strength: Array) -> Array:
-    """Orthonormal functions of time that motion was found to follow, (functions, dates), in units of the strength.
+def _motion(deformation: Deformation, functions: list[TimeFunction], n_dates: int) -> Array:
+    """Functions of time that motion was found to follow, (functions, dates).
 
     The scanned neighbours of a scanned function come along, for motion that takes longer than one interval.
     """
@@ -154,10 +167,12 @@ def _spanned(deformation: Deformation, functions: list[TimeFunction], strength: 
     for k in found:
         if functions[k].scanned:
             wanted |= {m for m in (k - 1, k + 1) if 0 <= m < len(functions) and functions[m].scanned}
-    weights = 1.0 / strength**2
-    values = np.array([functions[k].values for k in sorted(wanted)]).reshape(len(wanted), len(strength))
-    values = (values - (values @ weights / weights.sum())[:, None]) / strength
-    _, singular, axes = np.linalg.svd(values, full_matrices=False)
+    return np.array([functions[k].values for k in sorted(wanted)]).reshape(len(wanted), n_dates)
+
+
+def _orthonormal(rows: Array) -> Array:
+    """Orthonormal basis of the span of ``rows``, one vector per row."""
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
     return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)])
 
 

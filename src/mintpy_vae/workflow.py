@@ -260,8 +260,6 @@ def _details(
     if (noisier := float((date_after > 1.05 * date_before).mean())) > 0.1:
         warnings.append(f"{noisier:.0%} of the dates have more noise after the correction than before.")
     moving = float(found.atmosphere.moving[found.valid].mean())
-    if moving > 0.5:
-        warnings.append(f"Motion was found on {moving:.0%} of the scene; the atmosphere there comes from far away.")
     return {
         "warnings": warnings,
         "model_sha256": model_hash,
