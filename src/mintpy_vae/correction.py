@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from scipy.stats import t as student
 
-from .atmosphere import Array, Prior, fill
+from .atmosphere import Array, Prior, fill, height_slopes
 from .deformation import Deformation
 from .timefunctions import TimeFunction
 
@@ -114,7 +114,7 @@ def estimate(
             around = guard.keep_trend(outside.coefficients((observed - known)[:, still]), spanned)
             across = around[:, 2:] @ detail.modes[2:]
             relief = spanned.T @ around[:, 1]
-    scale = float(removal.modes[1] @ height / max(float(height @ height), 1e-12))  # radians per metre, unit coefficient
+    scale = height_slopes(removal.modes[1:2], height)  # radians per metre, unit coefficient
     slope = strength * (coefficients[:, 1] + relief) * scale
     turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
     if moving.mean() > MAX_MOVING:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from . import metrics
 from .simulate import simulate, write_project
+from .timefunctions import acquisition_years
 
 HERE = Path("demo")
 SEED = 1
@@ -232,10 +233,9 @@ def _truth(project: Path) -> Truth:
     with h5py.File(project / "truth.h5") as f:
         displacement, deforming = f["timeseries"][:].astype(np.float64), f["deforming"][:] > 0
         dates = [d.decode() for d in f["date"][:]]
-    days = np.array([f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in dates], dtype="datetime64[D]").astype(float)
     with h5py.File(project / "inputs" / "geometryGeo.h5") as f:
         land = f["waterMask"][:] > 0
-    return Truth(displacement, (days - days[0]) / 365.25, deforming, land)
+    return Truth(displacement, acquisition_years(dates), deforming, land)
 
 
 def _series(project: Path, method: str) -> NDArray[np.float64]:

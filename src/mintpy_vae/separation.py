@@ -26,7 +26,7 @@ from .errors import NotEnoughEvidence
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .timefunctions import TimeFunction, adds_to, recognise, scanned_steps, trend
+from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
 from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
@@ -122,7 +122,7 @@ def separate(
     NotEnoughEvidence
         When the data do not allow it, with the reason.
     """
-    years, n_dates, shape = _years(dates), len(dates), height.shape
+    years, n_dates, shape = acquisition_years(dates), len(dates), height.shape
     rng = np.random.default_rng(settings.seed)
     if n_dates < settings.min_dates:
         raise NotEnoughEvidence(f"the stack has {n_dates} dates; {settings.min_dates} are needed (vae.minDate)")
@@ -210,12 +210,6 @@ def separate(
         corrected,
         np.stack([_without(x, functions), _without(corrected, functions)]),
     )
-
-
-def _years(dates: Sequence[str]) -> Array:
-    """Acquisition times in years since the first date."""
-    days = np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[D]").astype(float)
-    return np.asarray((days - days[0]) / 365.25)
 
 
 def _without(series: Array, functions: list[TimeFunction]) -> Array:

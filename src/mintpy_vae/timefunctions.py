@@ -36,6 +36,12 @@ class TimeFunction:
     scanned: bool = False
 
 
+def acquisition_years(dates: Sequence[str]) -> Array:
+    """Times of acquisition in years of 365.25 days since the first date, (dates,), from YYYYMMDD."""
+    days = np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[D]").astype(np.float64)
+    return np.asarray((days - days[0]) / 365.25)
+
+
 def trend(years: Array) -> TimeFunction:
     """Motion at a constant rate, from 0 to 1 over the stack; ``years`` (dates,)."""
     return TimeFunction("trend", (years - years[0]) / float(np.ptp(years)))

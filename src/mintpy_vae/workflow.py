@@ -184,11 +184,10 @@ def _correct_into(
     begin = time.time()
     kept = stack.keep
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
+    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
     dates = [stack.dates[k] for k in used]
-    found = separate(
-        phase[kept], weight[kept], pairs.reshape(-1, 2), dates, pool_map(stack.height, factor), settings, report
-    )
-    before, after = _noise_of_pairs(found, pairs.reshape(-1, 2))
+    found = separate(phase[kept], weight[kept], pairs, dates, pool_map(stack.height, factor), settings, report)
+    before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
     timings["separate"] = time.time() - begin
@@ -209,7 +208,7 @@ def _correct_into(
     write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", atmosphere, provenance, memory)
     write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
     timings["write"] = time.time() - begin
-    return _details(found, dates, pairs.reshape(-1, 2), before, after, stack, provenance["model_sha256"])
+    return _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
 
 
 def _leave_uncorrected(

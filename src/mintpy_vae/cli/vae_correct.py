@@ -143,7 +143,7 @@ def _summary(details: dict[str, Any]) -> None:
             f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
             f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
         )
-    values = sorted(details["noise_per_pair_mm"].values())
+    values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     print(f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after")
     print(f"places and functions of time with local deformation: {len(details['deformation_atoms'])}")

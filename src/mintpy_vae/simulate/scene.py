@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
+from ..timefunctions import acquisition_years
 from . import fields
 from .deformation import deform
 from .presets import PRESETS, Preset
@@ -67,7 +68,7 @@ class Scene:
     @property
     def years(self) -> Array:
         """(dates,) time since the first date."""
-        return _years(self.dates)
+        return acquisition_years(self.dates)
 
 
 def simulate(
@@ -122,7 +123,7 @@ def simulate(
     bperp = calendar.normal(0, 60, number).astype(np.float32)
     bperp -= bperp[0]
     height, land = fields.terrain(ground, size, case.relief, case.water, case.coast)
-    years = _years(dates)
+    years = acquisition_years(dates)
     displacement, events = deform(motion, case, years, height, land, _event(case, dates))
     largest = np.abs(displacement).max(axis=0)
     deforming = largest > max(0.001, 0.02 * float(largest.max()))
@@ -159,11 +160,6 @@ def _day(text: str) -> date:
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 
 
-def _years(dates: list[str]) -> Array:
-    first = _day(dates[0])
-    return np.array([(_day(d) - first).days for d in dates]) / 365.25
-
-
 def _event(case: Preset, dates: list[str]) -> float | None:
     """The preset's own date of the quake, where the dates hold it with some room."""
     if case.event is None or not dates[1] < case.event < dates[-1]:
@@ -186,7 +182,7 @@ def _dates(rng: np.random.Generator, case: Preset, number: int) -> list[str]:
 
 def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Array:
     """Each date with its next ones (3 where the number of pairs allows it), and longer pairs, half of about a year."""
-    n, days = len(dates), _years(dates) * 365.25
+    n, days = len(dates), acquisition_years(dates) * 365.25
     reach = next((r for r in (3, 2) if r * n - r * (r + 1) // 2 <= 0.85 * wanted), 1)
     i, j = np.triu_indices(n, 1)
     short = j - i <= reach
@@ -240,7 +236,7 @@ def _coherence(
     fresh: Array, decay: Array, land: Array, ref_yx: tuple[int, int],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Coherence (pairs, length, width) as estimated from the looks, and where it is lost for one pair."""
-    days = _years(dates).astype(np.float32) * 365.25
+    days = acquisition_years(dates).astype(np.float32) * 365.25
     floor = np.float32(0.12)
     out = np.empty((len(pairs), *land.shape), np.float32)
     bad = np.zeros(out.shape, bool)
