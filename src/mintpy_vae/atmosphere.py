@@ -147,6 +147,15 @@ def network_modes(fit: Fit, series: Array, valid: NDArray[np.bool_]) -> Array:
     return np.asarray(root @ basis_maps(fit)[:, valid.ravel()])
 
 
+def principal_modes(residual: Array, number: int = 48) -> Array:
+    """Principal components of maps (dates, pixels), scaled by their standard deviations, (modes, pixels).
+
+    The baseline that the network's modes are measured against.
+    """
+    _, singular, axes = np.linalg.svd(residual, full_matrices=False)
+    return np.asarray((singular[:, None] * axes)[:number] / np.sqrt(len(residual)))
+
+
 def basis_maps(fit: Fit) -> Array:
     """The decoder's basis maps in radians, (N_BASIS, height * width)."""
     with torch.no_grad():

@@ -15,6 +15,7 @@ Pairs = NDArray[np.integer]
 
 UNWRAP_SCALE = 1.0
 """Misfit of a pair (radians) from which it counts as an outlier; an unwrapping error is 2 pi."""
+PASSES = 4
 
 
 def incidence(pairs: Pairs, n_dates: int) -> NDArray[np.float64]:
@@ -63,7 +64,7 @@ def closure(pair_values: Array, pairs: Pairs) -> Array:
 
 
 def invert_to_dates(
-    phase: Array, weight: Array, pairs: Pairs, n_dates: int, iterations: int = 4, block: int = 512
+    phase: Array, weight: Array, pairs: Pairs, n_dates: int, robust: bool = True, block: int = 512
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Robust weighted least-squares inversion of pairs to dates, pixel by pixel.
 
@@ -78,8 +79,8 @@ def invert_to_dates(
         Non-negative.
     pairs : (pairs, 2) int
     n_dates : int
-    iterations : int
-        Reweighting passes.
+    robust : bool
+        Whether pairs that do not fit lose weight, in four passes; else plain weighted least squares.
     block : int
         Pixels solved at a time, which bounds the memory to block x dates^2.
 
@@ -101,7 +102,7 @@ def invert_to_dates(
         w0 = (weight[:, here] / scale[here]).astype(np.float64)
         x = phase[:, here].astype(np.float64)
         w = w0
-        for _ in range(iterations):
+        for _ in range(PASSES if robust else 1):
             # the graph Laplacian A' W A, grounded by the mean over dates and by a tiny ridge for islands
             laplacian = np.full((w.shape[1], n_dates, n_dates), 1.0 / n_dates)
             laplacian[:, first, second] -= w.T

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atmosphere import (
+    NETWORK_SHARES,
     basis_maps,
     build_prior,
     choose_share,
     date_strength,
     height_slopes,
     network_modes,
+    principal_modes,
     source_weights,
     stationary_modes,
 )
@@ -37,10 +39,36 @@ SHORTEST_REMOVED = 0.1
 """Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
 SHORTEST_KNOWN = 0.02
 """Shortest wavelength of the atmosphere that local deformation is tested against."""
+SHARES = {"vae": NETWORK_SHARES, "pca": NETWORK_SHARES, "none": (0.0,)}
 PASSES = 2
 MIN_PIXELS = 200
 MIN_DATES_FOR_STEPS = 18
 """With fewer dates a step at any of them can imitate anything, and is not searched for."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Which stages of the method run: all, but for an ablation.
+
+    Attributes
+    ----------
+    conditional_prior : bool
+        Priors of the separator's slots depend on the dates of the pair; else all are free.
+    clustering : bool
+        Clusters of sources give functions of time; else only a trend and scanned steps are searched.
+    atmosphere_modes : str
+        ``vae``; ``pca`` for the principal components of the same maps in place of the second network; ``none``.
+    robust : bool
+        Pairs with unwrapping errors lose their weight.
+    guard : bool
+        Unexplained trends of the atmosphere stay in the data.
+    """
+
+    conditional_prior: bool = True
+    clustering: bool = True
+    atmosphere_modes: str = "vae"
+    robust: bool = True
+    guard: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,7 @@ def separate(
     settings: Settings,
     report: Report | None = None,
     clusterer: Clusterer | None = None,
+    stages: Stages = Stages(),
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -116,6 +145,8 @@ def separate(
         Told of the progress.
     clusterer : Clusterer, optional
         FISHDBC by default.
+    stages : Stages
+        All by default.
 
     Raises
     ------
@@ -130,7 +161,8 @@ def separate(
         raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
 
     # 1. Pairs to dates; each date relative to its spatial mean.
-    series, connected = invert_to_dates(phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1), pairs, n_dates)
+    flat_phase, flat_weight = phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1)
+    series, connected = invert_to_dates(flat_phase, flat_weight, pairs, n_dates, robust=stages.robust)
     valid = (connected & np.isfinite(height).ravel()).reshape(shape)
     if valid.sum() < MIN_PIXELS:
         raise NotEnoughEvidence(
@@ -152,11 +184,12 @@ def separate(
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
     flat = as_maps(x - height_slopes(x, z)[:, None] * z)
-    separator = train(flat, valid, years, SEPARATOR_SLOTS, settings, progress("separating sources"))
+    slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
+    separator = train(flat, valid, years, slots, settings, progress("separating sources"))
     clusters, noise_share = _find_clusters(separator, flat, valid, pairs, years, z, settings, clusterer, rng)
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
-        if cluster.kind == "deformation":
+        if cluster.kind == "deformation" and stages.clustering:
             for function in recognise(cluster.amplitude, years, dates):
                 if adds_to(functions, function):
                     functions.append(function)
@@ -183,16 +216,21 @@ def separate(
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(n_dates)[: -(-3 * n_dates // 4)])
     unseen = np.setdiff1d(np.arange(n_dates), seen)
-    unit_maps = as_maps(unit)
-    watch = progress("learning the atmosphere")
-    learned = train(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
-    modes = network_modes(learned, unit_maps[seen], valid)
-    share, misfits = choose_share(stationary_modes(unit[seen], valid, SHORTEST_REMOVED), modes, unit[unseen])
+    unit_maps, fits = as_maps(unit), {"separator": separator}
+    if stages.atmosphere_modes == "vae":
+        watch = progress("learning the atmosphere")
+        fits["atmosphere"] = train(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
+        modes = network_modes(fits["atmosphere"], unit_maps[seen], valid)
+    else:
+        modes = principal_modes(unit[seen])
+    smooth = stationary_modes(unit[seen], valid, SHORTEST_REMOVED)
+    share, misfits = choose_share(smooth, modes, unit[unseen], SHARES[stages.atmosphere_modes])
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
     removal = build_prior(stationary_modes(unit, valid, SHORTEST_REMOVED), modes, share, z, height_std)
     detail = build_prior(known, modes, share, z, height_std)
-    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, settings.significance)
+    guarding = settings.significance if stages.guard else 0.0
+    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, guarding)
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
     return Separation(
@@ -203,7 +241,7 @@ def separate(
         noise_share,
         share,
         misfits,
-        {"separator": separator, "atmosphere": learned},
+        fits,
         valid,
         mean_height,
         x,
