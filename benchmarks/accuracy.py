@@ -50,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"FAILED {done['kind']}, seed {done['seed']}, {done['row']}:\n{done['error']}", file=sys.stderr)
     import table
 
-    text = table.markdown(results, inps)
+    steps = f", {inps.train_steps} training steps" if inps.train_steps else ""
+    seeds = " ".join(str(seed) for seed in inps.seeds)
+    known = "development seeds" if set(inps.seeds) & set(DEVELOPMENT_SEEDS) else "seeds not used in development"
+    text = table.markdown(results, f"{known.capitalize()}: {seeds}; sites: the first {inps.site_seeds}{steps}.\n")
     if inps.output:
         inps.output.write_text(text)
         inps.output.with_suffix(".json").write_text(json.dumps(results, indent=1))

@@ -72,9 +72,15 @@ def uncorrected(series: Array, years: Array, height: Array) -> Series:
 
 def line(series: Array, years: Array, height: Array) -> Series:
     """The straight line through the data of each pixel: nothing but its velocity."""
-    design = np.stack([np.ones(len(years)), years - np.mean(years)], axis=1)
-    fitted = design @ (np.linalg.pinv(design) @ np.asarray(series, np.float64).reshape(len(years), -1))
-    return _like(fitted.reshape(series.shape), series)
+    there = np.isfinite(series)
+    count = np.maximum(there.sum(axis=0), 1)
+
+    def mean(values: Array) -> Array:
+        return np.sum(values, axis=0, where=there, dtype=np.float64) / count
+
+    times = np.broadcast_to(np.asarray(years, np.float64)[:, None, None], series.shape)
+    t, x = times - mean(times), series - mean(series)
+    return _like(mean(series) + t * mean(t * x) / np.maximum(mean(t**2), 1e-12), series)
 
 
 def height_correlation(series: Array, years: Array, height: Array, looks: int = 8) -> Series:
@@ -106,7 +112,7 @@ def height_correlation(series: Array, years: Array, height: Array, looks: int = 
 
 
 def gaussian(
-    series: Array, years: Array, height: Array, days: float = 60.0, width: float = 0.05, flatten: bool = True
+    series: Array, years: Array, height: Array, days: float = 30.0, width: float = 0.01, flatten: bool = True
 ) -> Series:
     """Spatio-temporal filter: the atmosphere is rough in time and smooth in space (Ferretti et al., 2001).
 
@@ -130,7 +136,7 @@ def gaussian(
     return _like(start - delay, series)
 
 
-def pca(series: Array, years: Array, height: Array, components: int = 5) -> Series:
+def pca(series: Array, years: Array, height: Array, components: int = 6) -> Series:
     """Sum of the principal components that are smooth in time, the rest being called atmosphere.
 
     A component is kept under the rule for our own clusters (:mod:`.attribution`): smoother over the dates than shuffled
@@ -145,7 +151,7 @@ def pca(series: Array, years: Array, height: Array, components: int = 5) -> Seri
     return _keep_smooth(series, height, decompose)
 
 
-def ica(series: Array, years: Array, height: Array, components: int = 5) -> Series:
+def ica(series: Array, years: Array, height: Array, components: int = 6) -> Series:
     """Sum of the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
 
     Components are kept as for :func:`pca`.
@@ -165,7 +171,7 @@ def ica(series: Array, years: Array, height: Array, components: int = 5) -> Seri
     return _keep_smooth(series, height, decompose)
 
 
-def nmf(series: Array, years: Array, height: Array, components: int = 5) -> Series:
+def nmf(series: Array, years: Array, height: Array, components: int = 6) -> Series:
     """Sum of the components of a non-negative factorisation (Lee and Seung, 1999) that are smooth in time.
 
     Signed data become non-negative by putting their negative part beside the positive one as further dates (Kim and
@@ -187,7 +193,7 @@ def nmf(series: Array, years: Array, height: Array, components: int = 5) -> Seri
 
 
 def local_height_correlation(
-    series: Array, years: Array, height: Array, windows: int = 4, stiffness: float = 0.1
+    series: Array, years: Array, height: Array, windows: int = 2, stiffness: float = 0.3
 ) -> Series:
     """Line against height whose slope varies over the scene, as in moving windows (Bekaert et al., 2015).
 
