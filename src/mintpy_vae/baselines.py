@@ -151,7 +151,7 @@ def pca(series: Array, years: Array, height: Array, components: int = 6) -> Seri
     return _keep_smooth(series, height, decompose)
 
 
-def ica(series: Array, years: Array, height: Array, components: int = 6) -> Series:
+def ica(series: Array, years: Array, height: Array, components: int = 8) -> Series:
     """Sum of the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
 
     Components are kept as for :func:`pca`.
