@@ -128,7 +128,7 @@ def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[st
         identity = {"kind": stack.kind, "preset": stack.preset, "seed": stack.seed, "row": row}
         file = folder / f"{case_id(stack, row, settings)}.json"
         if file.exists():
-            results.append(json.loads(file.read_text()) | {"cached": True})
+            results.append(json.loads(file.read_text()))
             continue
         try:
             bench = bench or Bench(stack, settings, cache / "networks")
