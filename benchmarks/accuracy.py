@@ -138,6 +138,7 @@ def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[st
             result = identity | bench.run(row)
         except Exception:  # one case that fails must not cost the others; it is shown, and the exit status says so
             results.append(identity | {"error": traceback.format_exc()})
+            print(_line(results[-1]), flush=True)
             continue
         part = file.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(result))
