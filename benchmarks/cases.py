@@ -223,7 +223,7 @@ class Bench:
             "within_one_sigma": metrics.within_one_sigma(
                 estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
             ),
-            "functions": [f.name for f in found.functions if not f.scanned],
+            "moves_as": sorted({str(atom["function"]) for atom in found.deformation.atoms}),
             "atoms": len(found.deformation.atoms),
         }
 
