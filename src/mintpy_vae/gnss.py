@@ -139,6 +139,7 @@ def _coordinates(stack: Stack) -> Any:
 
 def _pixel(where: Any, stack: Stack, lat: float, lon: float) -> tuple[int, int] | None:
     """Pixel (y, x) of a place, None outside the scene."""
+    lon = (lon + 180) % 360 - 180  # the one convention that lookup tables and UTM know; on a map MintPy finds either
     try:
         with redirect_stdout(StringIO()), warnings.catch_warnings():
             warnings.simplefilter(
