@@ -289,6 +289,16 @@ def test_where_both_masks_overlap_neither_is_believed(mapped_stack):
     assert "9.8% of the scene is in vae.stableMask and in vae.movingMask" in found.warnings[0]
 
 
+def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
+    even = (np.arange(61) % 2 == 0) + np.zeros((47, 1), bool)
+    even[:, -1] = False
+    settings = Settings(
+        stable_mask=write_mask(mapped_stack, even), moving_mask=write_mask(mapped_stack, ~even & (np.arange(61) < 60), "m.h5")
+    )  # fmt: skip
+    with pytest.raises(InputError, match="marks nothing, besides what is in vae.movingMask too"):
+        read_knowledge({}, settings, mapped_stack, mapped_stack.dates, 2)
+
+
 def test_a_bad_mask_is_refused(mapped_stack):
     some = np.arange(61) < 20 + np.zeros((47, 1))
     speckle = np.zeros((47, 61), bool)

@@ -200,17 +200,16 @@ def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[M
     """Stable and moving ground on the training grid, and warnings; where the two say the same, neither is believed."""
     masks = {key: _read_mask(key, files[key], stack) for key in (_STABLE, _MOVING) if key in files}
     both = masks[_STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)
-    coarse = {}
-    for key, mask in masks.items():
-        coarse[key] = pool_map((mask & ~both).astype(np.float32), factor) >= 0.5
-        if not coarse[key].any():
-            besides = f", besides what is in {_MOVING if key == _STABLE else _STABLE} too," if both.any() else ""
-            raise InputError(f"{key}: {files[key]} marks nothing{besides} that fills a pixel of the training grid.")
-    if _MOVING in coarse and coarse[_MOVING].all():
-        raise InputError(f"{_MOVING} marks the whole scene: no ground is left to tell the atmosphere from motion.")
+    coarse = {key: pool_map((mask & ~both).astype(np.float32), factor) >= 0.5 for key, mask in masks.items()}
     if len(coarse) == 2:  # halves of a coarse pixel
         border = coarse[_STABLE] & coarse[_MOVING]
         coarse = {key: mask & ~border for key, mask in coarse.items()}
+    for key, mask in coarse.items():
+        if not mask.any():
+            besides = f", besides what is in {_MOVING if key == _STABLE else _STABLE} too," if len(coarse) == 2 else ""
+            raise InputError(f"{key}: {files[key]} marks nothing{besides} that fills a pixel of the training grid.")
+    if _MOVING in coarse and coarse[_MOVING].all():
+        raise InputError(f"{_MOVING} marks the whole scene: no ground is left to tell the atmosphere from motion.")
     note = f"{both.mean():.1%} of the scene is in {_STABLE} and in {_MOVING}; there, neither is used."
     return coarse.get(_STABLE), coarse.get(_MOVING), [note] if both.any() else []
 
