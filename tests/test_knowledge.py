@@ -292,11 +292,10 @@ def test_where_both_masks_overlap_neither_is_believed(mapped_stack):
 def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
     even = (np.arange(61) % 2 == 0) + np.zeros((47, 1), bool)
     even[:, -1] = False
-    settings = Settings(
-        stable_mask=write_mask(mapped_stack, even), moving_mask=write_mask(mapped_stack, ~even & (np.arange(61) < 60), "m.h5")
-    )  # fmt: skip
+    odd = ~even & (np.arange(61) < 60)
+    masks = {"stable_mask": write_mask(mapped_stack, even), "moving_mask": write_mask(mapped_stack, odd, "m.h5")}
     with pytest.raises(InputError, match="marks nothing, besides what is in vae.movingMask too"):
-        read_knowledge({}, settings, mapped_stack, mapped_stack.dates, 2)
+        read_knowledge({}, Settings(**masks), mapped_stack, mapped_stack.dates, 2)
 
 
 def test_a_bad_mask_is_refused(mapped_stack):
