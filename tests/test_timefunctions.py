@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.timefunctions import TimeFunction, adds_to, annual, recognise, scanned, step, trend
+from mintpy_vae.timefunctions import TimeFunction, adds_to, annual, lasts, recognise, scanned, step, trend
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
@@ -42,8 +42,8 @@ def test_ramps_last_as_long_as_they_say():
 
 
 def test_what_happens_at_one_date_is_no_motion():
-    assert not adds_to([trend(YEARS)], TimeFunction("flash", np.eye(60)[30]))
-    assert not adds_to([trend(YEARS)], step(DATES, 58))
+    assert not lasts([trend(YEARS)], TimeFunction("flash", np.eye(60)[30]))
+    assert not lasts([trend(YEARS)], step(DATES, 58)) and lasts([trend(YEARS)], step(DATES, 40))
 
 
 def test_a_function_must_be_new():

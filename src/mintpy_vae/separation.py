@@ -25,10 +25,20 @@ from .clustering import Clusterer, Fishdbc, axes_of, unsigned
 from .correction import Atmosphere, estimate
 from .deformation import Deformation, Search, make_bells
 from .errors import NotEnoughEvidence
+from .knowledge import NOTHING, Knowledge
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned, trend
+from .timefunctions import (
+    MIN_NEW_GIVEN,
+    TimeFunction,
+    acquisition_years,
+    adds_to,
+    lasts,
+    recognise,
+    scanned,
+    trend,
+)
 from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
@@ -129,6 +139,7 @@ def separate(
     report: Report | None = None,
     clusterer: Clusterer | None = None,
     stages: Stages = Stages(),
+    knowledge: Knowledge = NOTHING,
     trainer: Trainer = train,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
@@ -150,6 +161,8 @@ def separate(
         FISHDBC by default.
     stages : Stages
         All by default.
+    knowledge : Knowledge
+        Nothing by default.
     trainer : callable
         Trains a network; one that remembers lets variants share networks.
 
@@ -196,8 +209,11 @@ def separate(
     for cluster in clusters:
         if cluster.kind == "deformation" and stages.clustering:
             for function in recognise(cluster.amplitude, years, dates):
-                if adds_to(functions, function):
+                if adds_to(functions, function) and lasts(functions, function):
                     functions.append(function)
+    for function in knowledge.functions:
+        if adds_to(functions, function, MIN_NEW_GIVEN):
+            functions.append(function)
     if n_dates >= MIN_DATES_FOR_STEPS:
         functions += scanned(dates)
 

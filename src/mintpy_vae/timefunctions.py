@@ -16,6 +16,8 @@ RAMP_DAYS = (60, 120)
 MIN_NEW = 0.3
 """Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
 would together explain anything at the date between them."""
+MIN_NEW_GIVEN = 0.01
+"""The same for a function that the user names: a step amid the stack is three quarters trend, but meant as a step."""
 MAX_LEVERAGE = 0.3
 """Largest share of a new function's energy at one date: the atmosphere of that date would count as motion."""
 MIN_EVIDENCE = 6.0
@@ -120,9 +122,17 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
     return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
 
 
-def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
-    """Whether ``function`` says something that a constant and the ``known`` functions do not, of more than one date."""
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float = MIN_NEW) -> bool:
+    """Whether more than the share ``least`` of ``function`` is not in the span of a constant and the ``known`` ones."""
+    return bool(_new_part(known, function).var() > least * function.values.var())
+
+
+def lasts(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
+    """Whether what ``function`` says, and a constant and the ``known`` ones do not, is about more than one date."""
+    energy = _new_part(known, function) ** 2
+    return bool(energy.max() < MAX_LEVERAGE * energy.sum())
+
+
+def _new_part(known: Sequence[TimeFunction], function: TimeFunction) -> Array:
     design = np.stack([np.ones(len(function.values)), *(f.values for f in known)], axis=1)
-    left = function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0]
-    new = left.var() > MIN_NEW * function.values.var()
-    return bool(new and (left**2).max() < MAX_LEVERAGE * (left @ left))
+    return np.asarray(function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0])
