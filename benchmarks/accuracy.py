@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REPORTING_SEEDS = (101, 102, 103, 104, 105)
 """Seeds of the published table, never looked at while developing; 106 to 110 are theirs too."""
-DEVELOPMENT_SEEDS = tuple(range(1, 34))
+DEVELOPMENT_SEEDS = tuple(range(1, 41))
 """Seeds that the method and the baselines were tuned on."""
 PRESETS = ("bowl", "quake", "transient", "seasonal", "quiet", "weak", "broad", "topo", "sparse", "dirty")
 SITES = ("mashhad", "tehran", "acapulco")

@@ -95,21 +95,23 @@ class Thresholds:
 
     Parameters
     ----------
-    scores : (shuffles, bells, functions)
+    scores : (shuffles, bells, tests)
         Of shuffled dates.
+    test_of : (functions,) int
+        The test that each function belongs to.
     significance : float
-        False-alarm probability of a search.
+        False-alarm probability of a test.
     """
 
-    def __init__(self, scores: NDArray[np.float32], significance: float) -> None:
-        self.significance = significance
-        self.anywhere = chance_exceeds(scores.max(axis=1).astype(np.float64), significance)
+    def __init__(self, scores: NDArray[np.float32], test_of: NDArray[np.intp], significance: float) -> None:
+        self.significance, self.test_of = significance, test_of
+        self.anywhere = chance_exceeds(scores.max(axis=1).astype(np.float64), significance)[test_of]
         self.sorted = np.sort(scores.reshape(-1, scores.shape[2]), axis=0)
 
     def among(self, places: float) -> Array:
         """Threshold of each function, (functions,), for a search among so many independent places."""
         rank = int((1.0 - self.significance / places) * (len(self.sorted) - 1))
-        return np.minimum(self.sorted[rank], self.anywhere)
+        return np.minimum(self.sorted[rank][self.test_of], self.anywhere)
 
 
 def chance_exceeds(largest: Array, significance: float) -> Array:
@@ -150,10 +152,10 @@ class Search:
         self.norms = (self.centred**2) @ weights
         self.family = np.array([bool(f.family) for f in functions])
 
-    def scores(self, response: Array) -> Array:
+    def scores(self, response: Array, inflation: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, from whitened responses (bells, dates)."""
         along = (response * self.weights) @ self.centred.T
-        return np.asarray(along**2 / np.outer(self.energy * self.inflation, self.norms))
+        return np.asarray(along**2 / np.outer(self.energy * inflation, self.norms))
 
     def calibrate(self, residual: Array, significance: float, rng: np.random.Generator) -> Thresholds:
         """Scores that chance exceeds with probability ``significance``.
@@ -163,20 +165,33 @@ class Search:
         """
         strength = 1.0 / np.sqrt(self.weights)
         response = (self.whitened @ residual.T) / strength
-        # the covariance is a model: scale the energy of each bell so that chance scores 1 on average, as it should,
-        # over its width and at its place; there from differences of successive dates, which hold hardly any slow motion
-        place = (np.diff(response, axis=1) ** 2).mean(axis=1) / (2 * self.energy)
-        widths = self.bells.places[:, 2]
-        for width in np.unique(widths):
-            same = widths == width
-            chance = ((response[same] ** 2).sum(axis=1) / (len(strength) * self.energy[same])).mean()
-            self.inflation[same] = np.maximum(place[same], max(chance, 1.0))
-        scores = np.empty((SHUFFLES, len(self.energy), len(self.functions)), dtype=np.float32)
+        self.inflation = self._inflate(response)
+        # a test for each function, and one for all that are scanned
+        alone = np.flatnonzero(~self.family)
+        test_of = np.full(len(self.functions), len(alone))
+        test_of[alone] = np.arange(len(alone))
+        largest = np.empty((SHUFFLES, len(self.energy), test_of.max() + 1), dtype=np.float32)
         for k in range(SHUFFLES):
-            scores[k] = self.scores(response[:, rng.permutation(len(strength))] * strength)
-        if self.family.any():
-            scores[:, :, self.family] = scores[:, :, self.family].max(axis=2, keepdims=True)
-        return Thresholds(scores, significance)
+            shuffled = response[:, rng.permutation(len(strength))]
+            scores = self.scores(shuffled * strength, self._inflate(shuffled))
+            largest[k, :, : len(alone)] = scores[:, alone]
+            if self.family.any():
+                largest[k, :, -1] = scores[:, self.family].max(axis=1)
+        return Thresholds(largest, test_of, significance)
+
+    def _inflate(self, response: Array) -> Array:
+        """Factor on each bell's energy with which chance scores 1 on average, as it should; the covariance is a model.
+
+        Over the bell's width, and at its place; there from differences of successive dates, which hold hardly any
+        slow motion. ``response`` (bells, dates) at unit strength.
+        """
+        place = (np.diff(response, axis=1) ** 2).mean(axis=1) / (2 * self.energy)
+        chance = (response**2).mean(axis=1) / self.energy
+        inflation = np.empty(len(place))
+        for width in np.unique(self.bells.places[:, 2]):
+            same = self.bells.places[:, 2] == width
+            inflation[same] = np.maximum(place[same], max(float(chance[same].mean()), 1.0))
+        return inflation
 
     def pursue(self, series: Array, thresholds: Thresholds, side: float) -> Deformation:
         """Add the best bell and function, until no score exceeds its threshold.
@@ -196,7 +211,7 @@ class Search:
         widths, centres = np.exp(self.bells.places[:, 2]), self.bells.places[:, :2]
         needed = np.tile(thresholds.anywhere, (len(widths), 1))
         while len(atoms) < MAX_ATOMS and len(widths):
-            score = self.scores(atoms.left)
+            score = self.scores(atoms.left, self.inflation)
             bell, function = np.unravel_index(int((score - needed).argmax()), score.shape)
             if score[bell, function] <= needed[bell, function]:
                 break
