@@ -209,7 +209,7 @@ class Bench:
             return pooled - pooled.mean(axis=1, keepdims=True)
 
         motion = on_grid(self.scene.displacement)
-        motion -= height_slopes(motion, height)[:, None] * height  # as the network's input
+        motion = found.flatten(motion - height_slopes(motion, height)[:, None] * height)  # as the network's input
         called = [c for c in found.clusters if c.kind == "deformation"]
         explained = [metrics.explained_share(c.amplitude, motion @ c.map) for c in called]
         atmosphere = found.atmosphere

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from mintpy_vae.anchoring import anchor
 from mintpy_vae.atmosphere import Prior, build_prior, choose_share, date_strength, fill, stationary_modes
 from mintpy_vae.correction import Atmosphere, FullResolution, estimate
 from mintpy_vae.deformation import Deformation, Search, bell_map, make_bells
 from mintpy_vae.errors import NotEnoughEvidence
+from mintpy_vae.knowledge import NOTHING, Knowledge, Station
 from mintpy_vae.separation import separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.timefunctions import scanned, trend
@@ -97,12 +99,12 @@ def test_fill_takes_the_nearest_valid_pixel():
     assert full[0, 0, 1] == 1 and full[0, 2, 1] == 2
 
 
-def _estimate(series, found, height=None):
+def _estimate(series, found, height=None, knowledge=NOTHING):
     x, removal, strength = prepare(series, 0.1)
     detail = prepare(series)[1]
     z = np.zeros(x.shape[1]) if height is None else height
     functions = [trend(YEARS), *scanned(DATES)]
-    return x, estimate(x, found, functions, strength, removal, detail, z, ALL, YEARS, 0.01)
+    return x, estimate(x, found, functions, strength, removal, detail, z, ALL, YEARS, 0.01, knowledge)
 
 
 @pytest.mark.parametrize("width", [2.0, 3.5])
@@ -236,6 +238,75 @@ def test_motion_as_broad_as_the_scene_is_left_alone_and_reported():
     slope = np.polyfit(YEARS, removed, 1)[0] * YEARS[-1]
     assert slope.std() < 0.25 * tilt[-1].std()
     assert not _estimate(turbulence(N, 7), Deformation(np.zeros_like(tilt), []))[1].warnings
+
+
+def _tilted(seed):
+    """Turbulence with the tilt of a whole scene: broad motion and the atmosphere's drift look alike."""
+    y, _ = np.mgrid[: SHAPE[0], : SHAPE[1]] / SHAPE[0]
+    return turbulence(N, seed), np.outer(trend(YEARS).values, np.cos(np.pi * y).ravel()) * 12
+
+
+def _rate(series):
+    return np.polyfit(YEARS, series, 1)[0]
+
+
+@pytest.mark.parametrize("motion_share", [1.0, 0.0])
+def test_gnss_stations_tell_broad_motion_from_a_drift_of_the_atmosphere(motion_share):
+    sky, tilt = _tilted(7)
+    motion = motion_share * tilt
+    places = [(2, 3), (2, 30), (14, 16), (20, 33), (28, 2), (29, 20)]
+    true = _rate(motion).reshape(SHAPE)
+    stations = [Station(f"S{r}", r, c, true[r, c] + 100.0, 0.05) for r, c in places]  # rates are relative
+    nothing = Deformation(np.zeros_like(tilt), [])
+    error = {}
+    for name, knowledge in (("alone", NOTHING), ("anchored", Knowledge(stations=stations))):
+        x, atmosphere = _estimate(sky + tilt, nothing, knowledge=knowledge)
+        left = _rate(x - atmosphere.turbulent.reshape(N, -1)) - true.ravel()
+        error[name] = left.std()
+    assert error["anchored"] < 0.6 * error["alone"] if motion_share == 0 else error["anchored"] < 1.5
+
+
+def test_stations_without_misfit_change_nothing_and_those_far_away_little():
+    x, prior, _ = prepare(turbulence(N, 8))
+    pixels = np.array([30, 500, 900])
+    agree = [Station("S", 0, 0, rate, 0.1) for rate in (3.0, 4.0, 6.0)]
+    assert np.allclose(anchor(np.array([1.0, 2.0, 4.0]), agree, pixels, prior, 0.5), 0)  # but for a constant
+    asked = anchor(np.array([1.0, 2.0, 5.0]), agree, pixels, prior, 0.5)
+    assert np.linalg.norm(asked) > 0 and asked[0] == 0
+    unsure = [Station("S", 0, 0, s.rate, 1e3) for s in agree]
+    assert np.linalg.norm(anchor(np.array([1.0, 2.0, 5.0]), unsure, pixels, prior, 0.5)) < 1e-3 * np.linalg.norm(asked)
+
+
+def test_ground_known_to_move_is_interpolated_and_ground_known_to_be_stable_is_not():
+    motion = 4 * np.outer(trend(YEARS).values, bell(14, 20, 3.0))
+    here = bell(14, 20, 3.0).reshape(SHAPE) > 0.05
+    nothing = Deformation(np.zeros_like(motion), [])
+    x, blind = _estimate(turbulence(N, 6) + motion, nothing)
+    told = _estimate(turbulence(N, 6) + motion, nothing, knowledge=Knowledge(moving=here))[1]
+    centre = 14 * SHAPE[1] + 20
+    kept = [_rate(x - a.turbulent.reshape(N, -1))[centre] * YEARS[-1] for a in (blind, told)]
+    assert kept[1] == pytest.approx(4.0, rel=0.25) and kept[0] < kept[1]
+    assert (told.moving | ~here).all()
+    atom = {"function": "trend"}
+    stable = _estimate(turbulence(N, 6), Deformation(motion, [atom]), knowledge=Knowledge(stable=here))[1]
+    assert not stable.moving[here].any()
+    assert not any(here[min(int(r), 31), min(int(c), 35)] for r, c, *_ in make_bells(ALL, here).places)
+
+
+def test_a_date_known_to_be_bad_does_not_pass_for_motion():
+    snow = turbulence(16, 52)
+    snow[15] += 40 * bell(14, 20, 2.0)
+    pairs, phase = _pairs_of(snow)
+    settings = Settings(train_steps=20, min_cluster_size=10)
+    height = np.zeros(SHAPE)
+    blind, told = (
+        separate(phase, np.ones_like(phase), pairs, DATES[:16], height, settings, knowledge=knowledge)
+        for knowledge in (NOTHING, Knowledge(bad_dates=[15]))
+    )
+    assert all(len(c.amplitude) == 16 for c in told.clusters)
+    centre = 14 * SHAPE[1] + 20
+    false = [np.ptp(found.deformation.series[:, centre]) for found in (blind, told)]
+    assert false[1] < 0.2 * false[0]
 
 
 def test_full_resolution_follows_smooth_fields_and_height():

@@ -22,6 +22,8 @@ from .training import Fit
 Array = NDArray[np.float64]
 FREE = 100.0
 """Standard deviation of the constant of each date, in units of the atmosphere's: in effect unknown."""
+FLATTEN = 0.25
+"""Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
 NETWORK_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75)
 
 
@@ -85,6 +87,55 @@ def height_slopes(maps: Array, height: Array) -> Array:
     return np.asarray(maps @ height / max(float(height @ height), 1e-12))
 
 
+def radial_spectrum(residual: Array, valid: NDArray[np.bool_]) -> tuple[Array, Array, float]:
+    """Variance of each cosine mode of a stationary isotropic field.
+
+    The power spectrum of maps (dates, pixels), averaged over dates and smoothed as a polynomial in log-log.
+
+    Returns
+    -------
+    variance, wavenumber : (height, width)
+        Of each mode, 0 for the constant; cycles per pixel.
+    noise : float
+        Variance of the white noise, from the flat end of the spectrum.
+    """
+    shape = valid.shape
+    power = (dctn(fill(residual, valid), axes=(1, 2), norm="ortho") ** 2).mean(axis=0)
+    power *= residual.var() / max(float(power.ravel()[1:].sum()) / power.size, 1e-30)
+    rows, columns = np.meshgrid(np.arange(shape[0]) / shape[0], np.arange(shape[1]) / shape[1], indexing="ij")
+    wavenumber = np.hypot(rows, columns) / 2
+    some = wavenumber > 0
+    fit = np.polyfit(np.log(wavenumber[some]), np.log(power[some] + 1e-30), 5)
+    smooth = np.zeros(shape)
+    smooth[some] = np.exp(np.polyval(fit, np.log(wavenumber[some])))
+    smooth *= power[some].sum() / smooth.sum()
+    noise = max(float(np.median(power[wavenumber > 0.35])), 1e-3 * float(residual.var()))
+    return smooth, wavenumber, noise
+
+
+class Flattener:
+    """Brings the atmosphere's large and small scales closer to the same strength, so that local motion shows.
+
+    Parameters
+    ----------
+    residual : (dates, pixels)
+        Radians, free of deformation as far as known, at unit strength.
+    valid : (height, width) bool
+    """
+
+    def __init__(self, residual: Array, valid: NDArray[np.bool_]) -> None:
+        self.valid = valid
+        variance, wavenumber, _ = radial_spectrum(residual, valid)
+        variance[0, 0] = variance[wavenumber > 0].max()
+        self.gain = (variance / variance[wavenumber > 0].mean()) ** -FLATTEN
+
+    def __call__(self, maps: Array) -> Array:
+        """Flattened maps (maps, pixels), each with zero mean."""
+        modes = dctn(fill(maps, self.valid), axes=(1, 2), norm="ortho") * self.gain
+        flat = idctn(modes, axes=(1, 2), norm="ortho")[:, self.valid]
+        return np.asarray(flat - flat.mean(axis=1, keepdims=True))
+
+
 def stationary_modes(residual: Array, valid: NDArray[np.bool_], shortest: float) -> tuple[Array, float]:
     """Cosine modes with the variances of a stationary isotropic field, and the white noise under them.
 
@@ -106,17 +157,7 @@ def stationary_modes(residual: Array, valid: NDArray[np.bool_], shortest: float)
     noise : float
     """
     shape = valid.shape
-    filled = fill(residual, valid)
-    power = (dctn(filled, axes=(1, 2), norm="ortho") ** 2).mean(axis=0)
-    power *= residual.var() / max(float(power.ravel()[1:].sum()) / power.size, 1e-30)
-    rows, columns = np.meshgrid(np.arange(shape[0]) / shape[0], np.arange(shape[1]) / shape[1], indexing="ij")
-    wavenumber = np.hypot(rows, columns) / 2  # cycles per pixel
-    some = wavenumber > 0
-    fit = np.polyfit(np.log(wavenumber[some]), np.log(power[some] + 1e-30), 5)
-    smooth = np.zeros(shape)
-    smooth[some] = np.exp(np.polyval(fit, np.log(wavenumber[some])))
-    smooth *= power[some].sum() / smooth.sum()
-    noise = max(float(np.median(power[wavenumber > 0.35])), 1e-3 * float(residual.var()))
+    smooth, wavenumber, noise = radial_spectrum(residual, valid)
     signal = np.where(wavenumber * min(shape) * shortest <= 1.0, smooth - noise, 0.0)
     chosen = np.argsort(-signal, axis=None)[: int((signal > 0.2 * noise).sum())]
     units = np.zeros((len(chosen), *shape))

@@ -82,6 +82,7 @@ def attribute(
     labels: NDArray[np.intp],
     basis: Array,
     maps: Array,
+    good: NDArray[np.intp],
     height: Array,
     significance: float,
     rng: np.random.Generator,
@@ -99,6 +100,8 @@ def attribute(
     maps : (dates, pixels)
         What the network was given, on the valid pixels. A cluster's amplitude series is their projection on its mean
         map; the codes themselves would be too smooth, because their prior depends on the temporal baseline.
+    good : (good dates,) int
+        Dates that decide on the label.
     height : (pixels,)
         Zero mean.
     significance : float
@@ -121,7 +124,7 @@ def attribute(
         series = maps @ pattern
         norm = np.linalg.norm(height) * np.linalg.norm(pattern - pattern.mean())
         correlation = float(height @ pattern / norm) if norm > 0 else 0.0
-        p_value = min(1.0, smoothness_p_value(series, rng) * n_clusters)
+        p_value = min(1.0, smoothness_p_value(series[good], rng) * n_clusters)
         energy = float((points**2).sum()) / total
         found.append(
             Cluster(
@@ -129,7 +132,7 @@ def attribute(
                 kind=_kind(p_value, correlation, energy, significance),
                 sources=int(member.sum()),
                 energy=energy,
-                roughness=float(von_neumann(series)),
+                roughness=float(von_neumann(series[good])),
                 p_value=p_value,
                 height_correlation=correlation,
                 amplitude=series,

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import binary_dilation
 
+from .anchoring import anchor, stations_on
 from .atmosphere import Array, Prior, fill, height_slopes
 from .deformation import Deformation, chance_exceeds
+from .knowledge import NOTHING, Knowledge
 from .timefunctions import TimeFunction
 
 MASK_SHARES = (0.01, 0.02, 0.05, 0.1)
@@ -68,6 +70,7 @@ def estimate(
     valid: NDArray[np.bool_],
     years: Array,
     significance: float,
+    knowledge: Knowledge = NOTHING,
 ) -> Atmosphere:
     """Estimate the atmosphere of each date.
 
@@ -91,8 +94,11 @@ def estimate(
     years : (dates,)
     significance : float
         False-alarm probability of the guard.
+    knowledge : Knowledge
+        Of it, ground that is known to move or to be stable, and GNSS stations.
     """
-    motion = _motion(deformation, functions, years)
+    stable = np.zeros(valid.sum(), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
+    motion = _motion(deformation, functions, years, knowledge.moving is not None)
     weights = 1.0 / strength**2
     spanned = _orthonormal((motion - (motion @ weights / weights.sum())[:, None]) / strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
@@ -106,13 +112,15 @@ def estimate(
     unknown_across = removal.variance()
     if len(spanned):
         observed = spanned @ (series / strength[:, None])
-        known = spanned @ (deformation.series / strength[:, None])
+        known = np.where(stable, 0.0, spanned @ (deformation.series / strength[:, None]))
         size = np.sqrt((known**2).sum(axis=0))
         margin = max(1, round(MARGIN * min(valid.shape)))
         for share in MASK_SHARES:
             there = np.zeros(valid.shape, dtype=bool)
             there[valid] = size > max(share * size.max(), MASK_NOISE * np.sqrt(removal.noise))
-            moving = binary_dilation(there, iterations=margin)[valid]
+            if knowledge.moving is not None:
+                there |= knowledge.moving
+            moving = binary_dilation(there, iterations=margin)[valid] & ~stable
             if moving.mean() <= MAX_MOVING:
                 break
         if moving.mean() > MAX_MOVING:
@@ -136,6 +144,13 @@ def estimate(
         plain = _orthonormal(motion - motion.mean(axis=1, keepdims=True))
         turbulent -= plain.T @ (plain @ turbulent)
         slope -= plain.T @ (plain @ slope)
+    stations, pixels = stations_on(knowledge.stations, valid)
+    if len(stations) > 1:
+        line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
+        rates = line @ (series - turbulent - np.outer(slope, height))[:, pixels]
+        called_for = anchor(rates, stations, pixels, removal, float(np.linalg.norm(line * strength)))
+        turbulent += np.outer(years - years.mean(), called_for[2:] @ removal.modes[2:])
+        slope += (years - years.mean()) * called_for[1] * scale
     in_functions = (spanned**2).sum(axis=0)[:, None]  # share of each date that was interpolated
     # what is shorter than the wavelengths removed stays in the data, but for the noise, which is no atmosphere
     variance = (1 - in_functions) * (removal.variance() + max(removal.noise - detail.noise, 0.0))
@@ -173,14 +188,14 @@ class FullResolution:
         return np.asarray(smooth + self.slope[:, None, None] * self.height[rows], dtype=np.float32)
 
 
-def _motion(deformation: Deformation, functions: list[TimeFunction], years: Array) -> Array:
-    """Functions of time that motion was found to follow, (functions, dates).
+def _motion(deformation: Deformation, functions: list[TimeFunction], years: Array, moves: bool) -> Array:
+    """Functions of time that motion was found to follow, (functions, dates); if something ``moves``, the lasting ones.
 
     Motion at a scanned date may last longer than the function that found it: a step at every date from
     ``UNSTEADY_DAYS`` before it to as many after it comes along.
     """
     names = {str(atom["function"]) for atom in deformation.atoms}
-    found = [f for f in functions if f.name in names]
+    found = [f for f in functions if f.name in names or (moves and not f.family)]
     changes = np.zeros(len(years), dtype=bool)
     for f in found:
         if f.family:

@@ -64,17 +64,21 @@ class Bells:
     pixels: Array
 
 
-def make_bells(valid: NDArray[np.bool_]) -> Bells:
-    """Round bells of every width, 0.6 standard deviations apart, on the valid pixels of a (height, width) grid."""
+def make_bells(valid: NDArray[np.bool_], stable: NDArray[np.bool_] | None = None) -> Bells:
+    """Round bells of every width, 0.6 standard deviations apart, on the valid pixels of a (height, width) grid.
+
+    None is centred on ground that is known to be ``stable``.
+    """
     pixels = np.array(np.nonzero(valid), dtype=np.float64)
-    places, maps = [], []
+    places, maps, last = [], [], np.array(valid.shape) - 1
     for width in WIDTHS:
         sigma = max(width * min(valid.shape), 1.0)
         for row in np.arange(0.3 * sigma, valid.shape[0], 0.6 * sigma):
             for column in np.arange(0.3 * sigma, valid.shape[1], 0.6 * sigma):
                 place = np.array([row, column, np.log(sigma), 0.0, 0.0])
                 bell = bell_map(place, pixels)
-                if bell.sum() > np.pi * sigma**2:  # at least half of it on valid ground
+                still = stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]
+                if bell.sum() > np.pi * sigma**2 and not still:  # at least half of it on valid ground
                     places.append(place)
                     maps.append(bell)
     return Bells(np.array(places).reshape(-1, 5), np.array(maps).reshape(len(maps), pixels.shape[1]), pixels)

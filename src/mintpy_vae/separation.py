@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .atmosphere import (
     NETWORK_SHARES,
+    Flattener,
     basis_maps,
     build_prior,
     choose_share,
@@ -54,6 +55,8 @@ SHORTEST_KNOWN = 0.02
 SHARES = {"vae": NETWORK_SHARES, "pca": NETWORK_SHARES, "none": (0.0,)}
 PASSES = 2
 MIN_PIXELS = 200
+BAD = 10.0
+"""How much stronger the atmosphere of a date that the user calls bad is taken to be."""
 MIN_DATES_FOR_STEPS = 18
 """With fewer dates a step at any of them can imitate anything, and is not searched for."""
 
@@ -94,6 +97,8 @@ class Separation:
     functions : list of TimeFunction
         Those it was searched with.
     clusters : list of Cluster
+    flatten : Flattener
+        What the separator's maps went through, without their trend with height.
     noise_share : float
         Share of the sources that belong to no cluster.
     network_share : float
@@ -118,6 +123,7 @@ class Separation:
     deformation: Deformation
     functions: list[TimeFunction]
     clusters: list[Cluster]
+    flatten: Flattener
     noise_share: float
     network_share: float
     misfits: dict[float, float]
@@ -173,8 +179,9 @@ def separate(
     """
     years, n_dates, shape = acquisition_years(dates), len(dates), height.shape
     rng = np.random.default_rng(settings.seed)
-    if n_dates < settings.min_dates:
-        raise NotEnoughEvidence(f"the stack has {n_dates} dates; {settings.min_dates} are needed (vae.minDate)")
+    good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
+    if len(good) < settings.min_dates:
+        raise NotEnoughEvidence(f"the stack has {len(good)} good dates; {settings.min_dates} are needed (vae.minDate)")
     if len(pairs) < settings.min_pairs:
         raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
 
@@ -201,10 +208,14 @@ def separate(
         return (lambda done, total, message: report(stage, done, total, message)) if report else None
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
-    flat = as_maps(x - height_slopes(x, z)[:, None] * z)
+    level = x - height_slopes(x, z)[:, None] * z
+    steady = _without(level, [trend(years)])
+    flatten = Flattener((steady / date_strength(steady)[:, None])[good], valid)
+    flat = as_maps(flatten(level))
     slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
-    separator = trainer(flat, valid, years, slots, settings, progress("separating sources"))
-    clusters, noise_share = _find_clusters(separator, flat, valid, pairs, years, z, settings, clusterer, rng)
+    separator = trainer(flat[good], valid, years[good], slots, settings, progress("separating sources"))
+    between = pairs[np.isin(pairs, good).all(axis=1)]
+    clusters, noise_share = _find_clusters(separator, flat, valid, between, good, years, z, settings, clusterer, rng)
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
         if cluster.kind == "deformation" and stages.clustering:
@@ -218,25 +229,26 @@ def separate(
         functions += scanned(dates)
 
     # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
-    bells = make_bells(valid)
+    bells = make_bells(valid, knowledge.stable)
     deformation = Deformation(np.zeros_like(x), [])
     for _ in range(PASSES):
         residual = _without(x - deformation.series, functions)
         slopes = height_slopes(residual, z)
         turbulent = residual - slopes[:, None] * z
         strength = date_strength(turbulent)
+        strength[knowledge.bad_dates] *= BAD
         unit = turbulent / strength[:, None]
         # twice the scatter, so that the height's slope is in effect free where relief matters
         height_std = 2 * float(np.std(slopes / strength))
-        known = stationary_modes(unit, valid, SHORTEST_KNOWN)
+        known = stationary_modes(unit[good], valid, SHORTEST_KNOWN)
         none = np.zeros((1, x.shape[1]))
         search = Search(build_prior(known, none, 0.0, z, height_std), bells, functions, 1 / strength**2)
         thresholds = search.calibrate(residual, settings.significance, rng)
         deformation = search.pursue(x, thresholds, min(shape))
 
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
-    seen = np.sort(rng.permutation(n_dates)[: -(-3 * n_dates // 4)])
-    unseen = np.setdiff1d(np.arange(n_dates), seen)
+    seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
+    unseen = np.setdiff1d(good, seen)
     unit_maps, fits = as_maps(unit), {"separator": separator}
     if stages.atmosphere_modes == "vae":
         watch = progress("learning the atmosphere")
@@ -248,10 +260,10 @@ def separate(
     share, misfits = choose_share(smooth, modes, unit[unseen], SHARES[stages.atmosphere_modes])
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
-    removal = build_prior(stationary_modes(unit, valid, SHORTEST_REMOVED), modes, share, z, height_std)
+    removal = build_prior(stationary_modes(unit[good], valid, SHORTEST_REMOVED), modes, share, z, height_std)
     detail = build_prior(known, modes, share, z, height_std)
     guarding = settings.significance if stages.guard else 0.0
-    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, guarding)
+    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, guarding, knowledge)
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
     return Separation(
@@ -259,6 +271,7 @@ def separate(
         deformation,
         functions,
         clusters,
+        flatten,
         noise_share,
         share,
         misfits,
@@ -284,16 +297,17 @@ def _find_clusters(
     maps: Array,
     valid: NDArray[np.bool_],
     pairs: NDArray[np.integer],
+    good: NDArray[np.intp],
     years: Array,
     height: Array,
     settings: Settings,
     clusterer: Clusterer | None,
     rng: np.random.Generator,
 ) -> tuple[list[Cluster], float]:
-    """Cluster the sources of the stack's pairs and of as many pairs of every baseline, and label the clusters."""
-    extra = draw_pairs(rng, years, max(len(pairs), 400)).T
-    both = np.sort(np.concatenate([np.asarray(pairs), extra]), axis=1)
-    mean, noise = source_weights(fit, maps, both[:, 0], both[:, 1])
+    """Cluster the sources of the pairs of good dates and of as many of every baseline, and label the clusters."""
+    extra = draw_pairs(rng, years[good], max(len(pairs), 400)).T
+    both = np.sort(np.concatenate([np.searchsorted(good, pairs), extra]), axis=1)
+    mean, noise = source_weights(fit, maps[good], both[:, 0], both[:, 1])
     # coordinates in an orthonormal basis of the decoder's maps, where distance is distance between maps
     basis = basis_maps(fit)[:, valid.ravel()]
     left, singular, orthonormal = np.linalg.svd(basis, full_matrices=False)
@@ -304,5 +318,5 @@ def _find_clusters(
     if clear.any():
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
         labels[clear] = find(unsigned(axes_of(sources[clear])))
-    clusters = attribute(sources, labels, orthonormal, maps[:, valid], height, settings.significance, rng)
+    clusters = attribute(sources, labels, orthonormal, maps[:, valid], good, height, settings.significance, rng)
     return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0
