@@ -181,7 +181,8 @@ def separate(
     rng = np.random.default_rng(settings.seed)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
     if len(good) < settings.min_dates:
-        raise NotEnoughEvidence(f"the stack has {len(good)} good dates; {settings.min_dates} are needed (vae.minDate)")
+        which = "dates that are not bad" if len(good) < n_dates else "dates"
+        raise NotEnoughEvidence(f"the stack has {len(good)} {which}; {settings.min_dates} are needed (vae.minDate)")
     if len(pairs) < settings.min_pairs:
         raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
 
