@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
+from .evidence import EVIDENCE, write_evidence
 from .separation import Array, Report, Separation, separate
 from .settings import PREFIX, Settings
 from .stack import Stack, file_hash, open_stack, pool_map, pool_pairs, write_corrected_stack, write_delay_file
@@ -125,9 +126,22 @@ def correct(
         if invert and result.details["mintpy"] != "reference_date":
             _drive_mintpy(result)
         if not result.skipped:
+            _write_page(result)
             result.details["timings"]["total"] = time.time() - start
             _write_result(target, result)
     return result
+
+
+def _write_page(result: Result) -> None:
+    """Write the report; whatever goes wrong there must not cost the user the correction."""
+    begin = time.time()
+    try:
+        from .report import write_report  # here: a broken Plotly must not keep anyone from correcting
+
+        write_report(result.work_dir)
+    except Exception as error:
+        result.warnings.append(f"The report could not be written ({type(error).__name__}: {error}).")
+    result.details["timings"]["report"] = time.time() - begin
 
 
 def _make(
@@ -186,7 +200,8 @@ def _correct_into(
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
     pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
     dates = [stack.dates[k] for k in used]
-    found = separate(phase[kept], weight[kept], pairs, dates, pool_map(stack.height, factor), settings, report)
+    height = pool_map(stack.height, factor)
+    found = separate(phase[kept], weight[kept], pairs, dates, height, settings, report)
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
@@ -196,6 +211,7 @@ def _correct_into(
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
     model_file = staging / "vae_model.pt"
     _save_networks(model_file, found.fits, settings)
+    write_evidence(staging / EVIDENCE, found, dates, pairs, np.stack([before, after]), height, factor, stack)
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
