@@ -132,6 +132,71 @@ def compare(
     }
 
 
+def false_velocity(displacement: Array, truth_displacement: Array, years: Array, deforming: Mask, valid: Mask) -> float:
+    """95th percentile of the absolute velocity error on stable ground, mm/yr: what a map would show as motion there.
+
+    Parameters as for :func:`compare`.
+    """
+    stable = valid & ~deforming
+    stable &= np.isfinite(displacement).all(axis=0) & np.isfinite(truth_displacement).all(axis=0)
+    estimate, truth = (referenced(d, stable)[:, stable] for d in (displacement, truth_displacement))
+    return 1000 * float(np.quantile(np.abs(velocity(estimate, years) - velocity(truth, years)), 0.95))
+
+
+def step_gain(
+    displacement: Array, truth_displacement: Array, years: Array, event: float, deforming: Mask, valid: Mask
+) -> float:
+    """:func:`gain` of the map of step amplitudes over the deforming area.
+
+    The amplitude is that of a step at `event` in the least-squares fit of a constant, a line and the step to each
+    pixel, the same for estimate and truth.
+
+    Parameters
+    ----------
+    displacement, truth_displacement : (dates, ...)
+        Metres.
+    years : (dates,)
+    event : float
+        Time of the step, in the years of `years`; dates after it have moved.
+    deforming, valid : (...) bool
+        As for :func:`compare`.
+    """
+    valid = valid & np.isfinite(displacement).all(axis=0) & np.isfinite(truth_displacement).all(axis=0)
+    after = (np.asarray(years) > event).astype(np.float64)
+    if not 0 < after.sum() < len(after):
+        raise ValueError("a step needs dates before and after it")
+    design = np.stack([np.ones(len(after)), years, after], axis=1)
+    to_step = np.linalg.pinv(design)[2]
+    steps = [
+        to_step @ referenced(d, valid & ~deforming)[:, valid & deforming] for d in (displacement, truth_displacement)
+    ]
+    return gain(*steps)
+
+
+def explained_share(series: Array, truth: Array) -> float:
+    """Share of the variance of a `series` (dates,) that `truth` (dates,), in the same unit, explains; below 0: harm."""
+    error, whole = np.asarray(series, np.float64) - truth, np.asarray(series, np.float64)
+    energy = float(((whole - whole.mean()) ** 2).sum())
+    return 1.0 - float(((error - error.mean()) ** 2).sum()) / energy if energy > 0 else 0.0
+
+
+def within_one_sigma(estimate: Array, truth: Array, std: Array) -> float:
+    """Share of the errors that are smaller than the standard deviation stated; 0.68 if Gaussian and calibrated.
+
+    Both are taken relative to the mean over the pixels of each date, and to the mean over the dates of each pixel,
+    since only such differences matter to a correction.
+
+    Parameters
+    ----------
+    estimate, truth, std : (dates, pixels)
+        Same unit.
+    """
+    error = np.asarray(estimate, np.float64) - truth
+    error = error - error.mean(axis=1, keepdims=True)
+    error -= error.mean(axis=0)
+    return float(np.mean(np.abs(error) <= std))
+
+
 def closure_misfit(pair_values: Array, pairs: Pairs) -> float:
     """Largest absolute closure misfit over all triplets, in the unit of ``pair_values`` (pairs, ...).
 

@@ -29,7 +29,7 @@ from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
 from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
-from .training import Fit, draw_pairs, train
+from .training import Fit, Trainer, draw_pairs, train
 
 Array = NDArray[np.float64]
 Report = Callable[[str, int, int, str], None]
@@ -130,6 +130,7 @@ def separate(
     report: Report | None = None,
     clusterer: Clusterer | None = None,
     stages: Stages = Stages(),
+    trainer: Trainer = train,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -150,6 +151,8 @@ def separate(
         FISHDBC by default.
     stages : Stages
         All by default.
+    trainer : callable
+        Trains a network; one that remembers lets variants share networks.
 
     Raises
     ------
@@ -188,7 +191,7 @@ def separate(
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
     flat = as_maps(x - height_slopes(x, z)[:, None] * z)
     slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
-    separator = train(flat, valid, years, slots, settings, progress("separating sources"))
+    separator = trainer(flat, valid, years, slots, settings, progress("separating sources"))
     clusters, noise_share, sources = _find_clusters(separator, flat, valid, pairs, years, z, settings, clusterer, rng)
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
@@ -222,7 +225,7 @@ def separate(
     unit_maps, fits = as_maps(unit), {"separator": separator}
     if stages.atmosphere_modes == "vae":
         watch = progress("learning the atmosphere")
-        fits["atmosphere"] = train(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
+        fits["atmosphere"] = trainer(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
         modes = network_modes(fits["atmosphere"], unit_maps[seen], valid)
     else:
         modes = principal_modes(unit[seen])

@@ -1,0 +1,262 @@
+"""One simulated stack, and what each correction makes of it: the work behind ``accuracy.py``. Arrays only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mintpy_vae import metrics, training
+from mintpy_vae.atmosphere import height_slopes
+from mintpy_vae.baselines import BASELINES
+from mintpy_vae.clustering import Fishdbc, Hdbscan
+from mintpy_vae.correction import FullResolution
+from mintpy_vae.errors import NotEnoughEvidence
+from mintpy_vae.network import incidence, invert_to_dates
+from mintpy_vae.separation import Separation, Stages, separate
+from mintpy_vae.settings import Settings
+from mintpy_vae.simulate import Scene, simulate
+from mintpy_vae.simulate.scene import WAVELENGTH
+from mintpy_vae.stack import pool_map
+from mintpy_vae.training import Fit
+
+METRES = -WAVELENGTH / (4 * np.pi)
+"""Displacement towards the satellite for one radian."""
+METHOD = ("atmosphere", "clustering", "correction", "deformation", "model", "separation", "settings", "training")
+"""Modules that the rows of others do not use; a change to them leaves those rows' cached results valid."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A kind of stack and its seed; ``width`` of the bowl where a preset is run at several, ``size`` in pixels."""
+
+    preset: str
+    seed: int
+    width: float | None = None
+    size: int = 200
+
+    @property
+    def kind(self) -> str:
+        """Name of all stacks that differ only in the seed."""
+        return self.preset if self.width is None else f"{self.preset} {self.width:g}"
+
+    def simulate(self) -> Scene:
+        """The scene of this stack."""
+        changes = {} if self.width is None else {"width": self.width}
+        return simulate(self.preset, size=(self.size, self.size), seed=self.seed, **changes)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Our own pipeline, whole or with a part left out or replaced."""
+
+    label: str
+    stages: Stages = Stages()
+    hdbscan: bool = False
+
+
+VARIANTS = {
+    "ours_pca": Variant("ours, PCA in place of the second network", Stages(atmosphere_modes="pca")),
+    "ours_hdbscan": Variant("ours, HDBSCAN in place of FISHDBC", hdbscan=True),
+    "ours": Variant("ours"),
+}
+ABLATIONS = {
+    "no_conditional_prior": Variant("- conditional prior", Stages(conditional_prior=False)),
+    "no_clustering": Variant("- clustering", Stages(clustering=False)),
+    "no_second_network": Variant("- second network", Stages(atmosphere_modes="none")),
+    "no_robust_fit": Variant("- robust fit", Stages(robust=False)),
+    "no_guard": Variant("- guard", Stages(guard=False)),
+}
+OWN = VARIANTS | ABLATIONS
+LABELS = {name: b.label for name, b in BASELINES.items()} | {name: v.label for name, v in OWN.items()}
+
+
+class Trainer:
+    """Trains networks, and keeps them on disk by what they were trained on, so that rows share them.
+
+    ``seconds`` adds up what the networks that were taken from disk cost when they were made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(
+        self,
+        series: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        times: NDArray[np.float64],
+        slots: Any,
+        settings: Settings,
+        progress: training.Progress | None = None,
+    ) -> Fit:
+        """See :func:`mintpy_vae.training.train`."""
+        used = (settings.device, settings.seed, settings.train_steps, settings.batch_size)
+        digest = hashlib.sha256(repr((tuple(slots), used, series.shape, source_hash(("model", "training")))).encode())
+        for array in (series, valid, times):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        file = self.folder / f"{digest.hexdigest()[:32]}.pt"
+        if file.exists():
+            fit, seconds = torch.load(file, weights_only=False)  # our own file
+            self.seconds += seconds
+            return fit
+        begin = time.time()
+        fit = training.train(series, valid, times, slots, settings, progress)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        torch.save((fit, time.time() - begin), part)
+        os.replace(part, file)
+        return fit
+
+
+class Bench:
+    """A stack, inverted once, on which every correction is run and judged alike.
+
+    Parameters
+    ----------
+    stack : Stack
+    settings : Settings
+    networks : Path
+        Folder of trained networks.
+    """
+
+    def __init__(self, stack: Stack, settings: Settings, networks: Path) -> None:
+        self.scene = scene = stack.simulate()
+        self.settings = settings
+        self.trainer = Trainer(networks)
+        has_data = scene.phase != 0
+        self.weight = np.where(has_data, scene.coherence, 0) ** 2
+        shape, n_pairs = scene.height.shape, len(scene.pairs)
+        series, connected = invert_to_dates(
+            scene.phase.reshape(n_pairs, -1), self.weight.reshape(n_pairs, -1), scene.pairs, len(scene.dates), False
+        )
+        self.valid = connected.reshape(shape) & scene.land
+        self.series = np.where(self.valid, METRES * series.reshape(-1, *shape), np.nan).astype(np.float32)
+        self.height = np.where(scene.land, scene.height, np.nan)
+        self.factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
+
+    def run(self, row: str) -> dict[str, Any]:
+        """Correct with one row and judge the result: figures by name, NaN as None."""
+        begin, found, reason = time.time(), None, ""
+        self.trainer.seconds = 0.0
+        if row in BASELINES:
+            corrected = BASELINES[row].correct(self.series, self.scene.years, self.height)
+        else:
+            try:
+                found, corrected = self._own(OWN[row])
+            except NotEnoughEvidence as refusal:
+                corrected, reason = self.series, str(refusal)
+        result = {"seconds": time.time() - begin + self.trainer.seconds, "refused": reason} | self._judge(corrected)
+        if found is not None:
+            result |= self._judge_own(found)
+        return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
+
+    def _own(self, variant: Variant) -> tuple[Separation, NDArray[np.float32]]:
+        """As in :mod:`mintpy_vae.workflow`, without files."""
+        scene, settings = self.scene, self.settings
+        phase, weight = pool_pairs(scene.phase, self.weight, self.factor, scene.ref_yx)
+        make = Hdbscan if variant.hdbscan else Fishdbc
+        clusterer = make(settings.min_samples, settings.min_cluster_size)
+        coarse_height = pool_map(np.where(scene.land, scene.height, np.nan), self.factor)
+        found = separate(
+            phase, weight, scene.pairs, scene.dates, coarse_height, settings,
+            clusterer=clusterer, stages=variant.stages, trainer=self.trainer,
+        )  # fmt: skip
+        first, second = scene.pairs.T
+        before, after = (found.noise[:, second] - found.noise[:, first]).std(axis=2)
+        if np.median(after) > np.median(before):
+            raise NotEnoughEvidence("the correction would add noise to most pairs")
+        full = FullResolution(found.atmosphere, self.height - found.mean_height, self.factor)
+        return found, self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+
+    def _judge(self, corrected: NDArray[np.float32]) -> dict[str, Any]:
+        scene, known = self.scene, (self.scene.years, self.scene.deforming, self.valid)
+        years, deforming, valid = known
+        truth = scene.displacement
+        some = np.flatnonzero(valid)[:: max(1, int(valid.sum()) // 100)]
+        removed = ((self.series - corrected) / METRES).reshape(len(years), -1)[:, some]
+        result = metrics.compare(corrected, truth, years, deforming, valid) | {
+            "false_velocity": metrics.false_velocity(corrected, truth, years, deforming, valid),
+            "closure": metrics.closure_misfit(incidence(scene.pairs, len(years)) @ removed, scene.pairs),
+        }
+        if scene.name in ("quake", "acapulco"):
+            result["step_gain"] = metrics.step_gain(corrected, truth, years, scene.events[0], deforming, valid)
+        return result
+
+    def _judge_own(self, found: Separation) -> dict[str, Any]:
+        """What only our own rows say: labels, guard, uncertainty."""
+        valid = found.valid
+        height = pool_map(self.height, self.factor)[valid] - found.mean_height
+
+        def on_grid(maps: NDArray[np.float32]) -> NDArray[np.float64]:
+            """Truth (dates, length, width), metres, on the training grid: radians relative to each date's mean."""
+            pooled = np.stack([pool_map(np.where(self.scene.land, m, np.nan), self.factor)[valid] for m in maps])
+            pooled /= METRES
+            return pooled - pooled.mean(axis=1, keepdims=True)
+
+        motion = on_grid(self.scene.displacement)
+        motion -= height_slopes(motion, height)[:, None] * height  # as the network's input
+        called = [c for c in found.clusters if c.kind == "deformation"]
+        explained = [metrics.explained_share(c.amplitude, motion @ c.map) for c in called]
+        atmosphere = found.atmosphere
+        estimate = atmosphere.turbulent[:, valid] + atmosphere.slope[:, None] * height
+        return {
+            "labels_right": bool(called) == bool(self.scene.deforming.any()) and all(e > 0.5 for e in explained),
+            "deformation_clusters": len(called),
+            "explained": explained,
+            "warnings": list(atmosphere.warnings),
+            "network_share": found.network_share,
+            "within_one_sigma": metrics.within_one_sigma(
+                estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
+            ),
+            "functions": [f.name for f in found.functions if not f.scanned],
+            "atoms": len(found.deformation.atoms),
+        }
+
+
+def pool_pairs(
+    phase: NDArray[np.float32], weight: NDArray[np.float32], factor: int, ref_yx: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase relative to the reference pixel, and weight."""
+    total = _sums(weight, factor)
+    relative = phase - phase[:, ref_yx[0], ref_yx[1]][:, None, None]
+    pooled = np.divide(_sums(weight * relative, factor), total, out=np.zeros_like(total), where=total > 0)
+    return pooled.astype(np.float32), (total / factor**2).astype(np.float32)
+
+
+def _sums(layers: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
+    """Sums over factor x factor pixels of (layers, length, width); the last row and column may have fewer."""
+    rows, columns = (np.arange(0, n, factor) for n in layers.shape[1:])
+    return np.add.reduceat(np.add.reduceat(layers, rows, axis=1, dtype=np.float64), columns, axis=2)
+
+
+def source_hash(modules: tuple[str, ...] | None = None, without: tuple[str, ...] = ()) -> str:
+    """Hash of the source of the package's modules, and of this file, that a result depends on; all that are loaded."""
+    names = sorted(name for name in sys.modules if name.startswith("mintpy_vae."))
+    if modules is not None:
+        names = [f"mintpy_vae.{m}" for m in modules]
+    else:
+        names = [n for n in [*names, __name__] if n.removeprefix("mintpy_vae.") not in without]
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(Path(str(sys.modules[name].__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def case_id(stack: Stack, row: str, settings: Settings) -> str:
+    """Name of a result: it changes with whatever the result depends on."""
+    own = row in OWN
+    options = [*dataclasses.astuple(stack), row]
+    options += [dataclasses.astuple(settings), repr(OWN[row])] if own else []
+    digest = hashlib.sha256(repr([options, source_hash(without=() if own else METHOD)]).encode()).hexdigest()[:16]
+    return f"{stack.kind.replace(' ', '_')}-{stack.seed}-{row}-{digest}"

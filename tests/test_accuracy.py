@@ -1,0 +1,171 @@
+"""The accuracy benchmark: run for real on small stacks, and its page on invented results."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import cases  # noqa: E402
+import table  # noqa: E402
+
+from mintpy_vae import training  # noqa: E402
+from mintpy_vae.settings import Settings  # noqa: E402
+from mintpy_vae.simulate import simulate, write_project  # noqa: E402
+from mintpy_vae.stack import open_stack, pool_pairs  # noqa: E402
+
+ROWS = ["zero", "height_correlation", "gaussian", "ours", "no_guard"]
+QUICK = ["--presets", "sparse", "--seeds", "1", "2", "--size", "48", "--train-steps", "10", "--rows", *ROWS]
+
+
+def accuracy(cache, *more):
+    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), *QUICK, "--cache", str(cache), *more]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("accuracy")
+    finished = accuracy(folder / "cache", "--jobs", "2", "-o", str(folder / "table.md"))
+    assert finished.returncode == 0, finished.stderr
+    return folder
+
+
+def test_every_row_of_every_stack_is_judged(done):
+    results = json.loads((done / "table.json").read_text())
+    assert {(r["seed"], r["row"]) for r in results} == {(s, row) for s in (1, 2) for row in ROWS}
+    for r in results:
+        assert r["displacement_stable"] >= 0 and r["closure"] < 1e-4
+        assert ("labels_right" in r) == (r["row"] in cases.OWN and not r["refused"])
+    assert all(r["gain_displacement"] == 0 for r in results if r["row"] == "zero")
+    page = (done / "table.md").read_text()
+    assert all(cases.LABELS[row] in page for row in ROWS) and "## Targets" in page
+
+
+def test_an_interrupted_run_goes_on(done):
+    files = sorted((done / "cache" / "cases").iterdir())
+    assert len(files) == 2 * len(ROWS)
+    times = {f: f.stat().st_mtime_ns for f in files}
+    lost = next(f for f in files if "-1-gaussian-" in f.name)
+    before = json.loads(lost.read_text())
+    lost.unlink()
+    again = accuracy(done / "cache")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(" s\n") == 1  # the line of the one case that was run
+    after = json.loads(lost.read_text())
+    assert {k: v for k, v in after.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
+    assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
+
+
+def test_a_case_that_fails_is_shown_and_does_not_cost_the_others(done, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "networks").write_text("not a folder")
+    failed = accuracy(cache, "--seeds", "1")
+    assert failed.returncode == 1
+    assert "FAILED sparse, seed 1, ours" in failed.stderr and "FAILED sparse, seed 1, zero" in failed.stderr
+
+
+def test_an_unknown_row_is_refused(tmp_path):
+    refused = accuracy(tmp_path, "--rows", "best")
+    assert refused.returncode == 2 and "height_correlation" in refused.stderr
+
+
+def test_arrays_are_pooled_as_files_are(tmp_path):
+    scene = simulate("dirty", n_dates=8, size=(42, 50), seed=3)
+    write_project(scene, tmp_path / "WORK")
+    stack = open_stack(tmp_path / "WORK" / "inputs" / "ifgramStack.h5")
+    weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
+    for ours, theirs in zip(
+        cases.pool_pairs(scene.phase, weight, 4, scene.ref_yx), pool_pairs(stack, 4, 1.0), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_is_trained_once_for_the_same_data(tmp_path, monkeypatch):
+    trained = []
+    real = training.train
+    monkeypatch.setattr(training, "train", lambda *a: trained.append(1) or real(*a))
+    rng = np.random.default_rng(1)
+    maps, valid, times = rng.normal(size=(12, 16, 16)), np.ones((16, 16), bool), np.arange(12.0)
+    settings, slots = Settings(device="cpu", train_steps=10), (("free", 8),)
+    fits = [cases.Trainer(tmp_path)(maps, valid, times, slots, settings) for _ in range(2)]
+    assert len(trained) == 1
+    for a, b in zip(*(f.model.state_dict().values() for f in fits), strict=True):
+        assert bool((a == b).all())
+    for changed in (Settings(device="cpu", train_steps=11), Settings(device="cpu", train_steps=10, seed=2)):
+        cases.Trainer(tmp_path)(maps, valid, times, slots, changed)
+    cases.Trainer(tmp_path)(maps + 1e-9, valid, times, slots, settings)
+    assert len(trained) == 4
+
+
+def test_a_result_is_known_by_all_it_depends_on():
+    stack, settings = cases.Stack("broad", 1, 0.1), Settings()
+    names = [
+        cases.case_id(stack, "ours", settings),
+        cases.case_id(stack, "ours_pca", settings),
+        cases.case_id(stack, "ours", Settings(train_steps=10)),
+        cases.case_id(cases.Stack("broad", 1, 0.2), "ours", settings),
+        cases.case_id(cases.Stack("broad", 2, 0.1), "ours", settings),
+    ]
+    assert len(set(names)) == len(names)
+    # a correction of others does not depend on our settings
+    assert cases.case_id(stack, "pca", settings) == cases.case_id(stack, "pca", Settings(train_steps=10))
+
+
+# ----------------------------------------------------------------------------------------------------------- the page
+def invented(kind, row, **figures):
+    base = dict.fromkeys(table.ERRORS, 10.0) | {"gain_displacement": 1.0, "false_velocity": 1.0, "closure": 0.0}
+    base |= {"seconds": 1.0, "refused": "", "kind": kind, "preset": kind, "seed": 101, "row": row}
+    if row in cases.OWN:
+        base |= {"labels_right": True, "warnings": [], "within_one_sigma": 0.7, "network_share": 0.5}
+        base |= {"deformation_clusters": 0}
+    return base | figures
+
+
+def verdicts(results):
+    return {(kind, aim): ok for kind, aim, _, ok in table._checks(table.Table(results))}
+
+
+@pytest.mark.parametrize("ratio, ok", [(0.39, True), (0.41, False)])
+def test_a_target_is_met_or_not(ratio, ok):
+    ours = invented("bowl", "ours", **dict.fromkeys(table.ERRORS, 10 * ratio))
+    found = verdicts([invented("bowl", "height_correlation"), ours])
+    assert found["bowl", "displacement stable <= 0.40 h"] is ok
+    assert found["bowl", "gain 0.95-1.05"]
+
+
+def test_the_guard_counts_only_where_the_issue_says_so():
+    told = {"warnings": ["left alone"]} | dict.fromkeys(table.ERRORS, 20.0)
+    results = [invented(kind, "height_correlation") for kind in ("bowl", "topo", "broad 0.2")]
+    results += [invented("bowl", "ours", **told), invented("topo", "ours", **told)]
+    results += [invented("broad 0.2", "ours", **told, gain_displacement=0.5)]
+    found = verdicts(results)
+    assert not found["bowl", "velocity stable <= 0.55 h"]
+    assert found["topo", "velocity stable <= 1.00 h or the guard spoke"]
+    assert found["broad 0.2", "gain >= 0.80 or the guard spoke"]
+    results[-1]["warnings"] = []
+    assert not verdicts(results)["broad 0.2", "gain >= 0.80 or the guard spoke"]
+
+
+def test_quiet_stacks_must_stay_quiet_on_every_seed():
+    results = [invented("quiet", row, seed=s) for row in ("uncorrected", "height_correlation") for s in (101, 102)]
+    good = [invented("quiet", "ours", seed=s, **dict.fromkeys(table.ERRORS, 1.0)) for s in (101, 102)]
+    assert all(verdicts(results + good).values())
+    good[1] |= {"velocity_stable": 10.1, "deformation_clusters": 1}
+    found = verdicts(results + good)
+    assert not found["quiet", "never above uncorrected"] and not found["quiet", "no cluster called deformation"]
+
+
+def test_a_failed_case_is_on_the_page_and_in_no_mean():
+    results = [invented("bowl", "height_correlation"), invented("bowl", "ours")]
+    failed = {"kind": "bowl", "preset": "bowl", "seed": 102, "row": "ours", "error": "boom"}
+    page = table.markdown([*results, failed], "")
+    assert "- bowl, seed 102, ours" in page
+    assert "10.00 (1.00 h)" in page
