@@ -181,6 +181,34 @@ def _drive_mintpy(result: Result) -> None:
     result.details["mintpy"] = "reference_date"
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+
+    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
+    are the indices of ``dates`` into the dates of the stack.
+    """
+
+    phase: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    pairs: NDArray[np.integer]
+    dates: list[str]
+    used: NDArray[np.integer]
+    height: NDArray[np.float32]
+    factor: int
+
+
+def training_data(stack: Stack, settings: Settings) -> TrainingData:
+    """Read the stack onto the training grid."""
+    factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    kept = stack.keep
+    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
+    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    dates = [stack.dates[k] for k in used]
+    return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
+
+
 def _correct_into(
     staging: Path,
     stack: Stack,
@@ -191,17 +219,12 @@ def _correct_into(
 ) -> dict[str, Any]:
     """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
     begin = time.time()
-    factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
-    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    data = training_data(stack, settings)
+    used, pairs, dates, factor = data.used, data.pairs, data.dates, data.factor
     timings["read"] = time.time() - begin
 
     begin = time.time()
-    kept = stack.keep
-    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
-    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
-    dates = [stack.dates[k] for k in used]
-    height = pool_map(stack.height, factor)
-    found = separate(phase[kept], weight[kept], pairs, dates, height, settings, report)
+    found = separate(data.phase, data.weight, pairs, dates, data.height, settings, report)
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
@@ -211,7 +234,7 @@ def _correct_into(
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
     model_file = staging / "vae_model.pt"
     _save_networks(model_file, found.fits, settings)
-    write_evidence(staging / EVIDENCE, found, dates, pairs, np.stack([before, after]), height, factor, stack)
+    write_evidence(staging / EVIDENCE, found, dates, pairs, np.stack([before, after]), data.height, factor, stack)
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0

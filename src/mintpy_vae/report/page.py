@@ -39,7 +39,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
 
 
-def write_report(work_dir: str | os.PathLike[str]) -> Path:
+def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
     """Write ``vae_report.html`` from what ``vae_correct.py`` and, if it was run, ``vae_evaluate.py`` left there.
 
     A section that cannot be made is replaced by the reason; the page is written all the same.
@@ -47,7 +47,9 @@ def write_report(work_dir: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     work_dir : path
-        With ``vae_result.json``; ``vae_evidence.h5``, MintPy's time-series and ``evaluation.json`` are used if present.
+        With ``vae_result.json``; ``vae_evidence.h5`` and MintPy's time-series are used if present.
+    out_dir : path, optional
+        Where the page goes, and from where an ``evaluation.json`` is taken if there is one; `work_dir` by default.
 
     Returns
     -------
@@ -56,18 +58,18 @@ def write_report(work_dir: str | os.PathLike[str]) -> Path:
     """
     from . import sections as content
 
-    work = Path(work_dir)
+    work, out = Path(work_dir), Path(out_dir or work_dir)
     result = json.loads((work / "vae_result.json").read_text())
-    evaluation_file = work / "evaluation.json"
+    evaluation_file = out / "evaluation.json"
     evaluation = json.loads(evaluation_file.read_text()) if evaluation_file.is_file() else None
     data = content.Data.read(work, result, evaluation)
     wanted = content.SECTIONS if data.evidence else content.WITHOUT_EVIDENCE
     made = [section for make in wanted if (section := _attempt(make, data))]
     page = _render(f"mintpy-vae: {work.name}", content.lead(data), content.warnings(data), made)
-    part = work / (REPORT + ".part")
+    part = out / (REPORT + ".part")
     part.write_text(page, encoding="utf8")
-    os.replace(part, work / REPORT)
-    return work / REPORT
+    os.replace(part, out / REPORT)
+    return out / REPORT
 
 
 def _attempt(make: Callable[[Any], Section | None], data: Any) -> Section | None:

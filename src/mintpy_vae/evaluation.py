@@ -1,0 +1,317 @@
+"""The job of ``vae_evaluate.py``: a project and its correction in, one table out. Figures: :mod:`.comparison`."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from mintpy.utils import utils as ut
+from numpy.typing import NDArray
+
+from . import __version__, gnss, mintpy_app
+from .comparison import METHODS, Scene, Stations, compare
+from .errors import InputError
+from .evidence import Evidence, read_evidence
+from .injection import Refit, inject, parse_signals
+from .inverted import Inverted, read_inverted
+from .settings import Settings
+from .stack import Stack, open_stack, pool_map
+from .workflow import RESULT
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+FEW_STABLE = 0.05
+"""With less of the scene than this left as stable, all of it counts."""
+TABLE = "evaluation"
+
+
+def evaluate(
+    project: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    mask_file: Path | None = None,
+    truth_file: Path | None = None,
+    gnss_files: Sequence[str] = (),
+    gnss_ref: str | None = None,
+    sites: Sequence[str] = (),
+    signals: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Compare corrections of a stack; write ``evaluation.json``, ``evaluation.csv`` and the report.
+
+    Parameters
+    ----------
+    project : path
+        The original MintPy directory; it is only read.
+    work_dir : path, optional
+        What ``vae_correct.py`` has made of it, ``PROJECT_vae`` by default.
+    template_file : path, optional
+    out_dir : path, optional
+        `work_dir` by default.
+    methods : sequence of str, optional
+        Keys of :data:`~mintpy_vae.comparison.METHODS`; all that need no training by default.
+    mask_file : Path, optional
+        Stable ground.
+    truth_file : Path, optional
+        Of a simulated project.
+    gnss_files : sequence of path
+        See :func:`~mintpy_vae.gnss.read_stations`.
+    gnss_ref : str, optional
+        Reference station.
+    sites : sequence of str
+        ``NAME:LAT:LON`` of stations whose files do not say.
+    signals : sequence of str
+        To inject, see :func:`~mintpy_vae.injection.parse_signals`.
+    say : callable
+        Told of the progress, and the table.
+
+    Returns
+    -------
+    dict
+        As written to ``evaluation.json``.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong.
+    """
+    source = Path(os.path.abspath(project))
+    work = Path(os.path.abspath(work_dir)) if work_dir else source.with_name(source.name + "_vae")
+    target = Path(os.path.abspath(out_dir)) if out_dir else work
+    if not (work / RESULT).is_file():
+        raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
+    if target == source:
+        raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
+    result = json.loads((work / RESULT).read_text())
+    settings = Settings.from_template(result["settings"])
+    template = mintpy_app.read_templates(source, template_file)
+    wanted = parse_signals(signals)
+    stack = open_stack(source / "inputs" / "ifgramStack.h5", template=template)
+    inverted, evidence = read_inverted(work), read_evidence(work)
+    found = gnss.read_stations(gnss_files)
+    places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
+    scene = make_scene(stack, source, work, inverted, evidence, template, mask_file, truth_file, places)
+    refit = Refit(stack, settings, say)
+    chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
+    say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
+    outcome = compare(scene, chosen, refit, say)
+    outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+    outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
+    _write(outcome, target, work)
+    say(text_table(outcome))
+    return outcome
+
+
+def text_table(outcome: Mapping[str, Any]) -> str:
+    """The table for a terminal: a line per figure, a column per method, so that it fits."""
+    rows, columns = outcome["table"], outcome["columns"]
+    names = [f"({k + 1})" for k in range(len(rows))]
+    lines = ["", outcome["note"], "", *(f"{n:>5s} {row['method']}" for n, row in zip(names, rows, strict=True)), ""]
+    lines.append(f"{'':44s}" + "".join(f"{n:>9s}" for n in names))
+    for key, column in columns.items():
+        title = f"{column['title']} [{column['unit']}]" if column["unit"] else column["title"]
+        lines.append(f"{title:44s}" + "".join(f"{_short(row.get(key)):>9s}" for row in rows))
+    lines += ["", *(f"left out: {s['method']}, because {s['reason']}" for s in outcome["skipped"])]
+    lines += [f"WARNING: {text}" for text in outcome["warnings"]]
+    return "\n".join([*lines, *(r["sentence"] for r in outcome["injection"])])
+
+
+def _short(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return "inf" if np.isinf(value) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _write(outcome: Mapping[str, Any], target: Path, work: Path) -> None:
+    from .report import write_report
+
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{TABLE}.json").write_text(json.dumps(_plain(outcome), indent=1, allow_nan=False))
+        with open(target / f"{TABLE}.csv", "w", newline="", encoding="utf8") as f:
+            writer = csv.writer(f)
+            columns = outcome["columns"]
+            writer.writerow(["method", *(f"{c['title']} [{c['unit']}]".replace(" []", "") for c in columns.values())])
+            for row in outcome["table"]:
+                writer.writerow([row["method"], *(row.get(key) for key in columns)])
+    except OSError as error:
+        raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
+    write_report(work, target)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else "inf"
+    return value
+
+
+def _site(text: str) -> tuple[str, tuple[float, float]]:
+    try:
+        name, latitude, longitude = text.split(":")
+        return name, (float(latitude), float(longitude))
+    except ValueError:
+        raise InputError(f"--site {text}: NAME:LATITUDE:LONGITUDE is needed, in degrees.") from None
+
+
+# -------------------------------------------------------------------------------------------------------------- inputs
+def stable_ground(inverted: Inverted, evidence: Evidence | None, mask_file: Path | None) -> tuple[Mask, str]:
+    """Ground that counts as not moving, on the grid of `inverted`, and where that is known from.
+
+    The user's mask (HDF5 file of MintPy's form, True or non-zero where stable); else what the correction did not find
+    to move; else, with next to nothing left, all of it.
+
+    Raises
+    ------
+    InputError
+        For a mask of the wrong size, or one that leaves nothing.
+    """
+    if mask_file is not None:
+        found = inverted.valid & (_pooled_mask(mask_file, inverted) > 0.5)
+        if found.sum() < 10:
+            raise InputError(f"{mask_file} leaves fewer than 10 stable pixels with data.")
+        return found, f"as {mask_file.name} says"
+    if evidence is not None:
+        rows, columns = (
+            np.minimum((np.arange(n) + 0.5) * inverted.pixel[k] / evidence.pixel[k], evidence.valid.shape[k] - 1)
+            for k, n in enumerate(inverted.valid.shape)
+        )
+        found = inverted.valid & ~evidence.moving[np.ix_(rows.astype(int), columns.astype(int))]
+        if found.sum() > FEW_STABLE * inverted.valid.sum():
+            return found, "where the correction found no motion"
+    return inverted.valid.copy(), "all of them"
+
+
+def _pooled_mask(file: Path, inverted: Inverted) -> Array:
+    shape = int(inverted.attributes["LENGTH"]), int(inverted.attributes["WIDTH"])
+    try:
+        with h5py.File(file) as f:
+            name = "mask" if "mask" in f else next(k for k, v in f.items() if getattr(v, "shape", ()) == shape)
+            values = f[name][:].astype(np.float32)
+    except (OSError, StopIteration):
+        raise InputError(f"{file} holds no mask of {shape[0]} x {shape[1]} pixels.") from None
+    if values.shape != shape:
+        raise InputError(f"The mask in {file} has {values.shape} pixels, not {shape}.")
+    return pool_map(np.nan_to_num(values), inverted.factor)
+
+
+def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
+    """True displacement (dates, h, w) in metres and deforming ground, from a file as ``vae_simulate.py`` writes it.
+
+    Raises
+    ------
+    InputError
+        If it does not fit the stack.
+    """
+    try:
+        with h5py.File(file) as f:
+            rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
+            maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
+            moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
+    except (OSError, KeyError) as error:
+        raise InputError(f"{file} is no truth of this stack: {error}.") from error
+    if maps.shape[1:] != inverted.valid.shape:
+        raise InputError(f"{file} is of another size than the stack.")
+    return maps - maps[0], moves
+
+
+def locate(
+    stations: Mapping[str, gnss.Station],
+    reference: str | None,
+    work: Path,
+    inverted: Inverted,
+    sites: Mapping[str, tuple[float, float]] = {},
+) -> Stations:
+    """Stations on the grid with their line-of-sight double difference to the reference station.
+
+    Parameters
+    ----------
+    stations : mapping
+    reference : str, optional
+        The first station by default.
+    work : Path
+        With the geometry.
+    inverted : Inverted
+    sites : mapping
+        Latitude and longitude of stations whose files do not say.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two stations on the scene, or one has no known place.
+    """
+    geometry = next((work / "inputs").glob("geometry*.h5"))
+    coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
+    names = list(stations)
+    first = reference or names[0]
+    if first not in stations:
+        raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
+    length, width = int(inverted.attributes["LENGTH"]), int(inverted.attributes["WIDTH"])
+    found: Stations = []
+    sights: dict[str, dict[int, float]] = {}
+    for name in [first, *(n for n in names if n != first)]:
+        latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
+        if not np.isfinite(latitude + longitude):
+            raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
+        with contextlib.redirect_stdout(io.StringIO()):
+            row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])
+        if not (0 <= row < length and 0 <= column < width):
+            if name == first:
+                raise InputError(f"The GNSS reference station {name} lies outside the scene; choose with --gnss-ref.")
+            continue
+        sights[name] = stations[name].line_of_sight(*_look(geometry, inverted.attributes, row, column))
+        truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
+        found.append((name, row // inverted.factor, column // inverted.factor, truth))
+    if len(found) < 2:
+        raise InputError("A double difference needs two GNSS stations on the scene.")
+    return found
+
+
+def _look(geometry: Path, attributes: Mapping[str, str], row: int, column: int) -> tuple[float, float]:
+    """Incidence and azimuth angle of the line of sight at a pixel, degrees."""
+    with h5py.File(geometry) as f:
+        if "incidenceAngle" not in f:
+            raise InputError(f"{geometry} has no incidenceAngle, without which GNSS cannot be projected.")
+        incidence = float(f["incidenceAngle"][row, column])
+        if "azimuthAngle" in f:
+            return incidence, float(f["azimuthAngle"][row, column])
+    return incidence, float(ut.heading2azimuth_angle(float(attributes["HEADING"])))
+
+
+def make_scene(
+    stack: Stack,
+    project: Path,
+    work: Path,
+    inverted: Inverted,
+    evidence: Evidence | None,
+    template: Mapping[str, str],
+    mask_file: Path | None = None,
+    truth_file: Path | None = None,
+    stations: Stations | None = None,
+) -> Scene:
+    """Put together what the methods are judged by; see :class:`Scene`."""
+    index = {date: k for k, date in enumerate(inverted.dates)}
+    names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
+    pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
+    truth = None
+    if truth_file is not None:
+        truth, moves = read_truth(truth_file, inverted)
+    stable, source = stable_ground(inverted, evidence, mask_file)
+    if truth is not None and mask_file is None:
+        stable, source = inverted.valid & ~moves, f"as {Path(truth_file or '').name} says"
+    return Scene(inverted, work, project, pairs, stable, source, template, truth, stations or [])
