@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import read, tree
+from conftest import read, shell, tree
 from mintpy_vae import injection, report
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.comparison import METHODS
@@ -311,3 +313,27 @@ def test_kept_ignores_what_is_alike_in_both():
     method = Method(1.0)
     motion = np.random.default_rng(1).normal(size=method.noise.shape)
     assert kept(method(), method(), motion, 0.056) == 0
+
+
+def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
+    script = Path(__file__).parents[1] / "benchmarks" / "cost.py"
+    done = shell(
+        [
+            sys.executable,
+            script,
+            "--dates",
+            12,
+            "--sizes",
+            24,
+            40,
+            "--methods",
+            "pca",
+            "vae_fishdbc",
+            "--train-steps",
+            10,
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| PCA", "| VAE with FISHDBC"]
+    assert all(len(re.findall(r"[\d.]+ s, \d+ MB", line)) == 2 for line in lines[2:])
