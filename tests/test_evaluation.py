@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import read, shell, tree
-from mintpy_vae import injection, report
+from mintpy_vae import evaluation, injection
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.comparison import METHODS
 from mintpy_vae.errors import InputError
@@ -28,12 +28,16 @@ PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
 def write_gnss(run, file):
     """Daily vertical motion that is the simulated displacement at two pixels, seen in the line of sight."""
     with h5py.File(run.project / "truth.h5") as f:
-        dates, truth = [d.decode() for d in f["date"][:]], f["timeseries"][:]
-        step = {k: float(f.attrs[k]) for k in ("Y_FIRST", "X_FIRST", "Y_STEP", "X_STEP")}
-    incidence = np.deg2rad(read(run.project / "inputs" / "geometryGeo.h5", "incidenceAngle"))
+        dates, truth, attributes = [d.decode() for d in f["date"][:]], f["timeseries"][:], dict(f.attrs)
+    (geometry,) = (run.project / "inputs").glob("geometry*.h5")
+    incidence = np.deg2rad(read(geometry, "incidenceAngle"))
     lines = ["station,date,e,n,u,lat,lon"]
     for name, (y, x) in PLACES.items():
-        latitude, longitude = step["Y_FIRST"] + (y + 0.5) * step["Y_STEP"], step["X_FIRST"] + (x + 0.5) * step["X_STEP"]
+        if "Y_FIRST" in attributes:
+            first, step = ([float(attributes[f"{axis}_{k}"]) for axis in "YX"] for k in ("FIRST", "STEP"))
+            latitude, longitude = first[0] + (y + 0.5) * step[0], first[1] + (x + 0.5) * step[1]
+        else:
+            latitude, longitude = (float(read(geometry, name)[y, x]) for name in ("latitude", "longitude"))
         for date, value in zip(dates, truth[:, y, x] / np.cos(incidence[y, x]), strict=True):
             lines.append(f"{name},{date},0,0,{value:.6f},{latitude:.6f},{longitude:.6f}")
     file.write_text("\n".join(lines) + "\n")
@@ -105,8 +109,18 @@ def test_gnss_made_from_the_truth_agrees_as_the_truth_does(outcome, mapped):
     assert rows["uncorrected"]["gnss_rate_error"] == pytest.approx(np.polyfit(series.years, error, 1)[0], abs=0.05)
 
 
+def test_in_radar_coordinates_too(radar, tmp_path, no_page):
+    files = [str(write_gnss(radar, tmp_path / "g.csv"))]
+    found = evaluate(radar.project, out_dir=tmp_path, methods=["uncorrected", "zero"], gnss_files=files, say=str)
+    rows = rows_of(found)
+    double = read(radar.project / "truth.h5", "timeseries").astype(float)
+    double = 1000 * (double[:, PLACES["MOVE"][0], PLACES["MOVE"][1]] - double[:, PLACES["REFS"][0], PLACES["REFS"][1]])
+    assert rows["zero"]["gnss_rms"] == pytest.approx(double.std(), abs=0.01) and rows["uncorrected"]["gnss_rms"] > 0
+
+
 def test_the_report_is_extended(outcome):
     page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
+    assert "MOUNT (row 30, column 41)" in page
     assert "Against other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
 
 
@@ -120,7 +134,7 @@ def copies(mapped, tmp_path):
 @pytest.fixture
 def no_page(monkeypatch):
     """For tests of the table alone."""
-    monkeypatch.setattr(report, "write_report", lambda *_: None)
+    monkeypatch.setattr(evaluation, "write_report", lambda *_: None)
 
 
 def run(project, **how):
@@ -157,7 +171,7 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     found = run(project, methods=["uncorrected", "gacos"])
     assert found["skipped"] == []
     inverted = read_inverted(work)
-    from mintpy_vae import comparison, evaluation
+    from mintpy_vae import comparison
     from mintpy_vae.stack import open_stack
 
     scene = evaluation.make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
@@ -215,6 +229,20 @@ def test_a_bad_choice_is_refused_in_one_line(copies, case):
     with pytest.raises(SystemExit) as stop:
         main([a.format(copies[0].parent) for a in arguments])
     assert stop.value.code.startswith("ERROR: ") and reason in stop.value.code and "\n" not in stop.value.code
+
+
+def test_a_stack_that_has_changed_is_said_to_have(copies, no_page):
+    with h5py.File(copies[0] / "inputs" / "ifgramStack.h5", "r+") as f:
+        f["dropIfgram"][5] = False
+    assert "has changed since it was corrected" in run(copies[0], methods=["vae"])["warnings"][-1]
+
+
+def test_the_template_of_another_phase_is_refused(copies, tmp_path):
+    with h5py.File(copies[0] / "inputs" / "ifgramStack.h5", "r+") as f:
+        f["unwrapPhase_bridging"] = f["unwrapPhase"][:]
+    (tmp_path / "my.txt").write_text("mintpy.unwrapError.method = bridging")
+    with pytest.raises(InputError, match="was corrected, not unwrapPhase_bridging; give the template"):
+        run(copies[0], template_file=tmp_path / "my.txt")
 
 
 def test_without_mintpy_s_inversion_it_says_what_to_do(copies):

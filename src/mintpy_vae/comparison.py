@@ -80,6 +80,8 @@ class Scene:
         MintPy's options.
     truth : (dates, h, w) or None
         Metres.
+    moves : (h, w) bool or None
+        Where it moves.
     stations : list of (name, row, column, GNSS double difference)
         On the grid; the first is the reference, whose double difference is 0.
     """
@@ -92,6 +94,7 @@ class Scene:
     source: str
     template: Mapping[str, str]
     truth: Array | None = None
+    moves: Mask | None = None
     stations: Stations = field(default_factory=list)
 
 
@@ -223,8 +226,8 @@ def figures(series: Array, scene: Scene) -> dict[str, float]:
         "height_correlation": correlation,
         "height_correlation_high_pass": high,
     }
-    if scene.truth is not None:
-        row |= metrics.compare(series, scene.truth, years, ~scene.stable, inverted.valid)
+    if scene.truth is not None and scene.moves is not None:
+        row |= metrics.compare(series, scene.truth, years, scene.moves, inverted.valid)
     return row | _against_gnss(series, scene)
 
 
@@ -303,6 +306,7 @@ def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[s
         "skipped": skipped,
         "warnings": _warnings(scene, share, table),
         "gnss": _gnss_record(scene, series),
+        "factor": inverted.factor,
     }
 
 

@@ -22,8 +22,9 @@ from .errors import InputError
 from .evidence import Evidence, read_evidence
 from .injection import Refit, inject, parse_signals
 from .inverted import Inverted, read_inverted
+from .report import write_report
 from .settings import Settings
-from .stack import Stack, open_stack, pool_map
+from .stack import Stack, file_hash, open_stack, pool_map
 from .workflow import RESULT
 
 Array = NDArray[np.floating]
@@ -46,6 +47,7 @@ def evaluate(
     gnss_ref: str | None = None,
     sites: Sequence[str] = (),
     signals: Sequence[str] = (),
+    points: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Compare corrections of a stack; write ``evaluation.json``, ``evaluation.csv`` and the report.
@@ -73,6 +75,8 @@ def evaluate(
         ``NAME:LAT:LON`` of stations whose files do not say.
     signals : sequence of str
         To inject, see :func:`~mintpy_vae.injection.parse_signals`.
+    points : sequence of str
+        ``NAME:LAT:LON`` of places whose time-series the report is to show.
     say : callable
         Told of the progress, and the table.
 
@@ -98,6 +102,8 @@ def evaluate(
     template = mintpy_app.read_templates(source, template_file)
     wanted = parse_signals(signals)
     stack = open_stack(source / "inputs" / "ifgramStack.h5", template=template)
+    if stack.phase_name != result["dataset"]:
+        raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
     inverted, evidence = read_inverted(work), read_evidence(work)
     found = gnss.read_stations(gnss_files)
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
@@ -108,8 +114,12 @@ def evaluate(
     outcome = compare(scene, chosen, refit, say)
     outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
-    _write(outcome, target, work)
+    outcome["points"] = {name: _pixel(work, inverted, *place, name) for name, place in map(_site, points)}
+    if file_hash(stack.file) != result["stack_sha256"]:
+        outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
     say(text_table(outcome))
+    _write(outcome, target)
+    write_report(work, target)
     return outcome
 
 
@@ -133,9 +143,7 @@ def _short(value: float | None) -> str:
     return "inf" if np.isinf(value) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _write(outcome: Mapping[str, Any], target: Path, work: Path) -> None:
-    from .report import write_report
-
+def _write(outcome: Mapping[str, Any], target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{TABLE}.json").write_text(json.dumps(_plain(outcome), indent=1, allow_nan=False))
@@ -147,7 +155,6 @@ def _write(outcome: Mapping[str, Any], target: Path, work: Path) -> None:
                 writer.writerow([row["method"], *(row.get(key) for key in columns)])
     except OSError as error:
         raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
-    write_report(work, target)
 
 
 def _plain(value: Any) -> Any:
@@ -166,7 +173,7 @@ def _site(text: str) -> tuple[str, tuple[float, float]]:
         name, latitude, longitude = text.split(":")
         return name, (float(latitude), float(longitude))
     except ValueError:
-        raise InputError(f"--site {text}: NAME:LATITUDE:LONGITUDE is needed, in degrees.") from None
+        raise InputError(f"{text}: NAME:LATITUDE:LONGITUDE is needed, in degrees.") from None
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs
@@ -256,30 +263,40 @@ def locate(
         If there are fewer than two stations on the scene, or one has no known place.
     """
     geometry = next((work / "inputs").glob("geometry*.h5"))
-    coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
     names = list(stations)
     first = reference or names[0]
     if first not in stations:
         raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
-    length, width = int(inverted.attributes["LENGTH"]), int(inverted.attributes["WIDTH"])
     found: Stations = []
     sights: dict[str, dict[int, float]] = {}
     for name in [first, *(n for n in names if n != first)]:
         latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
         if not np.isfinite(latitude + longitude):
             raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
-        with contextlib.redirect_stdout(io.StringIO()):
-            row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])
-        if not (0 <= row < length and 0 <= column < width):
+        try:
+            row, column = _pixel(work, inverted, latitude, longitude, name)
+        except InputError:
             if name == first:
-                raise InputError(f"The GNSS reference station {name} lies outside the scene; choose with --gnss-ref.")
-            continue
+                raise
+            continue  # a station elsewhere is of no use, and no harm
+        row, column = row * inverted.factor, column * inverted.factor
         sights[name] = stations[name].line_of_sight(*_look(geometry, inverted.attributes, row, column))
         truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
         found.append((name, row // inverted.factor, column // inverted.factor, truth))
     if len(found) < 2:
         raise InputError("A double difference needs two GNSS stations on the scene.")
     return found
+
+
+def _pixel(work: Path, inverted: Inverted, latitude: float, longitude: float, name: str) -> tuple[int, int]:
+    """Row and column on the grid of `inverted`."""
+    geometry = next((work / "inputs").glob("geometry*.h5"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
+        row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])
+    if not (0 <= row < int(inverted.attributes["LENGTH"]) and 0 <= column < int(inverted.attributes["WIDTH"])):
+        raise InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
+    return row // inverted.factor, column // inverted.factor
 
 
 def _look(geometry: Path, attributes: Mapping[str, str], row: int, column: int) -> tuple[float, float]:
@@ -308,10 +325,8 @@ def make_scene(
     index = {date: k for k, date in enumerate(inverted.dates)}
     names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
     pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
-    truth = None
-    if truth_file is not None:
-        truth, moves = read_truth(truth_file, inverted)
     stable, source = stable_ground(inverted, evidence, mask_file)
-    if truth is not None and mask_file is None:
-        stable, source = inverted.valid & ~moves, f"as {Path(truth_file or '').name} says"
-    return Scene(inverted, work, project, pairs, stable, source, template, truth, stations or [])
+    truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
+    if moves is not None and truth_file is not None and mask_file is None:
+        stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
+    return Scene(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

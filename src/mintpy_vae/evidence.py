@@ -156,7 +156,9 @@ def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
 def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
     """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
     if "Y_FIRST" not in attributes:
-        return float(ut.azimuth_ground_resolution(attributes)), float(ut.range_ground_resolution(attributes))
+        # MintPy knows the spacing along azimuth of three processors and fails on all others
+        known = dict(attributes) | ({} if attributes["PROCESSOR"] == "gamma" else {"PROCESSOR": "isce"})
+        return float(ut.azimuth_ground_resolution(known)), float(ut.range_ground_resolution(known))
     dy, dx = abs(float(attributes["Y_STEP"])), abs(float(attributes["X_STEP"]))
     if attributes.get("Y_UNIT", "degrees").startswith("deg"):
         middle = float(attributes["Y_FIRST"]) + float(attributes["Y_STEP"]) * float(attributes["LENGTH"]) / 2

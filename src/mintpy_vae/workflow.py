@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -133,15 +133,25 @@ def correct(
 
 
 def _write_page(result: Result) -> None:
-    """Write the report; whatever goes wrong there must not cost the user the correction."""
-    begin = time.time()
-    try:
+    """Write the report."""
+
+    def write() -> None:
         from .report import write_report  # here: a broken Plotly must not keep anyone from correcting
 
         write_report(result.work_dir)
-    except Exception as error:
-        result.warnings.append(f"The report could not be written ({type(error).__name__}: {error}).")
+
+    begin = time.time()
+    result.warnings += _spared("The report", write)
     result.details["timings"]["report"] = time.time() - begin
+
+
+def _spared(what: str, write: Callable[[], None]) -> list[str]:
+    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
+    try:
+        write()
+    except Exception as error:
+        return [f"{what} could not be written ({type(error).__name__}: {error})."]
+    return []
 
 
 def _make(
@@ -234,7 +244,8 @@ def _correct_into(
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
     model_file = staging / "vae_model.pt"
     _save_networks(model_file, found.fits, settings)
-    write_evidence(staging / EVIDENCE, found, dates, pairs, np.stack([before, after]), data.height, factor, stack)
+    evidence = (found, dates, pairs, np.stack([before, after]), data.height, factor, stack)
+    said = _spared("The evidence", lambda: write_evidence(staging / EVIDENCE, *evidence))
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
@@ -247,7 +258,9 @@ def _correct_into(
     write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", atmosphere, provenance, memory)
     write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
     timings["write"] = time.time() - begin
-    return _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
+    details = _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
+    details["warnings"] += said
+    return details
 
 
 def _leave_uncorrected(

@@ -49,6 +49,7 @@ def create_parser(subparsers: Any = None) -> Any:
     parser.add_argument("--gnss", dest="gnss_files", nargs="+", default=[], help="NGL .tenv3 files, or CSV")
     parser.add_argument("--gnss-ref", dest="gnss_ref", metavar="NAME", help="reference station (default: the first)")
     parser.add_argument("--site", nargs="+", default=[], metavar="NAME:LAT:LON", help="where stations are")
+    parser.add_argument("--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="time-series for the report")
     parser.add_argument("--inject", nargs="+", default=[], metavar="KIND:...", help="signals to inject, see below")
     parser.add_argument("-o", "--outdir", dest="out_dir", type=Path, help="where to write (default: PROJECT_vae)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -99,6 +100,7 @@ def _run(inps: Namespace) -> None:
         gnss_ref=inps.gnss_ref,
         sites=inps.site,
         signals=inps.inject,
+        points=inps.point,
         say=print,
     )
 

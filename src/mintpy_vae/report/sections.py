@@ -21,6 +21,7 @@ from . import figures as draw
 from .page import Section, Table, bold
 
 Array = NDArray[np.floating]
+PIXELS = 22_500
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
 SHOWN_SOURCES = 700
@@ -40,7 +41,7 @@ class Data:
     def read(cls, work: Path, result: dict[str, Any], evaluation: dict[str, Any] | None) -> Data:
         """Whatever there is."""
         try:
-            inverted = read_inverted(work)
+            inverted = read_inverted(work, PIXELS)
         except InputError:
             inverted = None
         return cls(work, result, evaluation, read_evidence(work), inverted)
@@ -68,6 +69,11 @@ class Data:
     def points(self) -> dict[str, tuple[int, int]]:
         """Pixels (row, column on the grid of the velocities) whose time-series is shown."""
         before, after, _ = self.velocities
+        if self.evaluation and self.evaluation.get("points"):
+            # given on the grid of the evaluation, which may be finer
+            assert self.inverted is not None
+            ratio = self.evaluation["factor"] / self.inverted.factor
+            return {name: (int(y * ratio), int(x * ratio)) for name, (y, x) in self.evaluation["points"].items()}
         scores = {"fastest": np.abs(after), "most changed": np.abs(before - after)}
         found = {}
         for name, score in scores.items():
@@ -278,9 +284,7 @@ def time_series(data: Data) -> Section | None:
                 for k, v in (("before", data.inverted.before), ("after", data.inverted.after))
             }
             full = y * data.inverted.factor, x * data.inverted.factor
-            shown.append(
-                draw.time_series(data.inverted.dates, series, f"{name} pixel (row {full[0]}, column {full[1]})")
-            )
+            shown.append(draw.time_series(data.inverted.dates, series, f"{name} (row {full[0]}, column {full[1]})"))
     if not shown:
         return None
     text = "Displacement towards the satellite; pixels relative to the median of the scene at each date."
