@@ -35,9 +35,9 @@ BASELINE_ROWS = ("zero", "line", "uncorrected", "height_correlation", "gaussian"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    inps = parse(arguments)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"  # before numpy and torch are imported, here and in the processes started below
+    inps = parse(arguments)
     begin = time.time()
     tasks = plan(inps)
     todo = sum(len(rows) for _, rows in tasks)
@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "error" in done:
             failed += 1
             print(f"FAILED {done['kind']}, seed {done['seed']}, {done['row']}:\n{done['error']}", file=sys.stderr)
+    order = [*PRESETS, *SITES]
+    results.sort(key=lambda r: (order.index(r["preset"]), r["width"] or 0, r["seed"]))
     import table
 
     steps = f", {inps.train_steps} training steps" if inps.train_steps else ""
@@ -77,24 +79,24 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="default: %(default)s")
     add("-o", "--output", type=Path, metavar="FILE", help="markdown table, with a .json beside it; default: print it")
     inps = parser.parse_args(arguments)
-    from cases import ABLATIONS, LABELS
+    from cases import LABELS
 
     for row in inps.rows or ():
         if row not in LABELS:
             parser.error(f"row {row!r} is unknown; choose from {', '.join(LABELS)}")
-    inps.standard = [row for row in LABELS if row not in ABLATIONS and (row in BASELINE_ROWS or row.startswith("ours"))]
-    inps.ablations = list(ABLATIONS)
     return inps
 
 
 def plan(inps: argparse.Namespace) -> list[tuple[Any, list[str]]]:
     """Stacks and the rows to be run on each, the largest stacks first."""
-    from cases import Stack
+    from cases import ABLATIONS, VARIANTS, Stack
 
     tasks = []
     for preset in [*(s for s in SITES if s in inps.presets), *(p for p in PRESETS if p in inps.presets)]:
         for k, seed in enumerate(inps.seeds[: inps.site_seeds] if preset in SITES else inps.seeds):
-            rows = inps.rows or inps.standard + (inps.ablations if preset in ABLATED and k < ABLATION_SEEDS else [])
+            rows = inps.rows or [*BASELINE_ROWS, *VARIANTS]
+            if inps.rows is None and preset in ABLATED and k < ABLATION_SEEDS:
+                rows = [*rows, *ABLATIONS]
             for width in BROAD_WIDTHS if preset == "broad" else (None,):
                 tasks.append((Stack(preset, seed, width, inps.size), rows))
     return tasks
@@ -125,16 +127,18 @@ def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[st
     folder.mkdir(parents=True, exist_ok=True)
     bench, results = None, []
     for row in rows:
-        identity = {"kind": stack.kind, "preset": stack.preset, "seed": stack.seed, "row": row}
+        identity = {"kind": stack.kind, "preset": stack.preset, "width": stack.width}
+        identity |= {"seed": stack.seed, "row": row}
         file = folder / f"{case_id(stack, row, settings)}.json"
         if file.exists():
-            results.append(json.loads(file.read_text()) | {"cached": True})
+            results.append(json.loads(file.read_text()))
             continue
         try:
             bench = bench or Bench(stack, settings, cache / "networks")
             result = identity | bench.run(row)
         except Exception:  # one case that fails must not cost the others; it is shown, and the exit status says so
             results.append(identity | {"error": traceback.format_exc()})
+            print(_line(results[-1]), flush=True)
             continue
         part = file.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(result))

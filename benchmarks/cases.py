@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,9 @@ class Trainer:
     ``seconds`` adds up what the networks that were taken from disk cost when they were made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.process_time) -> None:
         self.folder = folder
+        self.clock = clock
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -111,10 +113,10 @@ class Trainer:
             fit, seconds = torch.load(file, weights_only=False)  # our own file
             self.seconds += seconds
             return fit
-        begin = time.time()
+        begin = self.clock()
         fit = training.train(series, valid, times, slots, settings, progress)
         part = file.with_suffix(f".{os.getpid()}.part")
-        torch.save((fit, time.time() - begin), part)
+        torch.save((fit, self.clock() - begin), part)
         os.replace(part, file)
         return fit
 
@@ -133,7 +135,9 @@ class Bench:
     def __init__(self, stack: Stack, settings: Settings, networks: Path) -> None:
         self.scene = scene = stack.simulate()
         self.settings = settings
-        self.trainer = Trainer(networks)
+        # on a CPU the process's own time, which does not depend on what else the machine does
+        self.clock = time.process_time if settings.device == "cpu" else time.perf_counter
+        self.trainer = Trainer(networks, self.clock)
         has_data = scene.phase != 0
         self.weight = np.where(has_data, scene.coherence, 0) ** 2
         shape, n_pairs = scene.height.shape, len(scene.pairs)
@@ -147,7 +151,7 @@ class Bench:
 
     def run(self, row: str) -> dict[str, Any]:
         """Correct with one row and judge the result: figures by name, NaN as None."""
-        begin, found, reason = time.time(), None, ""
+        begin, found, reason = self.clock(), None, ""
         self.trainer.seconds = 0.0
         if row in BASELINES:
             corrected = BASELINES[row].correct(self.series, self.scene.years, self.height)
@@ -156,7 +160,7 @@ class Bench:
                 found, corrected = self._own(OWN[row])
             except NotEnoughEvidence as refusal:
                 corrected, reason = self.series, str(refusal)
-        result = {"seconds": time.time() - begin + self.trainer.seconds, "refused": reason} | self._judge(corrected)
+        result = {"seconds": self.clock() - begin + self.trainer.seconds, "refused": reason} | self._judge(corrected)
         if found is not None:
             result |= self._judge_own(found)
         return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
@@ -219,7 +223,7 @@ class Bench:
             "within_one_sigma": metrics.within_one_sigma(
                 estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
             ),
-            "functions": [f.name for f in found.functions if not f.scanned],
+            "moves_as": sorted({str(atom["function"]) for atom in found.deformation.atoms}),
             "atoms": len(found.deformation.atoms),
         }
 
@@ -240,17 +244,18 @@ def _sums(layers: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
     return np.add.reduceat(np.add.reduceat(layers, rows, axis=1, dtype=np.float64), columns, axis=2)
 
 
+# As they are when this process starts: a file that is edited during a run must not lend its hash to the old code.
+_SOURCES = {
+    name.removeprefix("mintpy_vae."): hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+    for name, module in sorted(sys.modules.items())
+    if name.startswith("mintpy_vae.") or name == __name__
+}
+
+
 def source_hash(modules: tuple[str, ...] | None = None, without: tuple[str, ...] = ()) -> str:
-    """Hash of the source of the package's modules, and of this file, that a result depends on; all that are loaded."""
-    names = sorted(name for name in sys.modules if name.startswith("mintpy_vae."))
-    if modules is not None:
-        names = [f"mintpy_vae.{m}" for m in modules]
-    else:
-        names = [n for n in [*names, __name__] if n.removeprefix("mintpy_vae.") not in without]
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(Path(str(sys.modules[name].__file__)).read_bytes())
-    return digest.hexdigest()[:16]
+    """Hash of the source that a result depends on: `modules`, or else all that are loaded, `without` some."""
+    names = _SOURCES if modules is None else modules
+    return hashlib.sha256(repr([_SOURCES[n] for n in names if n not in without]).encode()).hexdigest()[:16]
 
 
 def case_id(stack: Stack, row: str, settings: Settings) -> str:

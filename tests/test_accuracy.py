@@ -1,7 +1,6 @@
 """The accuracy benchmark: run for real on small stacks, and its page on invented results."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,27 +11,25 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import accuracy  # noqa: E402
 import cases  # noqa: E402
 import table  # noqa: E402
 
 from mintpy_vae import training  # noqa: E402
+from mintpy_vae.errors import NotEnoughEvidence  # noqa: E402
 from mintpy_vae.settings import Settings  # noqa: E402
 from mintpy_vae.simulate import simulate, write_project  # noqa: E402
 from mintpy_vae.stack import open_stack, pool_pairs  # noqa: E402
 
-ROWS = ["zero", "height_correlation", "gaussian", "ours", "no_guard"]
-QUICK = ["--presets", "sparse", "--seeds", "1", "2", "--size", "48", "--train-steps", "10", "--rows", *ROWS]
-
-
-def accuracy(cache, *more):
-    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), *QUICK, "--cache", str(cache), *more]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+ROWS = ["zero", "height_correlation", "gaussian", "ours"]
+QUICK = ["--presets", "sparse", "--seeds", "1", "2", "--size", "32", "--train-steps", "10", "--rows", *ROWS]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("accuracy")
-    finished = accuracy(folder / "cache", "--jobs", "2", "-o", str(folder / "table.md"))
+    arguments = [*QUICK, "--cache", str(folder / "cache"), "--jobs", "2", "-o", str(folder / "table.md")]
+    finished = subprocess.run([sys.executable, accuracy.__file__, *arguments], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     return folder
 
@@ -48,33 +45,47 @@ def test_every_row_of_every_stack_is_judged(done):
     assert all(cases.LABELS[row] in page for row in ROWS) and "## Targets" in page
 
 
-def test_an_interrupted_run_goes_on(done):
+def test_an_interrupted_run_goes_on(done, capsys):
     files = sorted((done / "cache" / "cases").iterdir())
     assert len(files) == 2 * len(ROWS)
     times = {f: f.stat().st_mtime_ns for f in files}
     lost = next(f for f in files if "-1-gaussian-" in f.name)
     before = json.loads(lost.read_text())
     lost.unlink()
-    again = accuracy(done / "cache")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count(" s\n") == 1  # the line of the one case that was run
+    assert accuracy.main([*QUICK, "--cache", str(done / "cache")]) == 0
+    shown = [text for text in capsys.readouterr().out.splitlines() if text.endswith(" s")]
+    assert len(shown) == 1 and "gaussian" in shown[0]
     after = json.loads(lost.read_text())
     assert {k: v for k, v in after.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
     assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
 
 
-def test_a_case_that_fails_is_shown_and_does_not_cost_the_others(done, tmp_path):
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    (cache / "networks").write_text("not a folder")
-    failed = accuracy(cache, "--seeds", "1")
-    assert failed.returncode == 1
-    assert "FAILED sparse, seed 1, ours" in failed.stderr and "FAILED sparse, seed 1, zero" in failed.stderr
+def test_a_case_that_fails_is_shown_and_does_not_cost_the_others(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(cases, "separate", fail)
+    assert accuracy.main([*QUICK, "--seeds", "1", "--cache", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "FAILED sparse, seed 1, ours" in shown.err and "boom" in shown.err
+    assert len(list((tmp_path / "cases").iterdir())) == len(ROWS) - 1  # it is tried again the next time
 
 
-def test_an_unknown_row_is_refused(tmp_path):
-    refused = accuracy(tmp_path, "--rows", "best")
-    assert refused.returncode == 2 and "height_correlation" in refused.stderr
+def test_what_cannot_be_corrected_counts_as_uncorrected(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise NotEnoughEvidence("too little")
+
+    monkeypatch.setattr(cases, "separate", refuse)
+    bench = cases.Bench(cases.Stack("sparse", 1, size=32), Settings(device="cpu"), tmp_path)
+    ours, before = bench.run("ours"), bench.run("uncorrected")
+    assert ours["refused"] == "too little"
+    assert all(ours[name] == before[name] for name in table.ERRORS)
+
+
+def test_an_unknown_row_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        accuracy.parse(["--rows", "best"])
+    assert "height_correlation" in capsys.readouterr().err
 
 
 def test_arrays_are_pooled_as_files_are(tmp_path):

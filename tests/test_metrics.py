@@ -6,15 +6,19 @@ import pytest
 from mintpy_vae.metrics import (
     closure_misfit,
     compare,
+    explained_share,
+    false_velocity,
     gain,
     height_correlation,
     range_and_sill,
     referenced,
     rmse,
     semivariogram,
+    step_gain,
     temporal_coherence,
     velocity,
     velocity_uncertainty,
+    within_one_sigma,
 )
 from mintpy_vae.network import incidence
 
@@ -257,3 +261,44 @@ def test_velocity_uncertainty_is_the_scatter_of_the_velocity(rng):
     stated = np.sqrt((velocity_uncertainty(series, YEARS) ** 2).mean())
     assert stated == pytest.approx(velocity(series, YEARS).std(), rel=0.05)
     assert velocity_uncertainty(np.outer(YEARS, [1.0, -3.0]), YEARS) == pytest.approx(0, abs=1e-9)
+
+
+def test_false_velocity_is_the_95th_percentile_on_stable_ground(truth):
+    # a ramp of rate errors on stable ground, and a large error where the ground moves, which does not count
+    error = np.zeros(SHAPE)
+    stable = VALID & ~DEFORMING
+    error[stable] = np.linspace(-0.01, 0.01, int(stable.sum()))
+    error[DEFORMING] = 1.0
+    wrong = truth + YEARS[:, None, None] * error
+    assert false_velocity(wrong, truth, YEARS, DEFORMING, VALID) == pytest.approx(9.5, rel=0.01)
+    assert false_velocity(truth, truth, YEARS, DEFORMING, VALID) == 0
+
+
+def test_step_gain_is_that_of_the_step_alone(rng):
+    event = 0.5 * (YEARS[11] + YEARS[12])
+    step = (event < YEARS)[:, None, None] * 0.08 * DEFORMING
+    rates = 0.05 * YEARS[:, None, None] * rng.normal(size=SHAPE) * DEFORMING
+    assert step_gain(0.7 * step + rates, step, YEARS, event, DEFORMING, VALID) == pytest.approx(0.7)
+    with pytest.raises(ValueError, match="before and after"):
+        step_gain(step, step, YEARS, YEARS[-1] + 1, DEFORMING, VALID)
+
+
+def test_explained_share_of_a_series():
+    t = np.linspace(0, 2 * np.pi, 101)[:-1]
+    motion, sky = np.sin(t), np.cos(t)
+    assert explained_share(motion, motion) == 1
+    assert explained_share(motion + 3, motion) == pytest.approx(1)
+    assert explained_share(motion + sky, motion) == pytest.approx(0.5)
+    assert explained_share(motion, -motion) == pytest.approx(-3)
+    assert explained_share(np.ones(5), np.ones(5)) == 0
+
+
+def test_within_one_sigma_is_68_percent_of_gaussian_errors(rng):
+    truth = rng.normal(size=(60, 2000))
+    error = rng.normal(size=truth.shape)
+    found = within_one_sigma(truth + error, truth, np.ones_like(truth))
+    assert found == pytest.approx(0.683, abs=0.01)
+    assert within_one_sigma(truth + 2 * error, truth, np.ones_like(truth)) == pytest.approx(0.383, abs=0.01)
+    # a constant per date and one per pixel do not matter
+    moved = truth + error + rng.normal(size=(60, 1)) + rng.normal(size=2000)
+    assert within_one_sigma(moved, truth, np.ones_like(truth)) == pytest.approx(found)

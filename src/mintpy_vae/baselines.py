@@ -151,7 +151,7 @@ def pca(series: Array, years: Array, height: Array, components: int = 6) -> Seri
     return _keep_smooth(series, height, decompose)
 
 
-def ica(series: Array, years: Array, height: Array, components: int = 6) -> Series:
+def ica(series: Array, years: Array, height: Array, components: int = 8) -> Series:
     """Sum of the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
 
     Components are kept as for :func:`pca`.
@@ -162,9 +162,7 @@ def ica(series: Array, years: Array, height: Array, components: int = 6) -> Seri
     def decompose(maps: Array) -> tuple[Array, Array]:
         model = FastICA(components, whiten="unit-variance", max_iter=1000, tol=1e-3, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # the components that are there are used, as ICASAR does
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the components that are there will do
             sources = model.fit_transform(maps.T)
         return model.mixing_, sources
 

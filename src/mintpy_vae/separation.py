@@ -29,11 +29,13 @@ from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
 from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
-from .training import Fit, Trainer, draw_pairs, train
+from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
 Report = Callable[[str, int, int, str], None]
 """Progress of a stage: its name, steps done, steps in all, a short message."""
+Trainer = Callable[..., Fit]
+"""Called as :func:`~mintpy_vae.training.train` is."""
 
 SHORTEST_REMOVED = 0.1
 """Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""

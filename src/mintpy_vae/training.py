@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,22 +40,6 @@ class Fit:
     losses: NDArray[np.float64]
     seed: int
     device: torch.device
-
-
-class Trainer(Protocol):
-    """What :func:`train` is, and what can take its place."""
-
-    def __call__(
-        self,
-        series: NDArray[np.float64],
-        valid: NDArray[np.bool_],
-        times: NDArray[np.float64],
-        slots: Sequence[tuple[str, int]],
-        settings: Settings,
-        progress: Progress | None = None,
-    ) -> Fit:
-        """See :func:`train`."""
-        ...
 
 
 def choose_device(name: str) -> torch.device:
