@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import read, shell, tree
-from mintpy_vae import evaluation, injection
+from mintpy_vae import comparison, evaluation, injection
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.comparison import METHODS
 from mintpy_vae.errors import InputError
@@ -21,6 +21,7 @@ from mintpy_vae.evaluation import evaluate
 from mintpy_vae.injection import Signal, inject, kept, parse_signals
 from mintpy_vae.inverted import read_inverted
 from mintpy_vae.settings import Settings
+from mintpy_vae.stack import open_stack
 
 PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
 
@@ -50,9 +51,9 @@ def outcome(mapped, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluation")
     before = tree(mapped.project), tree(mapped.work)
     gnss = write_gnss(mapped, out / "g.csv")
-    main(
-        [str(v) for v in (mapped.project, "--truth", mapped.project / "truth.h5", "--gnss", gnss, "-o", out, "--debug")]
-    )
+    mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
+    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount, "-o", out, "--debug")
+    main([str(v) for v in (mapped.project, *options)])
     assert (tree(mapped.project), tree(mapped.work)) == before
     return out, json.loads((out / "evaluation.json").read_text())
 
@@ -68,6 +69,18 @@ def test_subtracting_everything_is_told_from_a_correction(outcome):
     assert zero["velocity_std"] == 0 == zero["pair_std"]  # the smoothest map there is ...
     assert zero["gain_velocity"] == 0 == zero["gain_displacement"]  # ... and nothing of the signal
     assert plain["velocity_std"] > 0 and plain["pairs_worse"] == 0
+
+
+def test_a_correction_that_takes_everything_is_called_what_it_is(copies, no_page):
+    project, work = copies
+    with h5py.File(work / "timeseries.h5", "r+") as series, h5py.File(work / "inputs" / "VAE.h5", "r+") as delay:
+        delay["timeseries"][:] += series["timeseries"][:]
+        series["timeseries"][:] = 1e-6 * np.random.default_rng(0).normal(size=series["timeseries"].shape)
+    found = run(project, methods=["uncorrected", "vae"], truth_file=project / "truth.h5")
+    plain, bad = found["table"]
+    assert bad["velocity_std"] < 0.01 * plain["velocity_std"] and bad["pairs_worse"] == 0
+    assert abs(bad["gain_velocity"]) < 0.01 and abs(bad["gain_displacement"]) < 0.01
+    assert "The correction keeps only 0% of the true velocity." in found["warnings"]
 
 
 def test_every_method_is_in_the_table_or_left_out_with_a_reason(outcome):
@@ -171,9 +184,6 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     found = run(project, methods=["uncorrected", "gacos"])
     assert found["skipped"] == []
     inverted = read_inverted(work)
-    from mintpy_vae import comparison
-    from mintpy_vae.stack import open_stack
-
     scene = evaluation.make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
     taken = inverted.before - comparison.gacos(scene, None)
     delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
@@ -183,6 +193,26 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     inside = inverted.valid.copy()
     inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
     assert taken[:, inside] == pytest.approx(delay[:, inside], abs=2e-3)
+
+
+def test_the_height_correlation_is_what_mintpy_s_command_makes(copies, mapped, no_page):
+    """Of the corrected series, so that MintPy's own file can be given to its own command."""
+    project, work = copies
+    (work / "inputs" / "VAE.h5").unlink()
+    inverted = read_inverted(work)
+    options = ["-g", work / "inputs" / "geometryGeo.h5", "-m", work / "maskTempCoh.h5", "-o", work / "height.h5"]
+    done = shell(["tropo_phase_elevation.py", work / "timeseries.h5", *options])
+    assert done.returncode == 0, done.stderr
+    theirs = read(work / "height.h5", "timeseries").astype(float)
+    scene = evaluation.make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
+    ours = comparison.height_correlation(scene, None)
+    theirs, ours = (
+        v - v[:1] - np.nanmean((v - v[:1])[:, inverted.valid], axis=1)[:, None, None] for v in (theirs, ours)
+    )
+    inside = inverted.valid.copy()
+    inside[inverted.ref_yx] = False  # MintPy leaves its zeros alone
+    assert np.abs((ours - inverted.before)[:, inside]).max() > 1e-3
+    assert ours[:, inside] == pytest.approx(theirs[:, inside], abs=5e-5)
 
 
 def test_hdbscan_in_place_of_fishdbc_is_a_row_on_request(copies, no_page):
@@ -323,8 +353,6 @@ def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
         raise injection.NotEnoughEvidence("seen")
 
     monkeypatch.setattr(injection, "separate", keep)
-    from mintpy_vae.stack import open_stack
-
     refit = injection.Refit(open_stack(mapped.stack), Settings(), lambda text: None)
     motion = np.random.default_rng(0).normal(size=(len(refit.dates), *refit.data.height.shape))
     for added in (None, motion):

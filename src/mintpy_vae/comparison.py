@@ -171,8 +171,20 @@ def _simple(name: str) -> Method:
 
 
 Method = Callable[[Scene, Refit], Array]
+
+
+def height_correlation(scene: Scene, refit: Refit) -> Array:
+    """MintPy's line against height; its height is that divided by the cosine of the incidence angle."""
+    inverted = scene.inverted
+    if not np.isfinite(inverted.incidence[inverted.valid]).all():
+        raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
+    slant = inverted.height / np.cos(np.deg2rad(inverted.incidence))
+    return BASELINES["height_correlation"].correct(inverted.before, inverted.years, slant)
+
+
 METHODS: dict[str, tuple[str, Method]] = {
     **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
+    "height_correlation": (BASELINES["height_correlation"].label, height_correlation),
     "era5": ("ERA5, then a ramp in range", era5),
     "gacos": ("GACOS", gacos),
     "vae": ("vae_correct.py", vae),
@@ -316,7 +328,7 @@ def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[s
         said.append("No ground counts as moving: the figures of stable ground hold all motion there is (see --mask).")
     for row in table:
         if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:
-            said.append(f"The correction keeps only {row['gain_velocity']:.0%} of the true velocity.")
+            said.append(f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity.")
     return said
 
 

@@ -38,6 +38,8 @@ class Inverted:
         Pixels with data that MintPy's temporal coherence mask keeps.
     height : (h, w)
         Metres, NaN where unknown.
+    incidence : (h, w)
+        Incidence angle, degrees from the vertical; NaN where the geometry file does not say.
     factor : int
         Looks of the grid along both axes.
     pixel : (float, float)
@@ -54,6 +56,7 @@ class Inverted:
     after: NDArray[np.float64]
     valid: NDArray[np.bool_]
     height: NDArray[np.float64]
+    incidence: NDArray[np.float64]
     factor: int
     pixel: tuple[float, float]
     ref_yx: tuple[int, int]
@@ -98,6 +101,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
         values -= values[0].copy()
     with h5py.File(_geometry(work)) as f:
         height = f["height"][:].astype(np.float32)
+        incidence = f["incidenceAngle"][:] if "incidenceAngle" in f else np.full(shape, np.nan, np.float32)
     height[~(np.abs(height) < 1e4)] = np.nan
     pixel = pixel_size(attributes)
     return Inverted(
@@ -107,6 +111,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
         after,
         valid,
         pool_map(height, factor).astype(np.float64),
+        pool_map(incidence, factor).astype(np.float64),
         factor,
         (pixel[0] * factor, pixel[1] * factor),
         ref,
