@@ -128,7 +128,7 @@ def gacos(scene: Scene, refit: Refit) -> Array:
     folder = scene.project / (named if named not in ("auto", "") else "GACOS")
     lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
     if lacking:
-        raise Unavailable(f"{folder} has no .ztd file for {len(lacking)} of the dates")
+        raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
     geometry = next((scene.work / "inputs").glob("geometry*.h5"))
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         file = Path(scratch) / "GACOS.h5"

@@ -58,12 +58,9 @@ def colour_map(
         colorbar=bar,
         hovertemplate=f"row %{{y}}, column %{{x}}<br>%{{z:.2f}} {unit}<extra></extra>",
     )
-    if points:
-        rows, columns = zip(*points.values(), strict=True)
-        marker = {"symbol": "triangle-up", "size": 9, "color": "black", "line": {"color": "white", "width": 1}}
-        figure.add_scatter(
-            x=columns, y=rows, text=list(points), mode="markers+text", marker=marker, textposition="top center"
-        )
+    for name, (row, column) in points.items():
+        look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": "black"}
+        figure.add_annotation(x=column, y=row, text=name, ax=0, ay=-24 if row > length / 4 else 24, **look)
     figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, width - 0.5])
     figure.update_yaxes(visible=False, scaleanchor="x", range=[length - 0.5, -0.5], constrain="domain")
     figure.update_layout(margin={"l": 5, "r": 5, "t": 40, "b": 75}, showlegend=False)
@@ -82,8 +79,8 @@ def pair_bars(names: Sequence[str], before: Array, after: Array) -> go.Figure:
     figure.add_bar(x=list(names), y=before, name="before", marker={"color": BEFORE})
     figure.add_bar(x=list(names), y=after, name="after", marker={"color": AFTER}, width=0.5)
     figure.update_xaxes(type="category", showticklabels=len(names) <= 40, tickangle=-90)
-    figure.update_layout(updatemenus=[_sorter(_orders(names, before, after), "xaxis.categoryarray")], margin={"t": 75})
-    figure.update_layout(legend={"x": 1, "xanchor": "right"})
+    figure.update_layout(updatemenus=[_sorter(_orders(names, before, after), "xaxis.categoryarray")], margin={"t": 100})
+    figure.update_layout(legend={"y": 1.22})
     return figure
 
 
@@ -93,8 +90,9 @@ def pair_table(names: Sequence[str], before: Array, after: Array) -> go.Figure:
     figure = chart()
     head = ["pair", "before [mm]", "after [mm]", "removed [%]"]
     figure.add_table(
+        columnwidth=[2, 1, 1, 1],
         header={"values": head, "fill": {"color": "#DDE6ED"}, "align": "left"},
-        cells={"values": [c.tolist() for c in columns], "align": "left", "height": 22},
+        cells={"values": [c.tolist() for c in columns], "align": "left", "height": 22, "font": {"size": 11}},
     )
     orders = {
         key: [[c[order].tolist() for c in columns]]
