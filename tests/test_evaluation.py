@@ -92,6 +92,17 @@ def test_every_method_is_in_the_table_or_left_out_with_a_reason(outcome):
     assert set(found["columns"]) >= {"velocity_std", "pair_std", "velocity_sill", "gain_velocity", "gnss_rms"}
 
 
+def test_what_no_correction_of_dates_changes_is_given_once(outcome, mapped):
+    stack = outcome[1]["stack"]
+    coherence, valid = read(mapped.work / "temporalCoherence.h5", "temporalCoherence"), read_inverted(mapped.work).valid
+    assert stack["temporal_coherence"] == pytest.approx(coherence[valid].mean(), abs=1e-4)
+    data = injection.Refit(open_stack(mapped.stack), Settings()).data
+    # multilooked pairs of a simulated stack misclose by their noise and by a few unwrapping errors
+    assert 0.01 < stack["closure_misfit"] < 2 and len(data.pairs) == 53
+    page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
+    assert f"temporal coherence {stack['temporal_coherence']:.3f}" in page
+
+
 def test_csv_and_json_say_the_same(outcome):
     out, found = outcome
     with open(out / "evaluation.csv", newline="") as f:

@@ -99,6 +99,9 @@ class Scene:
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
+Method = Callable[[Scene, Refit], Array]
+
+
 def vae(scene: Scene, refit: Refit) -> Array:
     """What ``vae_correct.py`` has made."""
     if not (scene.work / "inputs" / "VAE.h5").is_file():
@@ -168,9 +171,6 @@ def _simple(name: str) -> Method:
         return BASELINES[name].correct(scene.inverted.before, scene.inverted.years, scene.inverted.height)
 
     return correct
-
-
-Method = Callable[[Scene, Refit], Array]
 
 
 def height_correlation(scene: Scene, refit: Refit) -> Array:

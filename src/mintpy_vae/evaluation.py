@@ -22,6 +22,7 @@ from .errors import InputError
 from .evidence import Evidence, read_evidence
 from .injection import Refit, inject, parse_signals
 from .inverted import Inverted, read_inverted
+from .network import closure
 from .report import write_report
 from .settings import Settings
 from .stack import Stack, file_hash, open_stack, pool_map
@@ -32,6 +33,7 @@ Mask = NDArray[np.bool_]
 FEW_STABLE = 0.05
 """With less of the scene than this left as stable, all of it counts."""
 TABLE = "evaluation"
+SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
 
 
 def evaluate(
@@ -114,6 +116,7 @@ def evaluate(
     outcome = compare(scene, chosen, refit, say)
     outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
+    outcome["stack"] = consistency(work, refit, inverted)
     outcome["points"] = {name: _pixel(work, inverted, *place, name) for name, place in map(_site, points)}
     if file_hash(stack.file) != result["stack_sha256"]:
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
@@ -123,11 +126,37 @@ def evaluate(
     return outcome
 
 
+def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float]:
+    """What no correction that is a difference of one field per date can change, of the stack as it is.
+
+    ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
+    triplets of the multilooked kept pairs, radians; NaN without triplets.
+    """
+    found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
+    if (work / "temporalCoherence.h5").is_file():
+        with h5py.File(work / "temporalCoherence.h5") as f:
+            found["temporal_coherence"] = float(
+                pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
+            )
+    data = refit.data
+    misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
+    if np.isfinite(misfit).any():
+        found["closure_misfit"] = float(np.sqrt(np.nanmean(misfit**2)))
+    return found
+
+
 def text_table(outcome: Mapping[str, Any]) -> str:
     """The table for a terminal: a line per figure, a column per method, so that it fits."""
     rows, columns = outcome["table"], outcome["columns"]
     names = [f"({k + 1})" for k in range(len(rows))]
-    lines = ["", outcome["note"], "", *(f"{n:>5s} {row['method']}" for n, row in zip(names, rows, strict=True)), ""]
+    lines = [
+        "",
+        outcome["note"],
+        SAME.format(**outcome["stack"]),
+        "",
+        *(f"{n:>5s} {row['method']}" for n, row in zip(names, rows, strict=True)),
+        "",
+    ]
     lines.append(f"{'':44s}" + "".join(f"{n:>9s}" for n in names))
     for key, column in columns.items():
         title = f"{column['title']} [{column['unit']}]" if column["unit"] else column["title"]

@@ -112,6 +112,7 @@ def velocity(data: Data) -> Section | None:
     """Maps of the velocity."""
     before, after, _ = data.velocities
     limit = draw.robust_limit(before, after)
+    moving = np.where(data.found.valid, data.found.moving, np.nan)
     source = "MintPy's inversion" if data.inverted else "the training grid, since MintPy has not inverted yet"
     return Section(
         "velocity",
@@ -124,7 +125,8 @@ def velocity(data: Data) -> Section | None:
         [
             draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
             for m, title in ((before, "before"), (after, "after"), (before - after, "difference (taken out)"))
-        ],
+        ]
+        + [draw.colour_map(moving, "where motion was found", "1: motion", 1.0)],
     )
 
 
@@ -311,7 +313,10 @@ def evaluation(data: Data) -> Section | None:
     skipped = [f"Left out: {s['method']}, because {s['reason']}." for s in data.evaluation.get("skipped", [])]
     head = ["method", *(f"{c['title']} [{c['unit']}]" if c["unit"] else c["title"] for c in columns.values())]
     return Section(
-        "evaluation", "Against other corrections", [data.evaluation["note"], *skipped], tables=[Table(head, rows)]
+        "evaluation",
+        "Against other corrections",
+        [data.evaluation["note"], *_same(data.evaluation), *skipped],
+        tables=[Table(head, rows)],
     )
 
 
@@ -358,6 +363,11 @@ def embed(points: Array) -> tuple[Array, str]:
         model = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0)
         return np.asarray(model.fit_transform(lifted), dtype=np.float64), "t-SNE"
     return np.asarray(UMAP(metric="cosine", random_state=0).fit_transform(lifted), dtype=np.float64), "UMAP"
+
+
+def _same(outcome: dict[str, Any]) -> list[str]:
+    values = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in outcome["stack"].items() if value is not None]
+    return [f"The same for every row: {', '.join(values)}."] if values else []
 
 
 def _centred(series: Array, maps: Array) -> Array:
