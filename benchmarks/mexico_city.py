@@ -21,7 +21,7 @@ from mintpy.utils import readfile
 
 from mintpy_vae import gnss
 from mintpy_vae.comparison import Stations
-from mintpy_vae.evaluation import locate
+from mintpy_vae.evaluation_inputs import locate
 from mintpy_vae.inverted import read_inverted
 
 SITES = {"ICMX": (19.40564128, -99.17085339), "MMX1": (19.43165380, -99.06839002)}

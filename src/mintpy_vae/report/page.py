@@ -57,12 +57,13 @@ def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[st
         The page: one file, which loads nothing from elsewhere.
     """
     from . import sections as content
+    from .data import Data
 
     work, out = Path(work_dir), Path(out_dir or work_dir)
     result = json.loads((work / "vae_result.json").read_text())
     evaluation_file = out / "evaluation.json"
     evaluation = json.loads(evaluation_file.read_text()) if evaluation_file.is_file() else None
-    data = content.Data.read(work, result, evaluation)
+    data = Data.read(work, result, evaluation)
     wanted = content.SECTIONS if data.evidence else content.WITHOUT_EVIDENCE
     made = [section for make in wanted if (section := _attempt(make, data))]
     page = _render(f"mintpy-vae: {work.name}", content.lead(data), content.warnings(data), made)
