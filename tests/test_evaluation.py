@@ -210,7 +210,7 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
     y, z = inverted.ref_yx
     delay = delay - delay[:, y, z][:, None, None]
-    delay -= delay[0]
+    delay = inverted.referenced(delay)
     inside = inverted.valid.copy()
     inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
     assert taken[:, inside] == pytest.approx(delay[:, inside], abs=2e-3)
@@ -250,6 +250,13 @@ def test_a_user_s_mask_says_what_is_stable(copies, no_page, tmp_path):
     series = read_inverted(copies[1])
     rate = np.polyfit(series.years, 1000 * series.before[:, series.valid & mask], 1)[0]
     assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "as m.h5 says" in found["note"]
+
+
+def test_of_a_stack_that_was_left_uncorrected_the_others_are_compared(copies, no_page):
+    (copies[1] / "inputs" / "VAE.h5").unlink()
+    found = run(copies[0], methods=["uncorrected", "vae"])
+    assert [row["name"] for row in found["table"]] == ["uncorrected"]
+    assert found["skipped"][0]["reason"] == "vae_correct.py left this stack uncorrected"
 
 
 def test_a_method_that_fails_costs_only_its_row(copies, no_page, monkeypatch):

@@ -120,7 +120,7 @@ def era5(scene: Scene, refit: Refit) -> Array:
     with contextlib.redirect_stdout(io.StringIO()):
         maps = [deramp(np.nan_to_num(d), scene.inverted.valid, ramp_type="linear_range")[0] for d in left]
     flat = np.where(scene.inverted.valid, np.array(maps), np.nan)
-    return np.asarray(flat - flat[0])
+    return scene.inverted.referenced(flat)
 
 
 def gacos(scene: Scene, refit: Refit) -> Array:
@@ -157,13 +157,13 @@ def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
         parts.append(np.array([pool_map(layer, inverted.factor) for layer in phase]))
     delay = np.concatenate(parts, axis=1) * (-stack.wavelength / (4 * np.pi))
     index = [refit.dates.index(date) for date in inverted.dates]
-    return np.asarray(inverted.before - (delay[index] - delay[index[0]]))
+    return np.asarray(inverted.before - inverted.referenced(delay[index]))
 
 
 def _less_delay(scene: Scene, file: Path) -> Array:
     inverted = scene.inverted
     delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
-    return np.asarray(inverted.before - (delay - delay[0]))
+    return np.asarray(inverted.before - inverted.referenced(delay))
 
 
 def _simple(name: str) -> Method:
@@ -324,7 +324,7 @@ def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[s
 
 def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[str]:
     said = []
-    if share == 1.0:
+    if share == 1.0 and scene.truth is None:
         said.append("No ground counts as moving: the figures of stable ground hold all motion there is (see --mask).")
     for row in table:
         if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:

@@ -115,7 +115,7 @@ def evaluate(
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
     say(text_table(outcome))
     _write(outcome, target)
-    write_report(work, target)
+    say(f"report: {write_report(work, target)}")
     return outcome
 
 

@@ -82,7 +82,7 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
         raise InputError(f"{file} is no truth of this stack: {error}.") from error
     if maps.shape[1:] != inverted.valid.shape:
         raise InputError(f"{file} is of another size than the stack.")
-    return maps - maps[0], moves
+    return inverted.referenced(maps), moves
 
 
 def locate(

@@ -33,7 +33,7 @@ class Inverted:
     dates : list of str
     years : (dates,)
     before, after : (dates, h, w)
-        Line-of-sight displacement in metres, 0 on the first date, NaN outside `valid`.
+        Line-of-sight displacement in metres, 0 on MintPy's reference date, NaN outside `valid`.
     valid : (h, w) bool
         Pixels with data that MintPy's temporal coherence mask keeps.
     height : (h, w)
@@ -61,6 +61,10 @@ class Inverted:
     pixel: tuple[float, float]
     ref_yx: tuple[int, int]
     attributes: dict[str, str]
+
+    def referenced(self, maps: Array) -> NDArray[np.float64]:
+        """Maps (dates, h, w) less that of MintPy's reference date."""
+        return np.asarray(maps - maps[self.dates.index(self.attributes.get("REF_DATE", self.dates[0]))])
 
 
 def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) -> Inverted:
@@ -98,7 +102,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
         raise InputError(f"{series} has no pixel with data that the temporal coherence mask keeps.")
     for values in (before, after):
         values[:, ~valid] = np.nan
-        values -= values[0].copy()
+        values -= values[dates.index(attributes.get("REF_DATE", dates[0]))].copy()
     with h5py.File(_geometry(work)) as f:
         height = f["height"][:].astype(np.float32)
         incidence = f["incidenceAngle"][:] if "incidenceAngle" in f else np.full(shape, np.nan, np.float32)
