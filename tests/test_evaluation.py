@@ -22,6 +22,7 @@ from mintpy_vae.evaluation_inputs import make_scene
 from mintpy_vae.injection import Signal, inject, kept, parse_signals
 from mintpy_vae.inverted import read_inverted
 from mintpy_vae.network import incidence
+from mintpy_vae.report.figures import gains
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
 
@@ -357,6 +358,12 @@ def test_a_bowl_has_its_width_and_its_rate():
     )
 
 
+def test_a_bowl_too_narrow_for_the_training_grid_is_not_tested():
+    (row,) = inject(Method(1.0), parse_signals(["bowl:0.3:5"]), None, lambda text: None)
+    assert np.isnan(row["gain"]) and "narrower than two pixels of the training grid (0.4 km)" in row["sentence"]
+    assert gains("bowl", [row | {"gain": None}]).data[0].z.shape == (1, 1)
+
+
 def test_a_step_that_no_date_sees_is_refused():
     with pytest.raises(InputError, match="no dates before"):
         Signal("step", 1.0, 5.0, "20170101").course(["20180101", "20190101"])
@@ -381,7 +388,7 @@ def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
         raise injection.NotEnoughEvidence("seen")
 
     monkeypatch.setattr(injection, "separate", keep)
-    refit = injection.Refit(open_stack(mapped.stack), Settings(), lambda text: None)
+    refit = injection.Refit(open_stack(mapped.stack), Settings())
     motion = np.random.default_rng(0).normal(size=(len(refit.dates), *refit.data.height.shape))
     for added in (None, motion):
         with pytest.raises(injection.NotEnoughEvidence):

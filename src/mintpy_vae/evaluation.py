@@ -103,7 +103,7 @@ def evaluate(
     found = gnss.read_stations(gnss_files)
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     scene = make_scene(stack, source, work, inverted, evidence, template, mask_file, truth_file, places)
-    refit = Refit(stack, settings, say)
+    refit = Refit(stack, settings)
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)

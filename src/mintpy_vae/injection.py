@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from .separation import Separation, separate
 from .settings import Settings
 from .stack import Stack
 from .timefunctions import acquisition_years
-from .workflow import training_data
+from .workflow import TrainingData, training_data
 
 Array = NDArray[np.float64]
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
@@ -82,11 +83,8 @@ class Signal:
         size = f"{abs(self.amplitude):g} {KINDS[self.kind]}"
         if self.kind == "ramp":
             return f"a ramp of {size} across the scene"
-        what = {"bowl": f"a bowl {self.width:g} km wide and {size} strong"}
-        other = "step" if self.kind == "step" else "seasonal motion"
-        return what.get(
-            self.kind, f"a {other} {self.width:g} km wide and {size} strong".replace("a seasonal", "seasonal")
-        )
+        what = {"bowl": "a bowl", "step": "a step", "season": "seasonal motion"}[self.kind]
+        return f"{what} {self.width:g} km wide and {size} strong"
 
 
 def parse_signals(texts: Sequence[str]) -> list[Signal]:
@@ -127,20 +125,15 @@ class Refit:
     stack : Stack
     settings : Settings
         Those of the correction that is judged.
-    say : callable
-        Told of the progress.
     """
 
-    def __init__(self, stack: Stack, settings: Settings, say: Callable[[str], None] = print) -> None:
-        self.stack, self.settings, self.say = stack, settings, say
-        self._data: Any = None
+    def __init__(self, stack: Stack, settings: Settings) -> None:
+        self.stack, self.settings = stack, settings
 
-    @property
-    def data(self) -> Any:
-        """See :func:`~mintpy_vae.workflow.training_data`."""
-        if self._data is None:
-            self._data = training_data(self.stack, self.settings)
-        return self._data
+    @cached_property
+    def data(self) -> TrainingData:
+        """Read on first use."""
+        return training_data(self.stack, self.settings)
 
     @property
     def dates(self) -> list[str]:
@@ -179,6 +172,7 @@ def inject(
     InputError
         When the stack cannot be corrected at all.
     """
+    courses = [1e-3 * signal.amplitude * signal.course(refit.dates) for signal in signals]
     say(f"injecting {len(signals)} signals; each trains the networks once, and once more without any:")
     try:
         plain = refit()
@@ -189,24 +183,24 @@ def inject(
     pixel = pixel_size(refit.stack.attributes)
     size = pixel[0] * refit.factor, pixel[1] * refit.factor
     rows = []
-    for signal in signals:
-        motion = (
-            1e-3
-            * signal.amplitude
-            * signal.course(refit.dates)[:, None, None]
-            * signal.shape(plain.valid, size, centre)
-        )
-        row: dict[str, Any] = {"kind": signal.kind, "width_km": signal.width, "amplitude": signal.amplitude}
+    for signal, course in zip(signals, courses, strict=True):
+        width = signal.width or round(size[1] * plain.valid.shape[1] / 1000, 1)
+        row: dict[str, Any] = {"kind": signal.kind, "width_km": width, "amplitude": signal.amplitude}
         row |= {"unit": KINDS[signal.kind], "row": centre[0] * refit.factor, "column": centre[1] * refit.factor}
-        try:
-            found = refit(motion)
-            row["gain"] = kept(plain, found, motion, refit.stack.wavelength)
-            row["sentence"] = f"{signal.name()} comes back at {row['gain']:.0%}."
-        except NotEnoughEvidence as reason:
-            row |= {"gain": float("nan"), "sentence": f"{signal.name()}: no correction, because {reason}."}
-        row["sentence"] = row["sentence"][0].upper() + row["sentence"][1:]
-        say("  " + row["sentence"])
-        rows.append(row)
+        gain, words = (
+            float("nan"),
+            f"is narrower than two pixels of the training grid ({2e-3 * max(size):.2g} km): not tested.",
+        )
+        if 1000 * width >= 2 * max(size):
+            motion = course[:, None, None] * signal.shape(plain.valid, size, centre)
+            try:
+                gain = kept(plain, refit(motion), motion, refit.stack.wavelength)
+                words = f"comes back at {gain:.0%}."
+            except NotEnoughEvidence as reason:
+                words = f"leaves the stack uncorrected, because {reason}."
+        name = signal.name()
+        rows.append(row | {"gain": gain, "sentence": f"{name[0].upper()}{name[1:]} {words}"})
+        say(f"  {rows[-1]['sentence']}")
     return rows
 
 

@@ -201,7 +201,9 @@ def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     widths, sizes = (sorted({float(r[key]) for r in rows}) for key in ("width_km", "amplitude"))
     table = np.full((len(sizes), len(widths)), np.nan)
     for r in rows:
-        table[sizes.index(float(r["amplitude"])), widths.index(float(r["width_km"]))] = 100 * r["gain"]
+        table[sizes.index(float(r["amplitude"])), widths.index(float(r["width_km"]))] = (
+            np.nan if r["gain"] is None else 100 * r["gain"]
+        )
     figure = chart(title={"text": kind, "font": {"size": 14}})
     figure.add_heatmap(
         x=[f"{w:g} km" for w in widths], y=[f"{s:g} {rows[0]['unit']}" for s in sizes], z=table,
