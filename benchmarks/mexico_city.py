@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from mintpy.utils import readfile
 
-from mintpy_vae import gnss
+from mintpy_vae import gnss_series as gnss
 from mintpy_vae.comparison import Stations
 from mintpy_vae.evaluation_inputs import locate
 from mintpy_vae.inverted import read_inverted

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import gnss, metrics
+from . import gnss_series as gnss
+from . import metrics
 from .baselines import BASELINES
 from .clustering import Hdbscan
 from .correction import FullResolution

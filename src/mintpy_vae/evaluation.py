@@ -12,7 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from . import __version__, gnss, mintpy_app
+from . import __version__, mintpy_app
+from . import gnss_series as gnss
 from .comparison import METHODS, compare
 from .errors import InputError
 from .evaluation_inputs import locate, make_scene, pixel_of
@@ -63,7 +64,7 @@ def evaluate(
     truth_file : Path, optional
         Of a simulated project.
     gnss_files : sequence of path
-        See :func:`~mintpy_vae.gnss.read_stations`.
+        See :func:`~mintpy_vae.gnss_series.read_stations`.
     gnss_ref : str, optional
         Reference station.
     sites : sequence of str

@@ -12,7 +12,7 @@ import numpy as np
 from mintpy.utils import utils as ut
 from numpy.typing import NDArray
 
-from . import gnss
+from . import gnss_series as gnss
 from .comparison import Scene, Stations
 from .errors import InputError
 from .evidence import Evidence

@@ -8,7 +8,7 @@ import pytest
 
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation_inputs import locate
-from mintpy_vae.gnss import Station, compare, double_difference, near, read_stations
+from mintpy_vae.gnss_series import Station, compare, double_difference, near, read_stations
 from mintpy_vae.stack import open_stack
 from mintpy_vae.timefunctions import acquisition_years
 
