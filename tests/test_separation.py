@@ -5,11 +5,11 @@ import pytest
 
 from mintpy_vae.atmosphere import Prior, build_prior, choose_share, date_strength, fill, stationary_modes
 from mintpy_vae.correction import Atmosphere, FullResolution, estimate
-from mintpy_vae.deformation import Deformation, Search, make_bells
+from mintpy_vae.deformation import Deformation, Search, bell_map, make_bells
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.separation import separate
 from mintpy_vae.settings import Settings
-from mintpy_vae.timefunctions import scanned_steps, trend
+from mintpy_vae.timefunctions import scanned, trend
 
 SHAPE = (32, 36)
 N = 40
@@ -101,7 +101,7 @@ def _estimate(series, found, height=None):
     x, removal, strength = prepare(series, 0.1)
     detail = prepare(series)[1]
     z = np.zeros(x.shape[1]) if height is None else height
-    functions = [trend(YEARS), *scanned_steps(DATES)]
+    functions = [trend(YEARS), *scanned(DATES)]
     return x, estimate(x, found, functions, strength, removal, detail, z, ALL, YEARS, 0.01)
 
 
@@ -113,10 +113,10 @@ def test_a_bowl_is_found_and_keeps_its_rate(width):
         noise = turbulence(N, seed)
         series = noise + rate * np.outer(trend(YEARS).values, bell(14, 20, width))
         x, prior, strength = prepare(series)
-        functions = [trend(YEARS), *scanned_steps(DATES)]
+        functions = [trend(YEARS), *scanned(DATES)]
         search = Search(prior, make_bells(ALL), functions, 1 / strength**2)
-        thresholds = search.thresholds(prepare(noise)[0], 0.01, np.random.default_rng(0))
-        found = search.pursue(x, thresholds, 0.01, min(SHAPE))
+        thresholds = search.calibrate(prepare(noise)[0], 0.01, np.random.default_rng(0))
+        found = search.pursue(x, thresholds, min(SHAPE))
         first = found.atoms[0]
         assert np.hypot(first["row"] - 14, first["column"] - 20) < width
         trends += first["function"] == "trend"
@@ -130,11 +130,65 @@ def test_the_pursuit_finds_nothing_in_turbulence():
     false_alarms = 0
     for seed in range(20, 28):
         x, prior, strength = prepare(turbulence(N, seed))
-        functions = [trend(YEARS), *scanned_steps(DATES)]
+        functions = [trend(YEARS), *scanned(DATES)]
         search = Search(prior, make_bells(ALL), functions, 1 / strength**2)
-        thresholds = search.thresholds(x, 0.01, np.random.default_rng(0))
-        false_alarms += bool(search.pursue(x, thresholds, 0.01, min(SHAPE)).atoms)
+        thresholds = search.calibrate(x, 0.01, np.random.default_rng(0))
+        false_alarms += bool(search.pursue(x, thresholds, min(SHAPE)).atoms)
     assert false_alarms <= 1
+
+
+@pytest.mark.parametrize(("ratio", "angle"), [(1.0, 0.0), (3.0, 0.0), (3.0, 0.7)])
+def test_a_bell_has_the_width_ratio_and_direction_it_says(ratio, angle):
+    pixels = np.array(np.nonzero(np.ones((81, 81), dtype=bool)), dtype=float)
+    stretch = np.log(ratio) / 2
+    place = np.array([40, 40, np.log(6.0), stretch * np.cos(2 * angle), stretch * np.sin(2 * angle)])
+    weight = bell_map(place, pixels)
+    y, x = pixels - 40
+    spread = np.array([[weight @ (x * x), weight @ (x * y)], [weight @ (x * y), weight @ (y * y)]]) / weight.sum()
+    long = np.array([np.cos(angle), np.sin(angle)])
+    across = np.array([-long[1], long[0]])
+    assert np.sqrt(long @ spread @ long) == pytest.approx(6 * np.sqrt(ratio), rel=0.01)
+    assert np.sqrt(across @ spread @ across) == pytest.approx(6 / np.sqrt(ratio), rel=0.01)
+
+
+def test_one_long_bell_is_enough_for_a_long_motion():
+    pixels = np.array(np.nonzero(ALL), dtype=float)
+    place = np.array([14.0, 20.0, np.log(3.0), 0.5, 0.2])
+    series = turbulence(N, 48) + 8 * np.outer(trend(YEARS).values, bell_map(place, pixels))
+    x, prior, strength = prepare(series)
+    search = Search(prior, make_bells(ALL), [trend(YEARS)], 1 / strength**2)
+    found = search.pursue(x, search.calibrate(x - x, 0.01, np.random.default_rng(0)), min(SHAPE))
+    assert found.atoms[0]["amplitude"] == pytest.approx(8, rel=0.15)
+
+
+def test_a_slow_slip_event_is_kept():
+    days = 365.25 * YEARS
+    event = np.clip((days - days[25]) / 60, 0, 1)  # weeks long; no step holds it
+    motion = 6 * np.outer(event, bell(14, 20, 2.0))
+    kept = []
+    for seed in range(60, 64):
+        noise = turbulence(N, seed)
+        x, prior, strength = prepare(noise + motion)
+        search = Search(prior, make_bells(ALL), [trend(YEARS), *scanned(DATES)], 1 / strength**2)
+        thresholds = search.calibrate(prepare(noise)[0], 0.01, np.random.default_rng(0))
+        found = search.pursue(x, thresholds, min(SHAPE))
+        left = (x - _estimate(noise + motion, found)[1].turbulent.reshape(N, -1))[:, 14 * SHAPE[1] + 20]
+        centred = event - event.mean()
+        kept.append(centred @ left / (centred @ centred))
+    assert np.mean(kept) == pytest.approx(6, rel=0.12)
+
+
+def test_the_standard_deviation_holds_two_thirds_of_the_errors():
+    motion = 6 * np.outer(trend(YEARS).values, bell(14, 20, 3.0))
+    found = Deformation(motion - motion.mean(axis=0), [{"function": "trend"}])
+    for truth, known in ((turbulence(N, 50), Deformation(np.zeros_like(motion), [])), (turbulence(N, 51), found)):
+        moving = motion if known.atoms else 0 * motion
+        atmosphere = _estimate(truth + moving, known)[1]
+        error = atmosphere.turbulent.reshape(N, -1) - truth
+        error -= error.mean(axis=1, keepdims=True)
+        error -= error.mean(axis=0)
+        within = (np.abs(error) < atmosphere.std.reshape(N, -1)).mean()
+        assert 0.60 < within < 0.76
 
 
 def test_atmosphere_goes_and_what_it_cannot_make_stays():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.timefunctions import adds_to, annual, recognise, scanned_steps, step, trend
+from mintpy_vae.timefunctions import TimeFunction, adds_to, annual, lasts, recognise, scanned, step, trend
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
@@ -26,9 +26,24 @@ def test_step_season_and_decay_are_recognised(seed):
 
 def test_trend_and_steps():
     assert trend(YEARS).values[0] == 0 and trend(YEARS).values[-1] == 1
-    steps = scanned_steps(DATES)
-    assert all(s.scanned for s in steps)
+    family = scanned(DATES)
+    assert all(f.family for f in family)
+    steps = [f for f in family if f.family == "step"]
     assert steps[0].values.sum() == 58 and steps[-1].values.sum() == 2
+
+
+def test_ramps_last_as_long_as_they_say():
+    for ramp in scanned(DATES):
+        if ramp.family.startswith("ramp"):
+            days = float(ramp.family.split()[1])
+            rising = (ramp.values > 0) & (ramp.values < 1)
+            assert ramp.values[0] == 0 and ramp.values[-1] == 1
+            assert np.gradient(ramp.values, 365.25 * YEARS)[rising].max() <= 1.01 / days
+
+
+def test_what_happens_at_one_date_is_no_motion():
+    assert not lasts([trend(YEARS)], TimeFunction("flash", np.eye(60)[30]))
+    assert not lasts([trend(YEARS)], step(DATES, 58)) and lasts([trend(YEARS)], step(DATES, 40))
 
 
 def test_a_function_must_be_new():

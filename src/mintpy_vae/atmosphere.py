@@ -58,10 +58,13 @@ class Prior:
         energy = np.sum(self.whiten(maps) * maps, axis=1).mean()
         return float(0.5 * (self._log_det + energy) / self.modes.shape[1])  # type: ignore[attr-defined]
 
-    def variance(self) -> Array:
-        """Posterior variance of the atmosphere at each pixel, (pixels,) rad^2, the free constant left out."""
-        rest = self.modes[1:]
-        return np.asarray(np.sum(rest * (self._inverse[1:, 1:] @ rest), axis=0) + self.noise)  # type: ignore[attr-defined]
+    def variance(self, modes: Array | None = None) -> Array:
+        """Posterior variance of the modes at each pixel, (pixels,) rad^2, the free constant left out.
+
+        ``modes`` (modes, pixels) are the same ones on other pixels than those observed.
+        """
+        rest = (self.modes if modes is None else modes)[1:]
+        return np.asarray(np.sum(rest * (self._inverse[1:, 1:] @ rest), axis=0))  # type: ignore[attr-defined]
 
 
 def date_strength(residual: Array) -> Array:

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
-from scipy.stats import t as student
+from scipy.ndimage import binary_dilation
 
 from .atmosphere import Array, Prior, fill, height_slopes
-from .deformation import Deformation
+from .deformation import Deformation, chance_exceeds
 from .timefunctions import TimeFunction
 
-MASK_SHARE = 0.01
+MASK_SHARES = (0.01, 0.02, 0.05, 0.1)
 MASK_NOISE = 0.2
-"""A pixel moves where its motion exceeds this share of the largest, and this share of the noise."""
+"""A pixel moves where its motion exceeds this share of the largest, and this share of the noise; the smallest share
+that leaves enough still ground."""
+MARGIN = 0.04
+"""Ground around what moves that counts as moving, a fraction of the scene: no bell has the shape of real motion."""
+UNSTEADY_DAYS = 50
+"""Unsteady motion may begin and end so long before and after the function that found it."""
+SHUFFLES = 200
 MAX_MOVING = 0.5
 """With motion on a larger share of the scene there is too little still ground to interpolate from."""
 
@@ -86,7 +92,7 @@ def estimate(
     significance : float
         False-alarm probability of the guard.
     """
-    motion = _motion(deformation, functions, len(series))
+    motion = _motion(deformation, functions, years)
     weights = 1.0 / strength**2
     spanned = _orthonormal((motion - (motion @ weights / weights.sum())[:, None]) / strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
@@ -97,11 +103,18 @@ def estimate(
     moving = np.zeros(series.shape[1], dtype=bool)
     across = np.zeros((len(spanned), series.shape[1]))
     relief = np.zeros(len(series))
+    unknown_across = removal.variance()
     if len(spanned):
         observed = spanned @ (series / strength[:, None])
         known = spanned @ (deformation.series / strength[:, None])
         size = np.sqrt((known**2).sum(axis=0))
-        moving = size > max(MASK_SHARE * size.max(), MASK_NOISE * np.sqrt(removal.noise))
+        margin = max(1, round(MARGIN * min(valid.shape)))
+        for share in MASK_SHARES:
+            there = np.zeros(valid.shape, dtype=bool)
+            there[valid] = size > max(share * size.max(), MASK_NOISE * np.sqrt(removal.noise))
+            moving = binary_dilation(there, iterations=margin)[valid]
+            if moving.mean() <= MAX_MOVING:
+                break
         if moving.mean() > MAX_MOVING:
             warnings.append(
                 f"Motion was found on {moving.mean():.0%} of the scene: too little still ground to tell the "
@@ -114,6 +127,7 @@ def estimate(
             around = guard.keep_trend(outside.coefficients((observed - known)[:, still]), spanned)
             across = around[:, 2:] @ detail.modes[2:]
             relief = spanned.T @ around[:, 1]
+            unknown_across = outside.variance(detail.modes)
     scale = height_slopes(removal.modes[1:2], height)  # radians per metre, unit coefficient
     slope = strength * (coefficients[:, 1] + relief) * scale
     turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
@@ -122,7 +136,10 @@ def estimate(
         plain = _orthonormal(motion - motion.mean(axis=1, keepdims=True))
         turbulent -= plain.T @ (plain @ turbulent)
         slope -= plain.T @ (plain @ slope)
-    std = strength[:, None] * np.sqrt(removal.variance())
+    in_functions = (spanned**2).sum(axis=0)[:, None]  # share of each date that was interpolated
+    # what is shorter than the wavelengths removed stays in the data, but for the noise, which is no atmosphere
+    variance = (1 - in_functions) * (removal.variance() + max(removal.noise - detail.noise, 0.0))
+    std = strength[:, None] * np.sqrt(np.maximum(variance + in_functions * unknown_across, 0.0))
     moving_map = np.zeros(valid.shape, dtype=bool)
     moving_map[valid] = moving
     return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving_map, warnings)
@@ -156,18 +173,22 @@ class FullResolution:
         return np.asarray(smooth + self.slope[:, None, None] * self.height[rows], dtype=np.float32)
 
 
-def _motion(deformation: Deformation, functions: list[TimeFunction], n_dates: int) -> Array:
+def _motion(deformation: Deformation, functions: list[TimeFunction], years: Array) -> Array:
     """Functions of time that motion was found to follow, (functions, dates).
 
-    The scanned neighbours of a scanned function come along, for motion that takes longer than one interval.
+    Motion at a scanned date may last longer than the function that found it: a step at every date from
+    ``UNSTEADY_DAYS`` before it to as many after it comes along.
     """
     names = {str(atom["function"]) for atom in deformation.atoms}
-    found = {k for k, f in enumerate(functions) if f.name in names}
-    wanted = set(found)
-    for k in found:
-        if functions[k].scanned:
-            wanted |= {m for m in (k - 1, k + 1) if 0 <= m < len(functions) and functions[m].scanned}
-    return np.array([functions[k].values for k in sorted(wanted)]).reshape(len(wanted), n_dates)
+    found = [f for f in functions if f.name in names]
+    changes = np.zeros(len(years), dtype=bool)
+    for f in found:
+        if f.family:
+            first, last = years[np.flatnonzero(np.diff(f.values))[[0, -1]] + 1]
+            reach = UNSTEADY_DAYS / 365.25
+            changes |= (years >= first - reach) & (years <= last + reach)
+    steps = [(years >= years[k]).astype(np.float64) for k in np.flatnonzero(changes) if k > 0]
+    return np.array([f.values for f in found] + steps).reshape(len(found) + len(steps), len(years))
 
 
 def _orthonormal(rows: Array) -> Array:
@@ -180,8 +201,9 @@ class _Guard:
     """Tells which trends of the atmosphere chance cannot explain, so that they stay in the data.
 
     The coefficients of each mode are regressed on time, and on a yearly cycle where the stack is long enough to tell
-    the two apart; Student's t of the trend is its score. The height is tested on its own, for motion that follows
-    relief; the other modes with their number in mind, for motion as broad as the scene.
+    the two apart; the trend over the scatter is its score, compared with the scores of shuffled dates. The height is
+    tested on its own, for motion that follows relief; the other modes by the largest of them, for motion as broad as
+    the scene.
 
     Parameters
     ----------
@@ -200,13 +222,16 @@ class _Guard:
         design = np.stack(columns, axis=1) / strength[:, None]
         self.line = design[:, -1]
         q, _ = np.linalg.qr(design)
-        free = len(years) - design.shape[1]
-        scatter = np.sqrt(((coefficients - q @ (q.T @ coefficients)) ** 2).sum(axis=0) / free) + 1e-30
-        n_modes = coefficients.shape[1]
-        self.limit = np.full(n_modes, student.isf(significance / (2 * n_modes), free))
-        self.limit[0] = np.inf  # the constant is never removed
-        self.limit[1] = student.isf(significance / 2, free)
+        left = coefficients - q @ (q.T @ coefficients)
+        scatter = np.sqrt((left**2).sum(axis=0) / (len(years) - design.shape[1])) + 1e-30
         self.score = np.abs(q[:, -1] @ coefficients) / scatter
+        rng = np.random.default_rng(0)
+        chance = np.array([np.abs(q[:, -1] @ left[rng.permutation(len(years))]) for _ in range(SHUFFLES)]) / scatter
+        self.limit = np.full(
+            coefficients.shape[1], chance_exceeds(chance[:, 2:].max(axis=1, initial=0.0), significance)
+        )
+        self.limit[0] = np.inf  # the constant is never removed
+        self.limit[1] = chance_exceeds(chance[:, 1], significance)
 
     def keep_trend(self, coefficients: Array, functions: Array) -> Array:
         """Take the trend out of the modes that exceed the limit.

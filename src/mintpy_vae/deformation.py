@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.optimize import minimize
 
 from .atmosphere import Array, Prior
 from .timefunctions import TimeFunction
@@ -21,10 +21,12 @@ WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 """Standard deviations of the bells, fractions of the scene's shorter side."""
 MAX_ATOMS = 200
 SHUFFLES = 40
+REFINE = 4.0
+"""Score, in units of its threshold, from which the misfit of a bell's shape would call for more bells."""
+MAX_STRETCH = 0.7
+"""Half the logarithm of the largest ratio of a bell's axes, 4."""
 NEAR = 2.0
 """Reach of a proven motion, in its own widths."""
-FEW = 20
-"""Independent places within that reach."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,85 @@ class Deformation:
 
 @dataclass(frozen=True)
 class Bells:
-    """Gaussian bells on the grid: ``maps`` (bells, pixels) and ``places`` (width, row, column) of each."""
+    """Gaussian bells on the valid pixels of a grid.
 
+    Attributes
+    ----------
+    places : (bells, 5)
+        Row, column, logarithm of the width (pixels, geometric mean of both axes), and the ratio of the axes with its
+        direction as ``log(ratio) / 2 * (cos 2 angle, sin 2 angle)``, in which a round bell is (0, 0).
+    maps : (bells, pixels)
+    pixels : (2, pixels)
+        Rows and columns.
+    """
+
+    places: Array
     maps: Array
-    places: list[tuple[float, float, float]]
+    pixels: Array
 
 
 def make_bells(valid: NDArray[np.bool_]) -> Bells:
-    """Bells of every width, 0.6 standard deviations apart, evaluated on the valid pixels of a (height, width) grid."""
-    rows, columns = np.nonzero(valid)
-    maps, places = [], []
+    """Round bells of every width, 0.6 standard deviations apart, on the valid pixels of a (height, width) grid."""
+    pixels = np.array(np.nonzero(valid), dtype=np.float64)
+    places, maps = [], []
     for width in WIDTHS:
         sigma = max(width * min(valid.shape), 1.0)
-        for y in np.arange(0.3 * sigma, valid.shape[0], 0.6 * sigma):
-            for x in np.arange(0.3 * sigma, valid.shape[1], 0.6 * sigma):
-                bell = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
+        for row in np.arange(0.3 * sigma, valid.shape[0], 0.6 * sigma):
+            for column in np.arange(0.3 * sigma, valid.shape[1], 0.6 * sigma):
+                place = np.array([row, column, np.log(sigma), 0.0, 0.0])
+                bell = bell_map(place, pixels)
                 if bell.sum() > np.pi * sigma**2:  # at least half of it on valid ground
+                    places.append(place)
                     maps.append(bell)
-                    places.append((width, float(y), float(x)))
-    return Bells(np.array(maps).reshape(len(maps), rows.size), places)
+    return Bells(np.array(places).reshape(-1, 5), np.array(maps).reshape(len(maps), pixels.shape[1]), pixels)
+
+
+def bell_map(place: Array, pixels: Array) -> Array:
+    """Gaussian bell of peak 1 at ``place`` (see :class:`Bells`) on ``pixels`` (2, pixels), (pixels,)."""
+    y, x = pixels[0] - place[0], pixels[1] - place[1]
+    stretch = np.hypot(place[3], place[4])
+    # the logarithm of a symmetric 2 x 2 matrix with eigenvalues +- stretch, exponentiated
+    even, odd = np.cosh(2 * stretch), np.sinh(2 * stretch) / max(stretch, 1e-12)
+    distance = (x**2 + y**2) * even - odd * (place[3] * (x**2 - y**2) + 2 * place[4] * x * y)
+    return np.asarray(np.exp(-distance / (2 * np.exp(2 * place[2]))))
+
+
+class Thresholds:
+    """Scores that chance exceeds with a given probability.
+
+    Parameters
+    ----------
+    scores : (shuffles, bells, functions)
+        Of shuffled dates.
+    significance : float
+        False-alarm probability of a search.
+    """
+
+    def __init__(self, scores: NDArray[np.float32], significance: float) -> None:
+        self.significance = significance
+        self.anywhere = chance_exceeds(scores.max(axis=1).astype(np.float64), significance)
+        self.sorted = np.sort(scores.reshape(-1, scores.shape[2]), axis=0)
+
+    def among(self, places: float) -> Array:
+        """Threshold of each function, (functions,), for a search among so many independent places."""
+        rank = int((1.0 - self.significance / places) * (len(self.sorted) - 1))
+        return np.minimum(self.sorted[rank], self.anywhere)
+
+
+def chance_exceeds(largest: Array, significance: float) -> Array:
+    """What the largest score of a search exceeds by chance with this probability.
+
+    Parameters
+    ----------
+    largest : (shuffles, ...)
+        Of shuffled dates; a Gumbel distribution is fitted by moments.
+    significance : float
+        0 gives infinity.
+    """
+    if significance <= 0:
+        return np.full(largest.shape[1:], np.inf)
+    scale = np.sqrt(6.0) / np.pi * largest.std(axis=0)
+    return np.asarray(largest.mean(axis=0) - scale * (np.euler_gamma + np.log(-np.log1p(-significance))))
 
 
 class Search:
@@ -79,97 +141,162 @@ class Search:
     """
 
     def __init__(self, prior: Prior, bells: Bells, functions: list[TimeFunction], weights: Array) -> None:
-        self.bells, self.functions, self.weights = bells, functions, weights
+        self.prior, self.bells, self.functions, self.weights = prior, bells, functions, weights
         self.whitened = prior.whiten(bells.maps)
         self.energy = np.einsum("ij,ij->i", self.whitened, bells.maps)
         self.inflation = np.ones(len(self.energy))
         values = np.array([f.values for f in functions])
         self.centred = values - (values @ weights / weights.sum())[:, None]
         self.norms = (self.centred**2) @ weights
-        self.family = np.array([f.scanned for f in functions])
+        self.family = np.array([bool(f.family) for f in functions])
 
     def scores(self, response: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, from whitened responses (bells, dates)."""
         along = (response * self.weights) @ self.centred.T
         return np.asarray(along**2 / np.outer(self.energy * self.inflation, self.norms))
 
-    def thresholds(self, residual: Array, significance: float, rng: np.random.Generator) -> Array:
-        """Score of each function that chance exceeds with probability ``significance``, (functions,).
+    def calibrate(self, residual: Array, significance: float, rng: np.random.Generator) -> Thresholds:
+        """Scores that chance exceeds with probability ``significance``.
 
-        The dates of ``residual`` (dates, pixels), the series less all deformation known so far, are shuffled; the
-        largest scores follow a Gumbel distribution, fitted by moments. Each function is tested on its own, a scanned
-        family as one.
+        The dates of ``residual`` (dates, pixels), the series less all deformation known so far, are shuffled. Each
+        function is tested on its own, those scanned over the dates as one.
         """
         strength = 1.0 / np.sqrt(self.weights)
         response = (self.whitened @ residual.T) / strength
-        # the covariance is a model: scale the energy of each width so that chance scores 1 on average, as it should
-        widths = np.array([width for width, _, _ in self.bells.places])
+        # the covariance is a model: scale the energy of each bell so that chance scores 1 on average, as it should,
+        # over its width and at its place; there from differences of successive dates, which hold hardly any slow motion
+        place = (np.diff(response, axis=1) ** 2).mean(axis=1) / (2 * self.energy)
+        widths = self.bells.places[:, 2]
         for width in np.unique(widths):
             same = widths == width
             chance = ((response[same] ** 2).sum(axis=1) / (len(strength) * self.energy[same])).mean()
-            self.inflation[same] = max(chance, 1.0)
-        largest = np.empty((SHUFFLES, len(self.functions)))
+            self.inflation[same] = np.maximum(place[same], max(chance, 1.0))
+        scores = np.empty((SHUFFLES, len(self.energy), len(self.functions)), dtype=np.float32)
         for k in range(SHUFFLES):
-            shuffled = response[:, rng.permutation(len(strength))] * strength
-            largest[k] = self.scores(shuffled).max(axis=0)
+            scores[k] = self.scores(response[:, rng.permutation(len(strength))] * strength)
         if self.family.any():
-            largest[:, self.family] = largest[:, self.family].max(axis=1, keepdims=True)
-        scale = np.sqrt(6.0) / np.pi * largest.std(axis=0)
-        return np.asarray(largest.mean(axis=0) - scale * (np.euler_gamma + np.log(-np.log1p(-significance))))
+            scores[:, :, self.family] = scores[:, :, self.family].max(axis=2, keepdims=True)
+        return Thresholds(scores, significance)
 
-    def pursue(self, series: Array, thresholds: Array, significance: float, side: float) -> Deformation:
-        """Add the best bell and function, refit all amplitudes jointly, until no score exceeds its threshold.
+    def pursue(self, series: Array, thresholds: Thresholds, side: float) -> Deformation:
+        """Add the best bell and function, until no score exceeds its threshold.
+
+        After each, the bells around it are placed anew one at a time, and all amplitudes are refitted jointly: the
+        first bell of a motion that none of them fits alone would otherwise be wrong for good.
 
         Parameters
         ----------
         series : (dates, pixels)
             Radians.
-        thresholds : (functions,)
-            From :meth:`thresholds`.
-        significance : float
-            False-alarm probability of one more function where motion is already proven.
+        thresholds : Thresholds
         side : float
             Shorter side of the grid, pixels.
         """
-        response = self.whitened @ series.T
-        left = response
-        bell: list[int] = []
-        function: list[int] = []
-        scores: list[float] = []
-        amplitudes = np.zeros(0)
-        coupling = np.zeros((len(self.bells.maps), 0))  # of every bell with those chosen so far
-        # where motion is proven, the functions are still to be searched, but only a few places
-        local = chi2.isf(significance / (len(self.functions) * FEW), 1)
-        near = np.zeros(len(self.bells.maps), dtype=bool)
-        centres = np.array([place[1:] for place in self.bells.places])
-        widths = np.array([place[0] for place in self.bells.places])
-        while len(bell) < MAX_ATOMS and len(self.bells.maps):
-            score = self.scores(left)
-            needed = np.where(near[:, None], np.minimum(thresholds, local), thresholds)
-            best = np.unravel_index(int((score - needed).argmax()), score.shape)
-            if score[best] <= needed[best]:
+        atoms = _Atoms(self, series)
+        widths, centres = np.exp(self.bells.places[:, 2]), self.bells.places[:, :2]
+        needed = np.tile(thresholds.anywhere, (len(widths), 1))
+        while len(atoms) < MAX_ATOMS and len(widths):
+            score = self.scores(atoms.left)
+            bell, function = np.unravel_index(int((score - needed).argmax()), score.shape)
+            if score[bell, function] <= needed[bell, function]:
                 break
-            bell.append(int(best[0]))
-            function.append(int(best[1]))
-            scores.append(float(score[best] / needed[best]))
-            width = widths[best[0]]
-            near |= (np.hypot(*(centres - centres[best[0]]).T) <= NEAR * width * side) & (widths <= NEAR * width)
-            f = self.centred[function]
-            coupling = np.column_stack([coupling, self.whitened @ self.bells.maps[bell[-1]]])
-            gram = coupling[bell] * ((f * self.weights) @ f.T)
-            gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
-            amplitudes = np.linalg.solve(gram, (response[bell] * self.weights * f).sum(axis=1))
-            left = response - (coupling * amplitudes) @ f
-        found = (self.centred[function] * amplitudes[:, None]).T @ self.bells.maps[bell]
+            atoms.add(int(bell), int(function), float(needed[bell, function]))
+            new = atoms.places[-1]
+            for k, place in enumerate(atoms.places):
+                near = np.hypot(*(place[:2] - new[:2])) < np.exp(place[2]) + np.exp(new[2])
+                if near and atoms.score(k) > REFINE * atoms.needed[k]:
+                    atoms.refine(k)
+            # where motion is proven, only its finer shape is still to be searched
+            size = float(np.exp(atoms.places[-1][2]))
+            near = np.hypot(*(centres - atoms.places[-1][:2]).T) <= NEAR * size
+            for width in np.unique(widths[widths <= size]):
+                here = near & (widths == width)
+                needed[here] = np.minimum(needed[here], thresholds.among(1.0 + (NEAR * size / width) ** 2))
+        return atoms.deformation(series.shape, side)
+
+
+class _Atoms:
+    """Bells and functions chosen so far, their joint amplitudes, and what they leave of the whitened responses."""
+
+    def __init__(self, search: Search, series: Array) -> None:
+        self.search, self.series = search, series
+        self.response = self.left = search.whitened @ series.T
+        self.places: list[Array] = []
+        self.functions: list[int] = []
+        self.needed: list[float] = []
+        self.inflation: list[float] = []
+        self.amplitudes = np.zeros(0)
+        self.maps = np.zeros((0, series.shape[1]))
+        self.whitened = np.zeros((0, series.shape[1]))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def add(self, bell: int, function: int, needed: float) -> None:
+        """Take a bell of the dictionary with a function."""
+        search = self.search
+        self.places.append(search.bells.places[bell])
+        self.functions.append(function)
+        self.needed.append(needed)
+        self.inflation.append(float(search.inflation[bell]))
+        self.maps = np.vstack([self.maps, search.bells.maps[bell]])
+        self.whitened = np.vstack([self.whitened, search.whitened[bell]])
+        self._refit()
+
+    def refine(self, k: int) -> None:
+        """Move, stretch and turn bell ``k`` to where it scores best with its function (Nelder and Mead, 1965)."""
+        search = self.search
+        f = search.centred[self.functions[k]] * search.weights
+        others = np.arange(len(self)) != k
+        model = (search.centred[self.functions] * self.amplitudes[:, None])[others].T @ self.maps[others]
+        along = f @ (self.series - model)
+        start = self.places[k]
+
+        def misfit(move: Array) -> float:
+            place = start + move * scale
+            if np.hypot(place[3], place[4]) > MAX_STRETCH or not low <= place[2] <= high:
+                return 0.0
+            bell = bell_map(place, search.bells.pixels)
+            white = search.prior.whiten(bell[None])[0]
+            return -float((white @ along) ** 2 / (white @ bell))
+
+        size = np.exp(start[2])
+        scale = np.array([0.5 * size, 0.5 * size, 0.3, 0.2, 0.2])
+        low, high = search.bells.places[:, 2].min() - 0.3, search.bells.places[:, 2].max() + 0.3
+        best = minimize(misfit, np.zeros(5), method="Nelder-Mead", options={"maxfev": 60, "xatol": 0.05, "fatol": 1e-3})
+        if best.fun < misfit(np.zeros(5)):
+            self.places[k] = start + best.x * scale
+            self.maps[k] = bell_map(self.places[k], search.bells.pixels)
+            self.whitened[k] = search.prior.whiten(self.maps[k][None])[0]
+            self._refit()
+
+    def score(self, k: int) -> float:
+        """Twice the log-likelihood ratio of atom ``k`` given the others' amplitudes."""
+        norm = self.search.norms[self.functions[k]]
+        return float(self.amplitudes[k] ** 2 * norm * (self.whitened[k] @ self.maps[k]) / self.inflation[k])
+
+    def _refit(self) -> None:
+        search = self.search
+        f = search.centred[self.functions]
+        gram = (self.whitened @ self.maps.T) * ((f * search.weights) @ f.T)
+        gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
+        right = ((self.whitened @ self.series.T) * search.weights * f).sum(axis=1)
+        self.amplitudes = np.linalg.solve(gram, right)
+        self.left = self.response - search.whitened @ (self.maps.T @ (self.amplitudes[:, None] * f))
+
+    def deformation(self, shape: tuple[int, ...], side: float) -> Deformation:
+        """What was found, with each atom's score in units of the threshold it had to pass."""
+        search = self.search
+        found = (search.centred[self.functions] * self.amplitudes[:, None]).T @ self.maps
         atoms: list[dict[str, object]] = [
             {
-                "width": self.bells.places[b][0],
-                "row": self.bells.places[b][1],
-                "column": self.bells.places[b][2],
-                "function": self.functions[k].name,
-                "amplitude": float(a),
-                "score": s,
+                "row": float(place[0]),
+                "column": float(place[1]),
+                "width": float(np.exp(place[2]) / side),
+                "function": search.functions[function].name,
+                "amplitude": float(self.amplitudes[k]),
+                "score": self.score(k) / self.needed[k],
             }
-            for b, k, a, s in zip(bell, function, amplitudes, scores, strict=True)
+            for k, (place, function) in enumerate(zip(self.places, self.functions, strict=True))
         ]
-        return Deformation(found.reshape(series.shape), atoms)
+        return Deformation(found.reshape(shape), atoms)

@@ -24,7 +24,7 @@ from .network import closure
 from .report import write_report
 from .settings import Settings
 from .stack import file_hash, open_stack, pool_map
-from .workflow import RESULT
+from .workflow import RESULT, what_is_known
 
 TABLE = "evaluation"
 SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
@@ -104,7 +104,7 @@ def evaluate(
     found = gnss.read_stations(gnss_files)
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     scene = make_scene(stack, source, work, inverted, evidence, template, mask_file, truth_file, places)
-    refit = Refit(stack, settings)
+    refit = Refit(stack, settings, what_is_known(template, settings, stack))
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)

@@ -20,6 +20,7 @@ from . import metrics
 from .clustering import Clusterer
 from .errors import InputError, NotEnoughEvidence
 from .evidence import Evidence, pixel_size
+from .knowledge import NOTHING, Knowledge
 from .separation import Separation, separate
 from .settings import Settings
 from .stack import Stack
@@ -125,10 +126,12 @@ class Refit:
     stack : Stack
     settings : Settings
         Those of the correction that is judged.
+    knowledge : Knowledge
+        Of the ground, as given to that correction.
     """
 
-    def __init__(self, stack: Stack, settings: Settings) -> None:
-        self.stack, self.settings = stack, settings
+    def __init__(self, stack: Stack, settings: Settings, knowledge: Knowledge = NOTHING) -> None:
+        self.stack, self.settings, self.knowledge = stack, settings, knowledge
 
     @cached_property
     def data(self) -> TrainingData:
@@ -153,7 +156,16 @@ class Refit:
             motion = added * (-4 * np.pi / self.stack.wavelength)
             first, second = data.pairs.T
             phase = np.where(data.weight > 0, phase + motion[second] - motion[first], phase).astype(np.float32)
-        return separate(phase, data.weight, data.pairs, data.dates, data.height, self.settings, clusterer=clusterer)
+        return separate(
+            phase,
+            data.weight,
+            data.pairs,
+            data.dates,
+            data.height,
+            self.settings,
+            clusterer=clusterer,
+            knowledge=self.knowledge,
+        )
 
 
 def inject(

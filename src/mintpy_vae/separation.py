@@ -25,10 +25,20 @@ from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .correction import Atmosphere, estimate
 from .deformation import Deformation, Search, make_bells
 from .errors import NotEnoughEvidence
+from .knowledge import NOTHING, Knowledge
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
+from .timefunctions import (
+    MIN_NEW_GIVEN,
+    TimeFunction,
+    acquisition_years,
+    adds_to,
+    lasts,
+    recognise,
+    scanned,
+    trend,
+)
 from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
@@ -132,6 +142,7 @@ def separate(
     report: Report | None = None,
     clusterer: Clusterer | None = None,
     stages: Stages = Stages(),
+    knowledge: Knowledge = NOTHING,
     trainer: Trainer = train,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
@@ -153,6 +164,8 @@ def separate(
         FISHDBC by default.
     stages : Stages
         All by default.
+    knowledge : Knowledge
+        Nothing by default.
     trainer : callable
         Trains a network; one that remembers lets variants share networks.
 
@@ -199,10 +212,13 @@ def separate(
     for cluster in clusters:
         if cluster.kind == "deformation" and stages.clustering:
             for function in recognise(cluster.amplitude, years, dates):
-                if adds_to(functions, function):
+                if adds_to(functions, function) and lasts(functions, function):
                     functions.append(function)
+    for function in knowledge.functions:
+        if adds_to(functions, function, MIN_NEW_GIVEN):
+            functions.append(function)
     if n_dates >= MIN_DATES_FOR_STEPS:
-        functions += scanned_steps(dates)
+        functions += scanned(dates)
 
     # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
     bells = make_bells(valid)
@@ -218,8 +234,8 @@ def separate(
         known = stationary_modes(unit, valid, SHORTEST_KNOWN)
         none = np.zeros((1, x.shape[1]))
         search = Search(build_prior(known, none, 0.0, z, height_std), bells, functions, 1 / strength**2)
-        thresholds = search.thresholds(residual, settings.significance, rng)
-        deformation = search.pursue(x, thresholds, settings.significance, min(shape))
+        thresholds = search.calibrate(residual, settings.significance, rng)
+        deformation = search.pursue(x, thresholds, min(shape))
 
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(n_dates)[: -(-3 * n_dates // 4)])
@@ -260,11 +276,11 @@ def separate(
 
 
 def _without(series: Array, functions: list[TimeFunction]) -> Array:
-    """Series (dates, pixels) without its mean and the functions that are not scanned, at its old variance."""
-    fixed = [np.ones(len(series))] + [f.values for f in functions if not f.scanned]
+    """Series (dates, pixels) without its mean and the functions that are not scanned, each date at its old variance."""
+    fixed = [np.ones(len(series))] + [f.values for f in functions if not f.family]
     q, _ = np.linalg.qr(np.stack(fixed, axis=1))
-    left = series - q @ (q.T @ series)
-    return np.asarray(left * np.sqrt(len(series) / max(len(series) - q.shape[1], 1)))
+    kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
+    return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])
 
 
 def _find_clusters(

@@ -36,9 +36,11 @@ __all__ = [
     "Progress",
     "Stack",
     "file_hash",
+    "has_phase",
     "open_stack",
     "pool_map",
     "pool_pairs",
+    "project_of",
     "write_corrected_stack",
     "write_delay_file",
 ]
@@ -226,6 +228,24 @@ def pool_map(map2d: np.ndarray, factor: int) -> np.ndarray:
     count = _pool(valid.astype(np.float64), factor)
     with np.errstate(invalid="ignore"):
         return (total / np.where(count > 0, count, np.nan)).astype(np.float32)
+
+
+def has_phase(stack: Stack, rows: slice, columns: slice) -> bool:
+    """Whether at least half of the kept pairs have phase somewhere in a window, on land of known height."""
+    ground = np.isfinite(stack.height[rows, columns])
+    if stack.land is not None:
+        ground &= stack.land[rows, columns]
+    if not ground.any():
+        return False
+    with _open(stack.file) as f, _damage(stack.file):
+        phase = f[stack.phase_name][:, rows, columns][stack.keep]
+    return bool((_has_data(phase) & ground).any(axis=(1, 2)).mean() >= 0.5)
+
+
+def project_of(stack_file: str | os.PathLike[str]) -> Path:
+    """MintPy's directory of a stack: where ``inputs`` lies, or that of the stack itself."""
+    directory = Path(os.path.abspath(stack_file)).parent
+    return directory.parent if directory.name == "inputs" else directory
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:

@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
+RAMP_DAYS = (60, 120)
+"""Durations of the ramps that are scanned: slow slip, a landslide's acceleration."""
 MIN_NEW = 0.3
 """Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
 would together explain anything at the date between them."""
+MIN_NEW_GIVEN = 0.01
+"""The same for a function that the user names: a step amid the stack is three quarters trend, but meant as a step."""
+MAX_LEVERAGE = 0.3
+"""Largest share of a new function's energy at one date: the atmosphere of that date would count as motion."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
 
@@ -27,13 +33,13 @@ class TimeFunction:
     name : str
         For example ``trend``, ``step 20210908``.
     values : (dates,)
-    scanned : bool
-        Whether it is one of a family scanned over the dates, to be tested against the family's largest chance score.
+    family : str
+        Of a function scanned over the dates: what it shares with its neighbours. Empty for one that is not scanned.
     """
 
     name: str
     values: Array
-    scanned: bool = False
+    family: str = ""
 
 
 def acquisition_years(dates: Sequence[str]) -> Array:
@@ -47,14 +53,28 @@ def trend(years: Array) -> TimeFunction:
     return TimeFunction("trend", (years - years[0]) / float(np.ptp(years)))
 
 
-def step(dates: Sequence[str], index: int, scanned: bool = False) -> TimeFunction:
+def step(dates: Sequence[str], index: int, family: str = "") -> TimeFunction:
     """Unit step between date ``index - 1`` and date ``index``."""
-    return TimeFunction(f"step {dates[index]}", (np.arange(len(dates)) >= index).astype(np.float64), scanned)
+    return TimeFunction(f"step {dates[index]}", (np.arange(len(dates)) >= index).astype(np.float64), family)
 
 
-def scanned_steps(dates: Sequence[str]) -> list[TimeFunction]:
-    """A step at every date that leaves two dates or more on each side."""
-    return [step(dates, k, scanned=True) for k in range(2, len(dates) - 1)]
+def scanned(dates: Sequence[str]) -> list[TimeFunction]:
+    """Motion that comes and ends within the stack: a step at every date, and ramps that start at every date.
+
+    Each leaves two dates or more before and after it; a ramp is no longer than a quarter of the stack and holds a date.
+    """
+    years = acquisition_years(dates)
+    found = [step(dates, k, "step") for k in range(2, len(dates) - 1)]
+    for days in RAMP_DAYS:
+        length = days / 365.25
+        if length > 0.25 * years[-1]:
+            continue
+        for k in range(1, len(dates)):
+            values = np.clip((years - years[k]) / length, 0.0, 1.0)
+            between = ((values > 0) & (values < 1)).any()
+            if between and values[-2] == 1.0:
+                found.append(TimeFunction(f"ramp {dates[k]} {days} d", values, f"ramp {days} d"))
+    return found
 
 
 def annual(years: Array) -> list[TimeFunction]:
@@ -102,8 +122,17 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
     return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
 
 
-def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
-    """Whether ``function`` says something that a constant and the ``known`` functions do not."""
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float = MIN_NEW) -> bool:
+    """Whether more than the share ``least`` of ``function`` is not in the span of a constant and the ``known`` ones."""
+    return bool(_new_part(known, function).var() > least * function.values.var())
+
+
+def lasts(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
+    """Whether what ``function`` says, and a constant and the ``known`` ones do not, is about more than one date."""
+    energy = _new_part(known, function) ** 2
+    return bool(energy.max() < MAX_LEVERAGE * energy.sum())
+
+
+def _new_part(known: Sequence[TimeFunction], function: TimeFunction) -> Array:
     design = np.stack([np.ones(len(function.values)), *(f.values for f in known)], axis=1)
-    left = function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0]
-    return bool(left.var() > MIN_NEW * function.values.var())
+    return np.asarray(function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0])

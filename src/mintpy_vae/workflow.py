@@ -21,9 +21,20 @@ from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
+from .knowledge import Knowledge
+from .knowledge_input import given_files, read_knowledge
 from .separation import Array, Report, Separation, separate
 from .settings import PREFIX, Settings
-from .stack import Stack, file_hash, open_stack, pool_map, pool_pairs, write_corrected_stack, write_delay_file
+from .stack import (
+    Stack,
+    file_hash,
+    open_stack,
+    pool_map,
+    pool_pairs,
+    project_of,
+    write_corrected_stack,
+    write_delay_file,
+)
 from .staging import staged
 from .training import Fit, choose_device
 
@@ -100,17 +111,19 @@ def correct(
     """
     start = time.time()
     stack_path = Path(os.path.abspath(stack_file))
-    project = stack_path.parent.parent if stack_path.parent.name == "inputs" else stack_path.parent
+    project = project_of(stack_path)
     target = Path(os.path.abspath(work_dir)) if work_dir else project.with_name(project.name + "_vae")
     template = mintpy_app.read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_stack(stack_path, geometry_file, template)
     target = _check_target(target, project)
+    knowledge = what_is_known(template, settings, stack)
     fingerprint = {
         "stack_sha256": file_hash(stack.file),
         "geometry_sha256": file_hash(stack.geometry_file),
         "template_sha256": _hash_of_options(template),
+        "knowledge_sha256": {key: file_hash(path) for key, path in given_files(settings, stack).items()},
         "settings": settings.as_dict(),
         "dataset": stack.phase_name,
         "version": __version__,
@@ -120,7 +133,9 @@ def correct(
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(staging, target, project, stack, template_file, settings, fingerprint, timings, report)
+            result = _make(
+                staging, target, project, stack, template_file, settings, knowledge, fingerprint, timings, report
+            )
             _write_result(staging, result)
             publish()
         if invert and result.details["mintpy"] != "reference_date":
@@ -161,6 +176,7 @@ def _make(
     stack: Stack,
     template_file: str | os.PathLike[str] | None,
     settings: Settings,
+    knowledge: Knowledge,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
@@ -168,12 +184,13 @@ def _make(
     """Fill the staging directory with everything but MintPy's own results."""
     template = mintpy_app.fill_work_dir(stack, project, staging, template_file).name
     try:
-        details = _correct_into(staging, stack, settings, fingerprint, timings, report)
+        details = _correct_into(staging, stack, settings, knowledge, fingerprint, timings, report)
         status, reason = "corrected", ""
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, stack, settings, fingerprint)
-    warnings = details.pop("warnings", [])
+    warnings = knowledge.warnings + details.pop("warnings", [])
+    details["knowledge"] = knowledge.summary(_dates_to_learn_from(stack))
     details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
 
@@ -210,12 +227,12 @@ class TrainingData:
 
 def training_data(stack: Stack, settings: Settings) -> TrainingData:
     """Read the stack onto the training grid."""
-    factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+    factor = _looks(stack, settings)
     phase, weight = pool_pairs(stack, factor, settings.max_memory)
     kept = stack.keep
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
     pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
-    dates = [stack.dates[k] for k in used]
+    dates = _dates_to_learn_from(stack)
     return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
 
 
@@ -223,6 +240,7 @@ def _correct_into(
     staging: Path,
     stack: Stack,
     settings: Settings,
+    knowledge: Knowledge,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
@@ -234,7 +252,7 @@ def _correct_into(
     timings["read"] = time.time() - begin
 
     begin = time.time()
-    found = separate(data.phase, data.weight, pairs, dates, data.height, settings, report)
+    found = separate(data.phase, data.weight, pairs, dates, data.height, settings, report, knowledge=knowledge)
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
@@ -259,8 +277,32 @@ def _correct_into(
     write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
     timings["write"] = time.time() - begin
     details = _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
-    details["warnings"] += said
+    details["warnings"] += _not_searched(knowledge, found) + said
     return details
+
+
+def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+    """What the user knows of the ground, on the training grid."""
+    return read_knowledge(template, settings, stack, _dates_to_learn_from(stack), _looks(stack, settings))
+
+
+def _looks(stack: Stack, settings: Settings) -> int:
+    """Pixels of one pixel of the training grid, along both axes."""
+    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+
+
+def _dates_to_learn_from(stack: Stack) -> list[str]:
+    """Dates that a kept pair reaches."""
+    return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
+
+
+def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
+    searched = {f.name for f in found.functions}
+    return [
+        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        for f in knowledge.functions
+        if f.name not in searched
+    ]
 
 
 def _leave_uncorrected(
