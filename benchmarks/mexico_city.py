@@ -10,19 +10,21 @@ within one day of each acquisition, with a constant removed.
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 from mintpy.utils import readfile
-from mintpy.utils import utils0 as ut
 
-STATIONS = {"MMX1": (14, 88), "ICMX": (32, 14)}  # row, column; the second is the reference
+from mintpy_vae import gnss_series as gnss
+from mintpy_vae.comparison import Stations
+from mintpy_vae.evaluation_inputs import locate
+from mintpy_vae.inverted import read_inverted
+
+SITES = {"ICMX": (19.40564128, -99.17085339), "MMX1": (19.43165380, -99.06839002)}
 BIN = Path(sys.executable).parent
 
 
@@ -31,39 +33,11 @@ def run(*command: str, log: Path) -> None:
         subprocess.run([str(BIN / command[0]), *command[1:]], check=True, stdout=out, stderr=out, cwd=log.parent)
 
 
-def days(text: str) -> int:
-    return int(np.datetime64(f"{text[:4]}-{text[4:6]}-{text[6:8]}", "D").astype(int))
-
-
-def gnss_double_difference(data: Path, dates: list[str]) -> np.ndarray:
-    """Line-of-sight double difference (dates,) in metres; NaN without a common GNSS day within one day."""
-    attributes = readfile.read_attribute(str(data / "inputs" / "ifgramStack.h5"))
-    azimuth = ut.heading2azimuth_angle(float(attributes["HEADING"]))
-    incidence = readfile.read(str(data / "inputs" / "geometryGeo.h5"), datasetName="incidenceAngle")[0]
-    los: dict[str, dict[int, float]] = {name: {} for name in STATIONS}
-    lines = (line for line in (data / "gnss_ngl.csv").open() if not line.startswith("#"))
-    for row in csv.DictReader(lines):
-        e, n, u = (float(row[c]) for c in "enu")
-        angle = float(incidence[STATIONS[row["station"]]])
-        los[row["station"]][days(row["date"])] = float(ut.enu2los(e, n, u, inc_angle=angle, az_angle=azimuth))
-    first, second = (los[name] for name in STATIONS)
-    found = []
-    for date in dates:
-        common = [d for d in first if d in second and abs(d - days(date)) <= 1]
-        found.append(np.mean([first[d] - second[d] for d in common]) if common else np.nan)
-    return np.array(found)
-
-
-def row(name: str, series: np.ndarray, dates: list[str], truth: np.ndarray, mask: np.ndarray) -> str:
-    years = np.array([days(d) for d in dates]) / 365.25
-    near = [np.nanmedian(series[:, y - 1 : y + 2, x - 1 : x + 2], axis=(1, 2)) for y, x in STATIONS.values()]
-    ok = np.isfinite(truth)
-    double = (near[0] - near[1])[ok]
-    difference = double - truth[ok]
-    rate = np.polyfit(years[ok], double, 1)[0]
+def row(name: str, series: np.ndarray, years: np.ndarray, stations: Stations, mask: np.ndarray) -> str:
+    (_, y, x, _), (_, v, u, truth) = stations
+    found = gnss.compare(gnss.near(series, v, u) - gnss.near(series, y, x), truth, years)
     velocity = np.polyfit(years, series.reshape(len(years), -1), 1)[0].reshape(mask.shape)
-    rms = np.std(difference)
-    return f"{name:24s}{1e3 * rate:12.1f}{1e3 * rms:12.2f}{1e3 * np.nanmin(velocity[mask]):16.1f}"
+    return f"{name:24s}{found['rate']:12.1f}{found['rms']:12.2f}{1e3 * np.nanmin(velocity[mask]):16.1f}"
 
 
 def main() -> None:
@@ -87,19 +61,18 @@ def main() -> None:
             run("vae_correct.py", stack, "-t", str(template), "-o", str(out), "--seed", str(seed), log=log)
             files[f"vae_correct, seed {seed}"] = out / "timeseries.h5"
         mask = readfile.read(str(work / "maskTempCoh.h5"))[0] > 0
-        with h5py.File(plain) as f:
-            dates = [d.decode() for d in f["date"][:]]
-        truth = gnss_double_difference(inps.data, dates)
-        years = np.array([days(d) for d in dates]) / 365.25
-        ok = np.isfinite(truth)
-        print(f"GNSS rate {1e3 * np.polyfit(years[ok], truth[ok], 1)[0]:.1f} mm/yr, {ok.sum()} of {len(ok)} dates")
+        inverted = read_inverted(out)
+        years = inverted.years
+        stations = locate(gnss.read_stations([inps.data / "gnss_ngl.csv"]), "ICMX", out, inverted, SITES)
+        truth = gnss.compare(stations[1][3], stations[1][3], years)
+        print(f"GNSS rate {truth['gnss_rate']:.1f} mm/yr, {truth['dates']} of {len(years)} dates")
         print(f"{'':24s}{'rate mm/yr':>12s}{'RMS mm':>12s}{'minimum mm/yr':>16s}")
         for name, file in files.items():
             series = readfile.read(str(file), datasetName="timeseries")[0]
-            print(row(name, series, dates, truth, mask))
+            print(row(name, series, years, stations, mask))
             line = np.polynomial.polynomial.polyfit(years, series.reshape(len(years), -1), 1)
             fitted = np.polynomial.polynomial.polyval(years, line).T.reshape(series.shape)
-            print(row("  a line per pixel", fitted, dates, truth, mask))
+            print(row("  a line per pixel", fitted, years, stations, mask))
 
 
 if __name__ == "__main__":

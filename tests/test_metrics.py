@@ -9,10 +9,15 @@ from mintpy_vae.metrics import (
     explained_share,
     false_velocity,
     gain,
+    height_correlation,
+    range_and_sill,
     referenced,
     rmse,
+    semivariogram,
     step_gain,
+    temporal_coherence,
     velocity,
+    velocity_uncertainty,
     within_one_sigma,
 )
 from mintpy_vae.network import incidence
@@ -170,6 +175,92 @@ def test_closure_misfit_of_differences_is_zero_and_of_one_error_is_the_error(rng
 
 def test_a_network_without_triplets_has_no_misfit():
     assert closure_misfit(np.ones((2, 3)), np.array([[0, 1], [1, 2]])) == 0
+
+
+# ------------------------------------------------------------------------------------------------------ without a truth
+def brute_force(field, pixel, limit):
+    """Every pair of pixels, once."""
+    y, x = np.nonzero(np.isfinite(field))
+    i, j = np.triu_indices(len(y), 1)
+    distance = np.hypot((y[i] - y[j]) * pixel[0], (x[i] - x[j]) * pixel[1])
+    near = distance <= limit
+    return distance[near], (field[y[i], x[i]] - field[y[j], x[j]])[near] ** 2 / 2
+
+
+def test_the_semivariogram_is_the_mean_over_all_pairs_of_pixels(rng):
+    field = rng.normal(size=(14, 17)).cumsum(axis=0)
+    field[2:5, 3:9] = np.nan
+    field[13] = np.nan
+    distance, gamma, number = semivariogram(field, (0.3, 0.2), bins=6)
+    limit = min(14 * 0.3, 17 * 0.2) / 2
+    d, g = brute_force(field, (0.3, 0.2), limit)
+    which = np.minimum((d / limit * 6).astype(int), 5)
+    assert number == pytest.approx(2 * np.bincount(which, minlength=6))  # each pair both ways
+    assert gamma == pytest.approx(np.bincount(which, g) / np.bincount(which))
+    assert distance == pytest.approx(np.bincount(which, d) / np.bincount(which))
+
+
+def test_the_semivariogram_of_white_noise_is_its_variance_at_every_distance(rng):
+    _, gamma, _ = semivariogram(3 * rng.normal(size=(120, 140)), (1.0, 1.0))
+    assert gamma == pytest.approx(9, rel=0.03)
+
+
+def test_the_semivariogram_of_a_plane_is_half_the_squared_height_difference():
+    plane = 2.0 * np.broadcast_to(np.arange(50), (40, 50))
+    distance, gamma, _ = semivariogram(plane, (1.0, 1.0), bins=10)
+    # mean over directions of (2 d cos)^2 / 2 is d^2, but for the shape of the window
+    assert gamma[3:8] == pytest.approx(distance[3:8] ** 2, rel=0.15)
+    assert np.isinf(range_and_sill(distance, gamma, np.ones_like(gamma))[0])
+
+
+@pytest.mark.parametrize(("reach", "sill"), [(4.0, 2.0), (9.0, 0.3)])
+def test_range_and_sill_of_an_exponential_variogram_are_found(reach, sill):
+    distance = np.linspace(0.5, 15, 25)
+    found = range_and_sill(distance, sill * (1 - np.exp(-3 * distance / reach)), np.full(25, 100.0))
+    assert found == pytest.approx((reach, sill), rel=0.02)
+
+
+def test_range_and_sill_of_nothing_are_none():
+    assert np.isnan(range_and_sill(*semivariogram(np.full((9, 9), np.nan), (1, 1)))[0])
+    assert range_and_sill(*semivariogram(np.ones((9, 9)), (1, 1)))[1] == 0
+
+
+def test_height_correlation_of_delay_and_of_a_regional_trend(rng):
+    y, x = np.mgrid[:60, :80]
+    ridges = np.sin(x / 3.0)
+    assert height_correlation(5 - 0.1 * ridges, ridges) == pytest.approx(-1)
+    height = ridges + 0.2 * y
+    trend = 0.3 * y + 0.01 * rng.normal(size=y.shape)
+    assert height_correlation(trend, height) > 0.9  # a plane that happens to follow the relief
+    assert abs(height_correlation(trend, height, high_pass=4)) < 0.4
+    assert height_correlation(trend + ridges, height, high_pass=4) > 0.95
+    assert np.isnan(height_correlation(np.ones((60, 80)), height))
+
+
+def test_height_correlation_is_of_known_pixels_only(rng):
+    height = rng.normal(size=(30, 30))
+    field = height.copy()
+    field[:10], height[-5:] = np.nan, np.nan
+    for high_pass in (None, 3):
+        assert height_correlation(field, height, high_pass) == pytest.approx(1)
+
+
+def test_temporal_coherence_is_one_for_consistent_pairs_and_that_of_the_noise_otherwise(rng):
+    pairs = np.array([[i, j] for i in range(30) for j in range(i + 1, min(i + 4, 30))])
+    dates = rng.normal(size=(30, 200))
+    consistent = incidence(pairs, 30) @ dates
+    assert temporal_coherence(consistent, dates, pairs) == pytest.approx(1)
+    noisy = consistent + 0.8 * rng.normal(size=consistent.shape)
+    assert temporal_coherence(noisy, dates, pairs).mean() == pytest.approx(np.exp(-(0.8**2) / 2), abs=0.02)
+    noisy[3:50] = np.nan
+    assert np.isfinite(temporal_coherence(noisy, dates, pairs)).all()
+
+
+def test_velocity_uncertainty_is_the_scatter_of_the_velocity(rng):
+    series = 4 * YEARS[:, None] + 0.5 * rng.normal(size=(25, 4000))
+    stated = np.sqrt((velocity_uncertainty(series, YEARS) ** 2).mean())
+    assert stated == pytest.approx(velocity(series, YEARS).std(), rel=0.05)
+    assert velocity_uncertainty(np.outer(YEARS, [1.0, -3.0]), YEARS) == pytest.approx(0, abs=1e-9)
 
 
 def test_false_velocity_is_the_95th_percentile_on_stable_ground(truth):

@@ -6,12 +6,32 @@ source maps: the same pattern has the same direction whatever its amplitude or s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_AXES = 16
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources that were clustered, for the record.
+
+    Attributes
+    ----------
+    points : (sources, axes)
+        Coordinates of each source map on the principal axes of all.
+    pairs : (sources, 2) int
+        Date indices of the pair that each comes from; not only pairs of the stack.
+    labels : (sources,) int
+        Cluster of each; -1 for none.
+    """
+
+    points: NDArray[np.float64]
+    pairs: NDArray[np.integer]
+    labels: NDArray[np.intp]
 
 
 class Clusterer(Protocol):

@@ -1,13 +1,15 @@
-"""Figures against a known truth: noise left, signal kept. Arrays only.
+"""Figures of a correction: noise left, signal kept; with a truth or without. Arrays only.
 
-Always together: the error on stable ground, the error on moving ground and the gain. A smoother map alone proves
-nothing, since a map of zeros is the smoothest of all.
+Where there is a truth, always together: the error on stable ground, the error on moving ground and the gain. A
+smoother map alone proves nothing, since a map of zeros is the smoothest of all.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import gaussian_filter
 
 from .network import Pairs, closure
 
@@ -219,3 +221,143 @@ def _counted(estimate: Array, truth: Array, where: Mask | None) -> tuple[NDArray
     if where is not None:
         use &= where
     return e[use], t[use]
+
+
+# ------------------------------------------------------------------------------------------- without a truth to compare
+def semivariogram(field: Array, pixel: tuple[float, float], bins: int = 20) -> tuple[Array, Array, Array]:
+    """Half the mean squared difference of a map against distance (half the structure function; Hanssen, 2001, 4.7).
+
+    All pairs of pixels count, by the Fourier transform (Marcotte, 1996, doi:10.1016/S0098-3004(96)00026-X).
+
+    Parameters
+    ----------
+    field : (length, width)
+        Any unit, NaN where there is no data.
+    pixel : (float, float)
+        Size of a pixel along rows and columns, any unit of length.
+    bins : int
+        Of equal width, up to half the shorter side.
+
+    Returns
+    -------
+    distance : (bins,)
+        Mean distance of the pairs of pixels in each bin; bins without a pair are left out.
+    gamma : (bins,)
+        Squared unit of the map.
+    number : (bins,)
+        Pairs of pixels.
+    """
+    known = np.isfinite(field)
+    if not known.any():
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    values = np.where(known, field - np.mean(field[known]), 0.0)
+    grid = [next_fast_len(2 * n, real=True) for n in field.shape]
+    mask, first, second = (rfft2(v, s=grid) for v in (known.astype(np.float64), values, values**2))
+    number = np.round(irfft2(np.abs(mask) ** 2, s=grid))
+    squared = irfft2(2 * (second * mask.conj()).real - 2 * np.abs(first) ** 2, s=grid)
+    lags = [np.minimum(np.arange(n), n - np.arange(n)) * size for n, size in zip(grid, pixel, strict=True)]
+    distance = np.hypot(lags[0][:, None], lags[1][None, :])
+    limit = min(n * size for n, size in zip(field.shape, pixel, strict=True)) / 2
+    use = (number > 0) & (distance > 0) & (distance <= limit)
+    which = np.minimum((distance[use] / limit * bins).astype(int), bins - 1)
+    count, length, total = (
+        np.bincount(which, w, minlength=bins) for w in (number[use], (number * distance)[use], squared[use])
+    )
+    some = count > 0
+    return length[some] / count[some], np.maximum(total[some] / count[some], 0) / 2, count[some].astype(np.float64)
+
+
+def range_and_sill(distance: Array, gamma: Array, number: Array) -> tuple[float, float]:
+    """Range and sill of the exponential model ``sill (1 - exp(-3 distance / range))`` (Chiles, Delfiner, 2012).
+
+    Parameters as :func:`semivariogram` returns them. At the range, the model has reached 95 % of the sill. A range
+    longer than the distances at hand, as of a map with a trend, is given as infinite, with the largest gamma as sill.
+
+    Returns
+    -------
+    range : float
+        Unit of ``distance``; NaN without data.
+    sill : float
+        Unit of ``gamma``.
+    """
+    if len(distance) < 3 or not gamma.max(initial=0.0) > 0:
+        return float("nan"), float(gamma.max(initial=0.0))
+    furthest = float(distance.max())
+    weight = number / distance**2
+
+    def sill_of(reach: float) -> tuple[float, float]:
+        shape = 1 - np.exp(-3 * distance / reach)
+        sill = float((weight * shape) @ gamma / ((weight * shape) @ shape))
+        return sill, float(weight @ (gamma - sill * shape) ** 2)
+
+    reaches = np.geomspace(0.3 * float(distance.min()), 3 * furthest, 400)
+    best = float(reaches[np.argmin([sill_of(r)[1] for r in reaches])])
+    if best > 1.5 * furthest:
+        return float("inf"), float(gamma.max())
+    return best, sill_of(best)[0]
+
+
+def spatial_std(field: Array) -> float:
+    """Standard deviation of the finite values of a map, in its unit."""
+    return float(np.nanstd(field)) if np.isfinite(field).any() else float("nan")
+
+
+def height_correlation(field: Array, height: Array, high_pass: float | None = None) -> float:
+    """Pearson correlation of a map with the height, where both are known.
+
+    Parameters
+    ----------
+    field, height : (length, width)
+    high_pass : float, optional
+        Standard deviation (pixels) of the Gaussian mean around each pixel that is taken out of both first: plain
+        correlation also answers to a regional trend that happens to follow the relief.
+
+    Returns
+    -------
+    float
+        -1 to 1; NaN where either is constant.
+    """
+    known = np.isfinite(field) & np.isfinite(height)
+    if not known.any():
+        return float("nan")
+    if high_pass:
+        weight = gaussian_filter(known.astype(np.float64), high_pass)
+        field, height = (
+            v - gaussian_filter(np.where(known, v, 0.0), high_pass) / np.maximum(weight, 1e-12) for v in (field, height)
+        )
+    a, b = (v[known] - v[known].mean() for v in (field, height))
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else float("nan")
+
+
+def temporal_coherence(pair_phase: Array, date_phase: Array, pairs: Pairs) -> NDArray[np.float64]:
+    """How well the dates explain the pairs: ``|mean over pairs of exp(i residual)|`` (Pepe and Lanari, 2006).
+
+    Parameters
+    ----------
+    pair_phase : (pairs, ...)
+        Radians; NaN does not count.
+    date_phase : (dates, ...)
+        Radians.
+    pairs : (pairs, 2) int
+
+    Returns
+    -------
+    (...)
+        0 to 1.
+    """
+    residual = pair_phase - (date_phase[pairs[:, 1]] - date_phase[pairs[:, 0]])
+    known = np.isfinite(residual)
+    total = np.where(known, np.exp(1j * np.where(known, residual, 0.0)), 0.0).sum(axis=0)
+    return np.asarray(np.abs(total) / np.maximum(known.sum(axis=0), 1))
+
+
+def velocity_uncertainty(displacement: Array, years: Array) -> NDArray[np.float64]:
+    """Standard error of the slope of each pixel's line (Fattahi and Amelung, 2015, eq. 10).
+
+    Parameters and unit as for :func:`velocity`; three dates or more.
+    """
+    centred = np.asarray(years, dtype=np.float64) - np.mean(years)
+    values = np.asarray(displacement, dtype=np.float64)
+    left = values - values.mean(axis=0) - centred.reshape(-1, *[1] * (values.ndim - 1)) * velocity(values, years)
+    return np.asarray(np.sqrt((left**2).sum(axis=0) / ((len(years) - 2) * (centred @ centred))))

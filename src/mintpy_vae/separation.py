@@ -22,7 +22,7 @@ from .atmosphere import (
     stationary_modes,
 )
 from .attribution import Cluster, attribute
-from .clustering import Clusterer, Fishdbc, axes_of, unsigned
+from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .correction import Atmosphere, estimate
 from .deformation import Deformation, Search, make_bells
 from .errors import NotEnoughEvidence
@@ -117,6 +117,8 @@ class Separation:
         The same, corrected.
     noise : (2, dates, pixels)
         Both without the trend and the other functions of time of the whole stack.
+    sources : Sources
+        What was clustered.
     """
 
     atmosphere: Atmosphere
@@ -133,6 +135,7 @@ class Separation:
     series: Array
     corrected: Array
     noise: Array
+    sources: Sources
 
 
 def separate(
@@ -216,7 +219,9 @@ def separate(
     slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
     separator = trainer(flat[good], valid, years[good], slots, settings, progress("separating sources"))
     between = pairs[np.isin(pairs, good).all(axis=1)]
-    clusters, noise_share = _find_clusters(separator, flat, valid, between, good, years, z, settings, clusterer, rng)
+    clusters, noise_share, sources = _find_clusters(
+        separator, flat, valid, between, good, years, z, settings, clusterer, rng
+    )
     functions: list[TimeFunction] = [trend(years)]
     for cluster in clusters:
         if cluster.kind == "deformation" and stages.clustering:
@@ -282,6 +287,7 @@ def separate(
         x,
         corrected,
         np.stack([_without(x, functions), _without(corrected, functions)]),
+        sources,
     )
 
 
@@ -304,7 +310,7 @@ def _find_clusters(
     settings: Settings,
     clusterer: Clusterer | None,
     rng: np.random.Generator,
-) -> tuple[list[Cluster], float]:
+) -> tuple[list[Cluster], float, Sources]:
     """Cluster the sources of the pairs of good dates and of as many of every baseline, and label the clusters."""
     extra = draw_pairs(rng, years[good], max(len(pairs), 400)).T
     both = np.sort(np.concatenate([np.searchsorted(good, pairs), extra]), axis=1)
@@ -316,8 +322,10 @@ def _find_clusters(
     uncertainty = noise @ (left * singular)
     clear = np.linalg.norm(sources, axis=2) > np.linalg.norm(uncertainty, axis=2)
     labels = np.full(clear.shape, -1, dtype=np.intp)
+    points = axes_of(sources[clear]) if clear.any() else np.zeros((0, 1))
     if clear.any():
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
-        labels[clear] = find(unsigned(axes_of(sources[clear])))
+        labels[clear] = find(unsigned(points))
+    record = Sources(points, good[both[np.nonzero(clear)[1]]], labels[clear])
     clusters = attribute(sources, labels, orthonormal, maps[:, valid], good, height, settings.significance, rng)
-    return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0
+    return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0, record

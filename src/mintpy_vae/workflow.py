@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
+from .evidence import EVIDENCE, write_evidence
 from .knowledge import Knowledge
 from .knowledge_input import given_files, read_knowledge
 from .separation import Array, Report, Separation, separate
@@ -117,7 +118,7 @@ def correct(
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_stack(stack_path, geometry_file, template)
     target = _check_target(target, project)
-    knowledge = read_knowledge(template, settings, stack, _dates_to_learn_from(stack), _looks(stack, settings))
+    knowledge = what_is_known(template, settings, stack)
     fingerprint = {
         "stack_sha256": file_hash(stack.file),
         "geometry_sha256": file_hash(stack.geometry_file),
@@ -140,9 +141,32 @@ def correct(
         if invert and result.details["mintpy"] != "reference_date":
             _drive_mintpy(result)
         if not result.skipped:
+            _write_page(result)
             result.details["timings"]["total"] = time.time() - start
             _write_result(target, result)
     return result
+
+
+def _write_page(result: Result) -> None:
+    """Write the report."""
+
+    def write() -> None:
+        from .report import write_report  # here: a broken Plotly must not keep anyone from correcting
+
+        write_report(result.work_dir)
+
+    begin = time.time()
+    result.warnings += _spared("The report", write)
+    result.details["timings"]["report"] = time.time() - begin
+
+
+def _spared(what: str, write: Callable[[], None]) -> list[str]:
+    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
+    try:
+        write()
+    except Exception as error:
+        return [f"{what} could not be written ({type(error).__name__}: {error})."]
+    return []
 
 
 def _make(
@@ -184,6 +208,34 @@ def _drive_mintpy(result: Result) -> None:
     result.details["mintpy"] = "reference_date"
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+
+    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
+    are the indices of ``dates`` into the dates of the stack.
+    """
+
+    phase: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    pairs: NDArray[np.integer]
+    dates: list[str]
+    used: NDArray[np.integer]
+    height: NDArray[np.float32]
+    factor: int
+
+
+def training_data(stack: Stack, settings: Settings) -> TrainingData:
+    """Read the stack onto the training grid."""
+    factor = _looks(stack, settings)
+    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    kept = stack.keep
+    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
+    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    dates = _dates_to_learn_from(stack)
+    return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
+
+
 def _correct_into(
     staging: Path,
     stack: Stack,
@@ -195,17 +247,12 @@ def _correct_into(
 ) -> dict[str, Any]:
     """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
     begin = time.time()
-    factor = _looks(stack, settings)
-    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    data = training_data(stack, settings)
+    used, pairs, dates, factor = data.used, data.pairs, data.dates, data.factor
     timings["read"] = time.time() - begin
 
     begin = time.time()
-    kept = stack.keep
-    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
-    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
-    dates = _dates_to_learn_from(stack)
-    height = pool_map(stack.height, factor)
-    found = separate(phase[kept], weight[kept], pairs, dates, height, settings, report, knowledge=knowledge)
+    found = separate(data.phase, data.weight, pairs, dates, data.height, settings, report, knowledge=knowledge)
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
@@ -215,6 +262,8 @@ def _correct_into(
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
     model_file = staging / "vae_model.pt"
     _save_networks(model_file, found.fits, settings)
+    evidence = (found, dates, pairs, np.stack([before, after]), data.height, factor, stack)
+    said = _spared("The evidence", lambda: write_evidence(staging / EVIDENCE, *evidence))
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
@@ -228,8 +277,13 @@ def _correct_into(
     write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
     timings["write"] = time.time() - begin
     details = _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
-    details["warnings"] += _not_searched(knowledge, found)
+    details["warnings"] += _not_searched(knowledge, found) + said
     return details
+
+
+def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+    """What the user knows of the ground, on the training grid."""
+    return read_knowledge(template, settings, stack, _dates_to_learn_from(stack), _looks(stack, settings))
 
 
 def _looks(stack: Stack, settings: Settings) -> int:

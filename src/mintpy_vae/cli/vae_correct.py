@@ -112,6 +112,8 @@ def main(iargs: Sequence[str] | None = None) -> None:
         _summary(result.details)
     for warning in result.warnings:
         print(f"WARNING: {warning}")
+    if (page := result.work_dir / "vae_report.html").is_file():
+        print(f"report: {page}")
     minutes, seconds = divmod(time.time() - start, 60)
     print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
     print(f"\nNext:\n  {result.next_command}\n")

@@ -1,0 +1,109 @@
+"""Command line of the evaluation, in MintPy's manner."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+REFERENCE = """references:
+  docs/evaluate.md has each figure with its unit and source.
+"""
+
+TEMPLATE = """methods:
+  zero, line, uncorrected, height_correlation, local_height_correlation, gaussian, common_scene_stacking, pca, ica, nmf,
+  era5 (with PROJECT/inputs/ERA5.h5), gacos (with .ztd files), vae; and vae_hdbscan, which trains again
+
+signals to inject, KIND:WIDTH_KM:AMPLITUDE, lists separated by commas:
+  bowl:3:10        a Gaussian bowl, 3 km wide at half its depth, 10 mm/yr
+  ramp:20          a plane across the scene, 20 mm/yr from edge to edge
+  step:5:15        a step of 15 mm in the middle of the time span; step:5:15:20190701 on a date
+  season:5:10      an annual cycle of amplitude 10 mm
+"""
+
+EXAMPLE = """example:
+  vae_evaluate.py PROJECT                                        # against PROJECT_vae
+  vae_evaluate.py PROJECT --truth PROJECT/truth.h5               # of a simulated project
+  vae_evaluate.py PROJECT --gnss ICMX.tenv3 MMX1.tenv3 --gnss-ref ICMX
+  vae_evaluate.py PROJECT --inject bowl:1,3,10:2,10 ramp:10      # one training each
+"""
+
+
+def create_parser(subparsers: Any = None) -> Any:
+    """Parser of the command, with the options explained."""
+    from mintpy.utils.arg_utils import create_argument_parser
+
+    synopsis = "Compare corrections of a stack: noise that is gone, signal that is kept"
+    epilog = TEMPLATE + "\n" + REFERENCE + "\n" + EXAMPLE
+    name = __name__.split(".")[-1]
+    parser = create_argument_parser(name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers)
+    parser.add_argument("project", metavar="PROJECT", help="MintPy directory of the original stack; it is only read")
+    parser.add_argument("work_dir", metavar="PROJECT_vae", nargs="?", help="what vae_correct.py has made of it")
+    parser.add_argument("-t", "--template", dest="template_file", help="MintPy template of the project")
+    parser.add_argument("--methods", nargs="+", help="what to compare (default: all but vae_hdbscan)")
+    parser.add_argument("--mask", dest="mask_file", type=Path, help="HDF5 mask, True on stable ground")
+    parser.add_argument("--truth", dest="truth_file", type=Path, help="truth.h5 of a simulated project")
+    parser.add_argument("--gnss", dest="gnss_files", nargs="+", default=[], help="NGL .tenv3 files, or CSV")
+    parser.add_argument("--gnss-ref", dest="gnss_ref", metavar="NAME", help="reference station (default: the first)")
+    parser.add_argument("--site", nargs="+", default=[], metavar="NAME:LAT:LON", help="where stations are")
+    parser.add_argument("--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="time-series for the report")
+    parser.add_argument("--inject", nargs="+", default=[], metavar="KIND:...", help="signals to inject, see below")
+    parser.add_argument("-o", "--outdir", dest="out_dir", type=Path, help="where to write (default: PROJECT_vae)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line."""
+    parsed: Namespace = create_parser().parse_args(args=iargs)
+    return parsed
+
+
+def main(iargs: Sequence[str] | None = None) -> None:
+    """Run the command; exit status 0 when done, 1 for bad input or an interruption."""
+    inps = cmd_line_parse(iargs)
+    from mintpy_vae.errors import InputError
+
+    start = time.time()
+    try:
+        _run(inps)
+    except InputError as error:
+        if inps.debug:
+            raise
+        sys.exit(f"ERROR: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The input is as it was; the same command starts anew.")
+    except Exception as error:
+        if inps.debug:
+            raise
+        message = " ".join(str(error).split())
+        sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
+    minutes, seconds = divmod(time.time() - start, 60)
+    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+
+
+def _run(inps: Namespace) -> None:
+    from mintpy_vae.evaluation import evaluate
+
+    evaluate(
+        inps.project,
+        inps.work_dir,
+        inps.template_file,
+        inps.out_dir,
+        methods=inps.methods,
+        mask_file=inps.mask_file,
+        truth_file=inps.truth_file,
+        gnss_files=inps.gnss_files,
+        gnss_ref=inps.gnss_ref,
+        sites=inps.site,
+        signals=inps.inject,
+        points=inps.point,
+        say=print,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

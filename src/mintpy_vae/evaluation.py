@@ -1,0 +1,199 @@
+"""The job of ``vae_evaluate.py``: a project and its correction in, one table out. Figures: :mod:`.comparison`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from . import __version__, mintpy_app
+from . import gnss_series as gnss
+from .comparison import METHODS, compare
+from .errors import InputError
+from .evaluation_inputs import locate, make_scene, pixel_of
+from .evidence import read_evidence
+from .injection import Refit, inject, parse_signals
+from .inverted import Inverted, read_inverted
+from .network import closure
+from .report import write_report
+from .settings import Settings
+from .stack import file_hash, open_stack, pool_map
+from .workflow import RESULT, what_is_known
+
+TABLE = "evaluation"
+SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
+
+
+def evaluate(
+    project: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    mask_file: Path | None = None,
+    truth_file: Path | None = None,
+    gnss_files: Sequence[str] = (),
+    gnss_ref: str | None = None,
+    sites: Sequence[str] = (),
+    signals: Sequence[str] = (),
+    points: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Compare corrections of a stack; write ``evaluation.json``, ``evaluation.csv`` and the report.
+
+    Parameters
+    ----------
+    project : path
+        The original MintPy directory; it is only read.
+    work_dir : path, optional
+        What ``vae_correct.py`` has made of it, ``PROJECT_vae`` by default.
+    template_file : path, optional
+    out_dir : path, optional
+        `work_dir` by default.
+    methods : sequence of str, optional
+        Keys of :data:`~mintpy_vae.comparison.METHODS`; all that need no training by default.
+    mask_file : Path, optional
+        Stable ground.
+    truth_file : Path, optional
+        Of a simulated project.
+    gnss_files : sequence of path
+        See :func:`~mintpy_vae.gnss_series.read_stations`.
+    gnss_ref : str, optional
+        Reference station.
+    sites : sequence of str
+        ``NAME:LAT:LON`` of stations whose files do not say.
+    signals : sequence of str
+        To inject, see :func:`~mintpy_vae.injection.parse_signals`.
+    points : sequence of str
+        ``NAME:LAT:LON`` of places whose time-series the report is to show.
+    say : callable
+        Told of the progress, and the table.
+
+    Returns
+    -------
+    dict
+        As written to ``evaluation.json``.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong.
+    """
+    source = Path(os.path.abspath(project))
+    work = Path(os.path.abspath(work_dir)) if work_dir else source.with_name(source.name + "_vae")
+    target = Path(os.path.abspath(out_dir)) if out_dir else work
+    if not (work / RESULT).is_file():
+        raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
+    if target == source:
+        raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
+    result = json.loads((work / RESULT).read_text())
+    settings = Settings.from_template(result["settings"])
+    template = mintpy_app.read_templates(source, template_file)
+    wanted = parse_signals(signals)
+    stack = open_stack(source / "inputs" / "ifgramStack.h5", template=template)
+    if stack.phase_name != result["dataset"]:
+        raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
+    inverted, evidence = read_inverted(work), read_evidence(work)
+    found = gnss.read_stations(gnss_files)
+    places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
+    scene = make_scene(stack, source, work, inverted, evidence, template, mask_file, truth_file, places)
+    refit = Refit(stack, settings, what_is_known(template, settings, stack))
+    chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
+    say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
+    outcome = compare(scene, chosen, refit, say)
+    outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+    outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
+    outcome["stack"] = consistency(work, refit, inverted)
+    outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
+    if file_hash(stack.file) != result["stack_sha256"]:
+        outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
+    say(text_table(outcome))
+    _write(outcome, target)
+    say(f"report: {write_report(work, target)}")
+    return outcome
+
+
+def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float]:
+    """What no correction that is a difference of one field per date can change, of the stack as it is.
+
+    ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
+    triplets of the multilooked kept pairs, radians; NaN without triplets.
+    """
+    found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
+    if (work / "temporalCoherence.h5").is_file():
+        with h5py.File(work / "temporalCoherence.h5") as f:
+            found["temporal_coherence"] = float(
+                pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
+            )
+    data = refit.data
+    misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
+    if np.isfinite(misfit).any():
+        found["closure_misfit"] = float(np.sqrt(np.nanmean(misfit**2)))
+    return found
+
+
+def text_table(outcome: Mapping[str, Any]) -> str:
+    """The table for a terminal: a line per figure, a column per method, so that it fits."""
+    rows, columns = outcome["table"], outcome["columns"]
+    names = [f"({k + 1})" for k in range(len(rows))]
+    lines = [
+        "",
+        outcome["note"],
+        SAME.format(**outcome["stack"]),
+        "",
+        *(f"{n:>5s} {row['method']}" for n, row in zip(names, rows, strict=True)),
+        "",
+    ]
+    lines.append(f"{'':44s}" + "".join(f"{n:>9s}" for n in names))
+    for key, column in columns.items():
+        title = f"{column['title']} [{column['unit']}]" if column["unit"] else column["title"]
+        lines.append(f"{title:44s}" + "".join(f"{_short(row.get(key)):>9s}" for row in rows))
+    lines += ["", *(f"left out: {s['method']}, because {s['reason']}" for s in outcome["skipped"])]
+    lines += [f"WARNING: {text}" for text in outcome["warnings"]]
+    return "\n".join([*lines, *(r["sentence"] for r in outcome["injection"])])
+
+
+def _short(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return "inf" if np.isinf(value) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _write(outcome: Mapping[str, Any], target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{TABLE}.json").write_text(json.dumps(_plain(outcome), indent=1, allow_nan=False))
+        with open(target / f"{TABLE}.csv", "w", newline="", encoding="utf8") as f:
+            writer = csv.writer(f)
+            columns = outcome["columns"]
+            writer.writerow(["method", *(f"{c['title']} [{c['unit']}]".replace(" []", "") for c in columns.values())])
+            for row in outcome["table"]:
+                writer.writerow([row["method"], *(row.get(key) for key in columns)])
+    except OSError as error:
+        raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else "inf"
+    return value
+
+
+def _site(text: str) -> tuple[str, tuple[float, float]]:
+    try:
+        name, latitude, longitude = text.split(":")
+        return name, (float(latitude), float(longitude))
+    except ValueError:
+        raise InputError(f"{text}: NAME:LATITUDE:LONGITUDE is needed, in degrees.") from None

@@ -1,0 +1,180 @@
+"""What ``vae_evaluate.py`` is given beside the stack, brought to one grid: masks, truth, stations, places."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from mintpy.utils import utils as ut
+from numpy.typing import NDArray
+
+from . import gnss_series as gnss
+from .comparison import Scene, Stations
+from .errors import InputError
+from .evidence import Evidence
+from .inverted import Inverted
+from .stack import Stack, pool_map
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+FEW_STABLE = 0.05
+"""With less of the scene than this left as stable, all of it counts."""
+
+
+def stable_ground(inverted: Inverted, evidence: Evidence | None, mask_file: Path | None) -> tuple[Mask, str]:
+    """Ground that counts as not moving, on the grid of `inverted`, and where that is known from.
+
+    The user's mask (HDF5 file of MintPy's form, True or non-zero where stable); else what the correction did not find
+    to move; else, with next to nothing left, all of it.
+
+    Raises
+    ------
+    InputError
+        For a mask of the wrong size, or one that leaves nothing.
+    """
+    if mask_file is not None:
+        found = inverted.valid & (_pooled_mask(mask_file, inverted) > 0.5)
+        if found.sum() < 10:
+            raise InputError(f"{mask_file} leaves fewer than 10 stable pixels with data.")
+        return found, f"as {mask_file.name} says"
+    if evidence is not None:
+        rows, columns = (
+            np.minimum((np.arange(n) + 0.5) * inverted.pixel[k] / evidence.pixel[k], evidence.valid.shape[k] - 1)
+            for k, n in enumerate(inverted.valid.shape)
+        )
+        found = inverted.valid & ~evidence.moving[np.ix_(rows.astype(int), columns.astype(int))]
+        if found.sum() > FEW_STABLE * inverted.valid.sum():
+            return found, "where the correction found no motion"
+    return inverted.valid.copy(), "all of them"
+
+
+def _pooled_mask(file: Path, inverted: Inverted) -> Array:
+    shape = int(inverted.attributes["LENGTH"]), int(inverted.attributes["WIDTH"])
+    try:
+        with h5py.File(file) as f:
+            name = "mask" if "mask" in f else next(k for k, v in f.items() if getattr(v, "shape", ()) == shape)
+            values = f[name][:].astype(np.float32)
+    except (OSError, StopIteration):
+        raise InputError(f"{file} holds no mask of {shape[0]} x {shape[1]} pixels.") from None
+    if values.shape != shape:
+        raise InputError(f"The mask in {file} has {values.shape} pixels, not {shape}.")
+    return pool_map(np.nan_to_num(values), inverted.factor)
+
+
+def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
+    """True displacement (dates, h, w) in metres and deforming ground, from a file as ``vae_simulate.py`` writes it.
+
+    Raises
+    ------
+    InputError
+        If it does not fit the stack.
+    """
+    try:
+        with h5py.File(file) as f:
+            rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
+            maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
+            moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
+    except (OSError, KeyError) as error:
+        raise InputError(f"{file} is no truth of this stack: {error}.") from error
+    if maps.shape[1:] != inverted.valid.shape:
+        raise InputError(f"{file} is of another size than the stack.")
+    return inverted.referenced(maps), moves
+
+
+def locate(
+    stations: Mapping[str, gnss.Station],
+    reference: str | None,
+    work: Path,
+    inverted: Inverted,
+    sites: Mapping[str, tuple[float, float]] = {},
+) -> Stations:
+    """Stations on the grid with their line-of-sight double difference to the reference station.
+
+    Parameters
+    ----------
+    stations : mapping
+    reference : str, optional
+        The first station by default.
+    work : Path
+        With the geometry.
+    inverted : Inverted
+    sites : mapping
+        Latitude and longitude of stations whose files do not say.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two stations on the scene, or one has no known place.
+    """
+    geometry = next((work / "inputs").glob("geometry*.h5"))
+    names = list(stations)
+    first = reference or names[0]
+    if first not in stations:
+        raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
+    found: Stations = []
+    sights: dict[str, dict[int, float]] = {}
+    for name in [first, *(n for n in names if n != first)]:
+        latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
+        if not np.isfinite(latitude + longitude):
+            raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
+        try:
+            row, column = pixel_of(work, inverted, latitude, longitude, name)
+        except InputError:
+            if name == first:
+                raise
+            continue  # a station elsewhere is of no use, and no harm
+        row, column = row * inverted.factor, column * inverted.factor
+        sights[name] = stations[name].line_of_sight(*_look(geometry, inverted.attributes, row, column))
+        truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
+        found.append((name, row // inverted.factor, column // inverted.factor, truth))
+    if len(found) < 2:
+        raise InputError("A double difference needs two GNSS stations on the scene.")
+    return found
+
+
+def pixel_of(work: Path, inverted: Inverted, latitude: float, longitude: float, name: str) -> tuple[int, int]:
+    """Row and column on the grid of `inverted`."""
+    geometry = next((work / "inputs").glob("geometry*.h5"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
+        row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])
+    if not (0 <= row < int(inverted.attributes["LENGTH"]) and 0 <= column < int(inverted.attributes["WIDTH"])):
+        raise InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
+    return row // inverted.factor, column // inverted.factor
+
+
+def _look(geometry: Path, attributes: Mapping[str, str], row: int, column: int) -> tuple[float, float]:
+    """Incidence and azimuth angle of the line of sight at a pixel, degrees."""
+    with h5py.File(geometry) as f:
+        if "incidenceAngle" not in f:
+            raise InputError(f"{geometry} has no incidenceAngle, without which GNSS cannot be projected.")
+        incidence = float(f["incidenceAngle"][row, column])
+        if "azimuthAngle" in f:
+            return incidence, float(f["azimuthAngle"][row, column])
+    return incidence, float(ut.heading2azimuth_angle(float(attributes["HEADING"])))
+
+
+def make_scene(
+    stack: Stack,
+    project: Path,
+    work: Path,
+    inverted: Inverted,
+    evidence: Evidence | None,
+    template: Mapping[str, str],
+    mask_file: Path | None = None,
+    truth_file: Path | None = None,
+    stations: Stations | None = None,
+) -> Scene:
+    """Put together what the methods are judged by; see :class:`Scene`."""
+    index = {date: k for k, date in enumerate(inverted.dates)}
+    names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
+    pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
+    stable, source = stable_ground(inverted, evidence, mask_file)
+    truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
+    if moves is not None and truth_file is not None and mask_file is None:
+        stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
+    return Scene(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

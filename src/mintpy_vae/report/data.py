@@ -1,0 +1,81 @@
+"""What there is to show: the files of a work directory, and what several sections derive from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import metrics
+from ..errors import InputError
+from ..evidence import Evidence, read_evidence
+from ..inverted import Inverted, read_inverted
+from ..timefunctions import acquisition_years
+
+Array = NDArray[np.floating]
+PIXELS = 22_500
+
+
+@dataclass(frozen=True)
+class Data:
+    """What there is to show; `evidence` is None of an uncorrected stack, `inverted` where MintPy has not run."""
+
+    work: Path
+    result: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    evidence: Evidence | None
+    inverted: Inverted | None
+
+    @classmethod
+    def read(cls, work: Path, result: dict[str, Any], evaluation: dict[str, Any] | None) -> Data:
+        """Whatever there is."""
+        try:
+            inverted = read_inverted(work, PIXELS)
+        except InputError:
+            inverted = None
+        return cls(work, result, evaluation, read_evidence(work), inverted)
+
+    @property
+    def found(self) -> Evidence:
+        """The evidence, in sections that are only made where there is some."""
+        assert self.evidence is not None
+        return self.evidence
+
+    @cached_property
+    def velocities(self) -> tuple[Array, Array, tuple[float, float]]:
+        """Velocity before and after, mm/yr about the scene's median, and the size of a pixel in metres."""
+        if self.inverted is not None:
+            years, pixel = self.inverted.years, self.inverted.pixel
+            maps: tuple[Array, Array] = self.inverted.before, self.inverted.after
+        else:
+            years = acquisition_years(list(self.found.dates))
+            pixel = float(self.found.pixel[0]), float(self.found.pixel[1])
+            maps = self.found.on_grid(self.found.before), self.found.on_grid(self.found.after)
+        before, after = (1000 * metrics.velocity(m, years) for m in maps)
+        return before - np.nanmedian(before), after - np.nanmedian(after), pixel
+
+    @cached_property
+    def points(self) -> dict[str, tuple[int, int]]:
+        """Pixels (row, column on the grid of the velocities) whose time-series is shown."""
+        before, after, _ = self.velocities
+        if self.evaluation and self.evaluation.get("points"):
+            # given on the grid of the evaluation, which may be finer
+            assert self.inverted is not None
+            ratio = self.evaluation["factor"] / self.inverted.factor
+            return {name: (int(y * ratio), int(x * ratio)) for name, (y, x) in self.evaluation["points"].items()}
+        scores = {"fastest": np.abs(after), "most changed": np.abs(before - after)}
+        found = {}
+        for name, score in scores.items():
+            y, x = np.unravel_index(int(np.nanargmax(score)), score.shape)
+            found[name] = (int(y), int(x))
+        return found
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the kept pairs."""
+        dates = self.found.dates
+        return [f"{dates[i]}_{dates[j]}" for i, j in self.found.pairs]

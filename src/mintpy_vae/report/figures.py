@@ -1,0 +1,252 @@
+"""Charts of the report: arrays in, Plotly figures out. Knows no files.
+
+Colours are fit for colour-blind readers: Okabe and Ito's eight for categories, cividis for amounts, a vik-like scale
+(Crameri et al., 2020) for what has a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
+OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE6533", "#8B2706", "#590008")
+KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
+NONE = ("#BBBBBB", "x")  # sources of no cluster
+
+
+def chart(height: int = 340, **layout: Any) -> go.Figure:
+    """An empty figure in the style of the page."""
+    figure = go.Figure()
+    figure.update_layout(
+        template="simple_white",
+        height=height,
+        margin={"l": 55, "r": 15, "t": 40, "b": 45},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        hoverlabel={"namelength": -1},
+        **layout,
+    )
+    return figure
+
+
+def colour_map(
+    values: Array, title: str, unit: str, limit: float | None = None, points: Mapping[str, tuple[float, float]] = {}
+) -> go.Figure:
+    """A map (length, width) with its colour bar below; NaN stays blank.
+
+    ``limit`` is the end of a scale with a sign, shared by maps that are to be compared; ``points``, (row, column) by
+    name, are marked.
+    """
+    length, width = values.shape
+    figure = chart(
+        height=int(np.clip(330 * length / width, 220, 460)) + 90, title={"text": title, "font": {"size": 14}}
+    )
+    limit = limit or robust_limit(values)
+    bar = {"orientation": "h", "thickness": 10, "title": {"text": unit, "side": "bottom"}, "y": -0.05, "yanchor": "top"}
+    figure.add_heatmap(
+        z=values.astype(np.float32),
+        zmin=-limit,
+        zmax=limit,
+        colorscale=list(VIK),
+        colorbar=bar,
+        hovertemplate=f"row %{{y}}, column %{{x}}<br>%{{z:.2f}} {unit}<extra></extra>",
+    )
+    for name, (row, column) in points.items():
+        look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": "black"}
+        figure.add_annotation(x=column, y=row, text=name, ax=0, ay=-24 if row > length / 4 else 24, **look)
+    figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, width - 0.5])
+    figure.update_yaxes(visible=False, scaleanchor="x", range=[length - 0.5, -0.5], constrain="domain")
+    figure.update_layout(margin={"l": 5, "r": 5, "t": 40, "b": 75}, showlegend=False)
+    return figure
+
+
+def robust_limit(*maps: Array) -> float:
+    """Common end of a colour scale: the 99th percentile of the absolute values."""
+    values = np.abs(np.concatenate([m[np.isfinite(m)].ravel() for m in maps]))
+    return float(np.quantile(values, 0.99)) or 1.0 if values.size else 1.0
+
+
+def pair_bars(names: Sequence[str], before: Array, after: Array) -> go.Figure:
+    """Noise of each pair before and after (mm), with buttons that sort."""
+    figure = chart(yaxis={"title": "standard deviation [mm]"}, barmode="overlay")
+    figure.add_bar(x=list(names), y=before, name="before", marker={"color": BEFORE})
+    figure.add_bar(x=list(names), y=after, name="after", marker={"color": AFTER}, width=0.5)
+    figure.update_xaxes(type="category", showticklabels=len(names) <= 40, tickangle=-90)
+    figure.update_layout(updatemenus=[_sorter(_orders(names, before, after), "xaxis.categoryarray")], margin={"t": 100})
+    figure.update_layout(legend={"y": 1.22})
+    return figure
+
+
+def pair_table(names: Sequence[str], before: Array, after: Array) -> go.Figure:
+    """The same figures as a table that sorts."""
+    columns = [np.array(names), np.round(before, 2), np.round(after, 2), np.round(100 * (1 - after / before), 1)]
+    figure = chart()
+    head = ["pair", "before [mm]", "after [mm]", "removed [%]"]
+    figure.add_table(
+        columnwidth=[2, 1, 1, 1],
+        header={"values": head, "fill": {"color": "#DDE6ED"}, "align": "left"},
+        cells={"values": [c.tolist() for c in columns], "align": "left", "height": 22, "font": {"size": 11}},
+    )
+    orders = {
+        key: [[c[order].tolist() for c in columns]]
+        for key, order in _orders(names, before, after, as_index=True).items()
+    }
+    buttons = [{"label": k, "method": "restyle", "args": [{"cells.values": v}]} for k, v in orders.items()]
+    figure.update_layout(updatemenus=[_menu(buttons)], margin={"l": 5, "r": 5, "t": 45, "b": 5})
+    return figure
+
+
+def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Array, reduction: Array) -> go.Figure:
+    """Pairs between the dates, coloured by the share of noise removed (per cent)."""
+    figure = chart(xaxis={"title": "date"}, yaxis={"title": "perpendicular baseline [m]"}, showlegend=False)
+    days, baseline = _days(dates), _date_baselines(pairs, bperp, len(dates))
+    first, second = pairs.T
+    edges = np.linspace(0, 100, 9)
+    colours = _cividis(len(edges) - 1)
+    which = np.clip(np.digitize(reduction, edges) - 1, 0, len(colours) - 1)
+    for k, colour in enumerate(colours):
+        here = which == k
+        x = [v for i, j in zip(first[here], second[here], strict=True) for v in (days[i], days[j], None)]
+        y = [v for i, j in zip(first[here], second[here], strict=True) for v in (baseline[i], baseline[j], None)]
+        figure.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 1.5}, hoverinfo="skip")
+    middle = [days[i] + (days[j] - days[i]) / 2 for i, j in pairs]
+    figure.add_scatter(
+        x=middle,
+        y=(baseline[first] + baseline[second]) / 2,
+        mode="markers",
+        marker={
+            "color": reduction, "colorscale": "Cividis", "cmin": 0, "cmax": 100, "size": 6,
+            "colorbar": {"title": {"text": "removed [%]"}, "thickness": 10},
+        },
+        text=[f"{dates[i]}_{dates[j]}" for i, j in pairs],
+        hovertemplate="%{text}<br>%{marker.color:.0f} % removed<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(x=days, y=baseline, mode="markers", marker={"color": "black", "size": 7}, text=list(dates),
+                       hovertemplate="%{text}<extra></extra>")  # fmt: skip
+    return figure
+
+
+def latent(places: Array, labels: NDArray[np.integer], kinds: Sequence[str], names: Sequence[str]) -> go.Figure:
+    """Sources in two dimensions (sources, 2), coloured by cluster or by label; hovering shows the pair."""
+    figure = chart(height=460, xaxis={"visible": False}, yaxis={"visible": False})
+    by_cluster, by_kind = [], []
+    for label in range(-1, len(kinds)):
+        here = labels == label
+        if not here.any():
+            continue
+        colour, symbol = KINDS[kinds[label]] if label >= 0 else NONE
+        name = f"{label}: {kinds[label]}" if label >= 0 else "no cluster"
+        by_cluster.append(OKABE_ITO[label % len(OKABE_ITO)] if label >= 0 else colour)
+        by_kind.append(colour)
+        figure.add_scatter(
+            x=places[here, 0].astype(np.float32),
+            y=places[here, 1].astype(np.float32),
+            mode="markers",
+            name=name,
+            marker={"color": by_cluster[-1], "symbol": symbol, "size": 6, "line": {"width": 0}},
+            text=np.array(names)[here].tolist(),
+            hovertemplate=f"%{{text}}<br>{name}<extra></extra>",
+        )
+    buttons = [
+        {"label": text, "method": "restyle", "args": [{"marker.color": colours}]}
+        for text, colours in (("colour by cluster", by_cluster), ("by label", by_kind))
+    ]
+    figure.update_layout(updatemenus=[_menu(buttons)], margin={"t": 45}, showlegend=False)
+    return figure
+
+
+def amplitudes(dates: Sequence[str], series: Array, names: Sequence[str]) -> go.Figure:
+    """Amplitude series (clusters, dates) at unit standard deviation."""
+    figure = chart(yaxis={"title": "amplitude (scaled)"})
+    for k, (values, name) in enumerate(zip(series, names, strict=True)):
+        scaled = (values - values.mean()) / max(float(values.std()), 1e-12)
+        colour = OKABE_ITO[k % len(OKABE_ITO)]
+        figure.add_scatter(x=_days(dates), y=scaled, name=name, mode="lines+markers", line={"color": colour})
+    return figure
+
+
+def lines(
+    curves: Mapping[str, tuple[Array, Array]], x: str, y: str, markers: bool = False, log: bool = False
+) -> go.Figure:
+    """Curves (x, y) by name, in the order before, after, others."""
+    figure = chart(xaxis={"title": x}, yaxis={"title": y})
+    if log:
+        figure.update_yaxes(type="log")
+    for (name, (a, b)), colour in zip(curves.items(), (BEFORE, AFTER, *OKABE_ITO[2:]), strict=False):
+        mode = "markers" if markers else "lines+markers" if len(a) < 60 else "lines"
+        marker = {"color": colour, "size": 4 if markers else 6, "opacity": 0.5 if markers else 1.0}
+        figure.add_scatter(x=a, y=b, name=name, mode=mode, line={"color": colour}, marker=marker)
+    return figure
+
+
+def time_series(dates: Sequence[str], curves: Mapping[str, Array], title: str) -> go.Figure:
+    """Displacement (mm) over the dates, by name; one named GNSS is drawn in black."""
+    figure = chart(yaxis={"title": "displacement [mm]"}, title={"text": title, "font": {"size": 14}, "y": 0.99})
+    for (name, values), colour in zip(curves.items(), (BEFORE, AFTER, *OKABE_ITO[2:]), strict=False):
+        colour = "black" if name == "GNSS" else colour
+        figure.add_scatter(x=_days(dates), y=values, name=name, mode="lines+markers", line={"color": colour})
+    figure.update_layout(margin={"t": 70})
+    return figure
+
+
+def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Heat map of the gain of injected signals: width against amplitude."""
+    widths, sizes = (sorted({float(r[key]) for r in rows}) for key in ("width_km", "amplitude"))
+    table = np.full((len(sizes), len(widths)), np.nan)
+    for r in rows:
+        table[sizes.index(float(r["amplitude"])), widths.index(float(r["width_km"]))] = (
+            np.nan if r["gain"] is None else 100 * r["gain"]
+        )
+    figure = chart(title={"text": kind, "font": {"size": 14}})
+    figure.add_heatmap(
+        x=[f"{w:g} km" for w in widths], y=[f"{s:g} {rows[0]['unit']}" for s in sizes], z=table,
+        colorscale="Cividis", zmin=0, zmax=100, texttemplate="%{z:.0f} %",
+        colorbar={"title": {"text": "gain [%]"}, "thickness": 10},
+        hovertemplate="%{x}, %{y}: %{z:.1f} %<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+def _days(dates: Sequence[str]) -> NDArray[np.datetime64]:
+    return np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[s]")
+
+
+def _date_baselines(pairs: NDArray[np.integer], bperp: Array, n_dates: int) -> Array:
+    """Perpendicular baseline of each date relative to the first, by least squares."""
+    design = np.zeros((len(pairs), n_dates))
+    design[np.arange(len(pairs)), pairs[:, 0]], design[np.arange(len(pairs)), pairs[:, 1]] = -1, 1
+    found = np.linalg.lstsq(design, bperp, rcond=None)[0]
+    return np.asarray(found - found[0])
+
+
+def _cividis(number: int) -> list[str]:
+    from plotly.colors import sample_colorscale
+
+    return list(sample_colorscale("Cividis", [(k + 0.5) / number for k in range(number)]))
+
+
+def _orders(names: Sequence[str], before: Array, after: Array, as_index: bool = False) -> dict[str, Any]:
+    ranks = {
+        "by date": np.arange(len(names)),
+        "by noise before": np.argsort(-before),
+        "by noise after": np.argsort(-after),
+        "least removed first": np.argsort(-after / before),
+    }
+    return ranks if as_index else {key: [names[k] for k in rank] for key, rank in ranks.items()}
+
+
+def _sorter(orders: Mapping[str, list[str]], target: str) -> dict[str, Any]:
+    return _menu([{"label": key, "method": "relayout", "args": [{target: v}]} for key, v in orders.items()])
+
+
+def _menu(buttons: list[dict[str, Any]]) -> dict[str, Any]:
+    place = {"x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
+    return {"type": "dropdown", "buttons": buttons, "font": {"size": 12}, "pad": {"t": 0, "b": 4}, **place}

@@ -1,0 +1,114 @@
+"""The page: sections of figures and tables, rendered into one self-contained HTML file."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+REPORT = "vae_report.html"
+_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+
+
+@dataclass
+class Table:
+    """Cells of text."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass
+class Section:
+    """A heading with what stands below it: texts, figures side by side, figures of the full width, tables."""
+
+    key: str
+    title: str
+    texts: list[str] = field(default_factory=list)
+    figures: list[go.Figure] = field(default_factory=list)
+    wide: list[go.Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Write ``vae_report.html`` from what ``vae_correct.py`` and, if it was run, ``vae_evaluate.py`` left there.
+
+    A section that cannot be made is replaced by the reason; the page is written all the same.
+
+    Parameters
+    ----------
+    work_dir : path
+        With ``vae_result.json``; ``vae_evidence.h5`` and MintPy's time-series are used if present.
+    out_dir : path, optional
+        Where the page goes, and from where an ``evaluation.json`` is taken if there is one; `work_dir` by default.
+
+    Returns
+    -------
+    Path
+        The page: one file, which loads nothing from elsewhere.
+    """
+    from . import sections as content
+    from .data import Data
+
+    work, out = Path(work_dir), Path(out_dir or work_dir)
+    result = json.loads((work / "vae_result.json").read_text())
+    evaluation_file = out / "evaluation.json"
+    evaluation = json.loads(evaluation_file.read_text()) if evaluation_file.is_file() else None
+    data = Data.read(work, result, evaluation)
+    wanted = content.SECTIONS if data.evidence else content.WITHOUT_EVIDENCE
+    made = [section for make in wanted if (section := _attempt(make, data))]
+    page = _render(f"mintpy-vae: {work.name}", content.lead(data), content.warnings(data), made)
+    part = out / (REPORT + ".part")
+    part.write_text(page, encoding="utf8")
+    os.replace(part, out / REPORT)
+    return out / REPORT
+
+
+def _attempt(make: Callable[[Any], Section | None], data: Any) -> Section | None:
+    try:
+        return make(data)
+    except Exception as error:  # one chart must not cost the reader the others
+        title = make.__name__.replace("_", " ")
+        return Section(make.__name__, title, [f"This part could not be made ({type(error).__name__}: {error})."])
+
+
+def _render(title: str, lead: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
+    loader = PackageLoader("mintpy_vae.report", ".")
+    environment = Environment(loader=loader, autoescape=select_autoescape(default=True), trim_blocks=True)
+    shown: list[Mapping[str, Any]] = []
+    for section in sections:
+        key = section.key
+        figures = [_chart(figure, f"{key}-{k}") for k, figure in enumerate(section.figures)]
+        wide = [_chart(figure, f"{key}-wide-{k}") for k, figure in enumerate(section.wide)]
+        shown.append(vars(section) | {"figures": figures, "wide": wide})
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        title=title, lead=Markup(lead), warnings=warnings, sections=shown, plotly=Markup(get_plotlyjs())
+    )
+
+
+def _chart(figure: go.Figure, name: str) -> Markup:
+    return Markup(
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=name,
+            config=_CONFIG,
+            default_width="100%",
+            default_height=f"{figure.layout.height}px",
+        )
+    )
+
+
+def bold(text: Any) -> str:
+    """The text in bold, escaped."""
+    return f"<b>{html.escape(str(text))}</b>"

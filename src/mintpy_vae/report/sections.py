@@ -1,0 +1,312 @@
+"""What stands on the page, section by section, from the files of a work directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import metrics
+from ..clustering import unsigned
+from . import figures as draw
+from .data import Data
+from .page import Section, Table, bold
+
+Array = NDArray[np.floating]
+SHOWN_CLUSTERS = 6
+SHOWN_DATES = 4
+SHOWN_SOURCES = 700
+
+
+def lead(data: Data) -> str:
+    """The result in two sentences."""
+    if data.result["status"] != "corrected" or data.evidence is None:
+        return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
+    before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
+    worse = data.result["pairs_worse"]
+    atoms = len(data.result["deformation_atoms"])
+    return (
+        f"The median pair went from {bold(f'{before:.1f} mm')} to {bold(f'{after:.1f} mm')} of spatial standard "
+        f"deviation (without what moves steadily); {bold(f'{worse:.0%}')} of the pairs got worse. "
+        f"Local motion was described by {bold(atoms)} pieces and left in the data."
+    )
+
+
+def warnings(data: Data) -> list[str]:
+    """Those of the correction and of the evaluation."""
+    return [*data.result["warnings"], *((data.evaluation or {}).get("warnings", []))]
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+def velocity(data: Data) -> Section | None:
+    """Maps of the velocity."""
+    before, after, _ = data.velocities
+    limit = draw.robust_limit(before, after)
+    moving = np.where(data.found.valid, data.found.moving, np.nan)
+    source = "MintPy's inversion" if data.inverted else "the training grid, since MintPy has not inverted yet"
+    return Section(
+        "velocity",
+        "Velocity before, after, and what was taken out",
+        [
+            f"From {source}; one colour scale, blue moves away from the satellite, relative to the scene's median. "
+            "What moves should look the same before and after; the third map should look like weather or relief, "
+            "not like your signal."
+        ],
+        [
+            draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
+            for m, title in ((before, "before"), (after, "after"), (before - after, "difference (taken out)"))
+        ]
+        + [draw.colour_map(moving, "where motion was found", "1: motion", 1.0)],
+    )
+
+
+def atmosphere(data: Data) -> Section | None:
+    """Maps of what is subtracted."""
+    taken = 1000 * (data.found.before - data.found.after)
+    order = np.argsort(-taken.std(axis=1))[:SHOWN_DATES]
+    limit = draw.robust_limit(taken[order])
+    maps = [draw.colour_map(data.found.on_grid(taken[k]), data.found.dates[k], "mm", limit) for k in order]
+    return Section("atmosphere", "Atmosphere of the largest dates", ["What is subtracted, training grid."], maps)
+
+
+def pairs(data: Data) -> Section | None:
+    """Bars and table of the noise of each pair."""
+    before, after = 1000 * data.found.noise
+    text = "Spatial standard deviation without what moves steadily. The menu above the bars and the table sorts them."
+    shown = [draw.pair_bars(data.names, before, after), draw.pair_table(data.names, before, after)]
+    return Section("pairs", "Noise pair by pair", [text], wide=shown)
+
+
+def network(data: Data) -> Section | None:
+    """The network, coloured."""
+    found = data.found
+    reduction = 100 * (1 - found.noise[1] / found.noise[0])
+    figure = draw.network(found.dates, found.pairs, found.bperp, reduction)
+    return Section("network", "Network, by the noise removed", ["One line is one pair."], wide=[figure])
+
+
+def latent_space(data: Data) -> Section | None:
+    """Sources in two dimensions; nothing where there are too few."""
+    found = data.found
+    if len(found.points) < 10:
+        return None
+    chosen = np.arange(len(found.points))
+    if len(chosen) > SHOWN_SOURCES:
+        chosen = np.sort(np.random.default_rng(0).permutation(len(chosen))[:SHOWN_SOURCES])
+    places, method = embed(found.points[chosen])
+    kinds = [c["kind"] for c in data.result["clusters"]]
+    names = [f"{found.dates[i]}_{found.dates[j]}" for i, j in found.source_pairs[chosen]]
+    text = (
+        f"Each point is a source of one pair, {len(chosen)} of {len(found.points)}; near points are similar maps, "
+        f"whatever their strength and sign ({method}; distances across the picture mean little). Stars are "
+        "deformation, circles atmosphere, squares undecided, crosses belong to no cluster."
+    )
+    figure = draw.latent(places, found.source_labels[chosen], kinds, names)
+    return Section("latent", "Latent space", [text], wide=[figure])
+
+
+def clusters(data: Data) -> Section | None:
+    """Maps, amplitudes and evidence of the clusters."""
+    if not data.result["clusters"]:
+        return None
+    found, evidence = data.found, data.result["clusters"]
+    rank = {"deformation": 0, "undecided": 1, "atmosphere": 2}
+    order = sorted(range(len(evidence)), key=lambda k: (rank[evidence[k]["kind"]], -evidence[k]["energy"]))
+    shown = order[:SHOWN_CLUSTERS]
+    names = [f"{evidence[k]['label']}: {evidence[k]['kind']}" for k in shown]
+    maps = [draw.colour_map(found.on_grid(found.maps[k]), n, "unit norm") for k, n in zip(shown, names, strict=True)]
+    series = draw.amplitudes(found.dates, found.amplitudes[shown], names)
+    table = Table(
+        ["cluster", "label", "sources", "energy", "roughness", "p-value", "height correlation"],
+        [
+            [
+                str(c["label"]), c["kind"], str(c["sources"]), f"{c['energy']:.1%}", f"{c['roughness']:.2f}",
+                f"{c['p_value']:.4f}", f"{c['height_correlation']:.2f}",
+            ]
+            for c in (evidence[k] for k in order)
+        ],
+    )  # fmt: skip
+    texts = [
+        "Deformation is smooth in time (roughness near 0, small p-value) and does not follow the height; atmosphere "
+        "comes and goes (roughness near 1). Clusters tell which functions of time to look for; they are not what is "
+        "subtracted.",
+    ]
+    return Section("clusters", "Clusters and the evidence for their labels", texts, maps, [series], [table])
+
+
+def structure_functions(data: Data) -> Section | None:
+    """Semivariograms of velocity and pairs."""
+    found = data.found
+    before, after, pixel = data.velocities
+    km = (pixel[0] / 1000, pixel[1] / 1000)
+    rate = {name: metrics.semivariogram(m, km) for name, m in (("before", before), ("after", after))}
+    coarse = (found.pixel[0] / 1000, found.pixel[1] / 1000)
+    some = found.pairs[:: max(1, len(found.pairs) // 40)]
+    pair = {
+        name: tuple(
+            np.mean(part, axis=0)
+            for part in zip(
+                *(metrics.semivariogram(found.on_grid(1000 * (s[j] - s[i])), coarse) for i, j in some), strict=True
+            )
+        )
+        for name, s in (("before", found.before), ("after", found.after))
+    }
+    table = Table(
+        ["", "range [km]", "sill"],
+        [
+            [f"{what} {name}", f"{reach:.1f}" if np.isfinite(reach) else "beyond the scene", f"{sill:.2f} {unit}"]
+            for what, curves, unit in (("velocity", rate, "(mm/yr)^2"), ("pairs", pair, "mm^2"))
+            for name, curve in curves.items()
+            for reach, sill in [metrics.range_and_sill(*curve)]
+        ],
+    )
+    return Section(
+        "structure",
+        "Structure functions",
+        [
+            "Semivariogram: half the mean squared difference of two pixels against their distance. The atmosphere "
+            "makes it rise; the sill is the variance that is left, the range how far noise stays alike."
+        ],
+        [
+            draw.lines({k: v[:2] for k, v in rate.items()}, "distance [km]", "velocity [(mm/yr)^2]"),
+            draw.lines({k: (v[0], v[1]) for k, v in pair.items()}, "distance [km]", "pairs [mm^2]"),
+        ],
+        tables=[table],
+    )
+
+
+def phase_against_elevation(data: Data) -> Section | None:
+    """Scatter of the pair that followed the relief most."""
+    found = data.found
+    height = found.height[found.valid]
+    if np.nanstd(height) < 1:
+        return Section("elevation", "Phase against elevation", ["The scene has no relief to speak of."])
+    first, second = found.pairs.T
+    series = {"before": found.before, "after": found.after}
+    values = {k: 1000 * (s[second] - s[first]) for k, s in series.items()}
+    z = height - height.mean()
+    correlation = {k: v @ z / np.maximum(len(z) * v.std(axis=1) * z.std(), 1e-12) for k, v in values.items()}
+    worst = int(np.argmax(np.abs(correlation["before"])))
+    step = max(1, len(height) // 800)
+    curves = {k: (height[::step], v[worst][::step]) for k, v in values.items()}
+    median = {k: float(np.median(np.abs(c))) for k, c in correlation.items()}
+    return Section(
+        "elevation",
+        "Phase against elevation",
+        [
+            f"The pair that followed the relief most, {data.names[worst]}. Median absolute correlation over all pairs: "
+            f"{median['before']:.2f} before, {median['after']:.2f} after."
+        ],
+        wide=[draw.lines(curves, "height [m]", "displacement [mm]", markers=True)],
+    )
+
+
+def time_series(data: Data) -> Section | None:
+    """Displacement at stations and at two telling pixels."""
+    shown = []
+    gnss = (data.evaluation or {}).get("gnss", {})
+    for name, station in gnss.get("stations", {}).items():
+        curves = {k: np.array(station[k], dtype=float) for k in ("before", "after")}
+        curves["GNSS"] = np.array(station["gnss"], dtype=float)
+        shown.append(draw.time_series(gnss["dates"], curves, f"{name} minus {gnss['reference']}, line of sight"))
+    if data.inverted is not None:
+        for name, (y, x) in data.points.items():
+            series = {
+                k: _centred(v[:, y, x], v)
+                for k, v in (("before", data.inverted.before), ("after", data.inverted.after))
+            }
+            full = y * data.inverted.factor, x * data.inverted.factor
+            shown.append(draw.time_series(data.inverted.dates, series, f"{name} (row {full[0]}, column {full[1]})"))
+    if not shown:
+        return None
+    text = "Displacement towards the satellite; pixels relative to the median of the scene at each date."
+    return Section("series", "Time series", [text], shown)
+
+
+def training(data: Data) -> Section | None:
+    """Loss curves."""
+    steps = np.arange(data.found.losses.shape[1], dtype=np.float64)
+    step = max(1, len(steps) // 500)
+    names = ("separator", "atmosphere")
+    curves = {n: (steps[::step], c[::step]) for n, c in zip(names, data.found.losses, strict=False)}
+    text = "Loss per pixel of the two networks. It should fall and level off."
+    return Section("training", "Training", [text], wide=[draw.lines(curves, "step", "loss")])
+
+
+def evaluation(data: Data) -> Section | None:
+    """The table of vae_evaluate.py."""
+    if data.evaluation is None:
+        return None
+    table = data.evaluation["table"]
+    columns = data.evaluation["columns"]
+    rows = [[row["method"], *(_number(row.get(key)) for key in columns)] for row in table]
+    skipped = [f"Left out: {s['method']}, because {s['reason']}." for s in data.evaluation.get("skipped", [])]
+    head = ["method", *(f"{c['title']} [{c['unit']}]" if c["unit"] else c["title"] for c in columns.values())]
+    return Section(
+        "evaluation",
+        "Against other corrections",
+        [data.evaluation["note"], *_same(data.evaluation), *skipped],
+        tables=[Table(head, rows)],
+    )
+
+
+def injection(data: Data) -> Section | None:
+    """Gains of injected signals."""
+    rows = (data.evaluation or {}).get("injection", [])
+    if not rows:
+        return None
+    kinds = dict.fromkeys(r["kind"] for r in rows)
+    text = "Known motion added to copies of your pairs before the correction: the share of it that comes back (gain)."
+    sentences = [text, *(r["sentence"] for r in rows)]
+    shown = [draw.gains(kind, [r for r in rows if r["kind"] == kind]) for kind in kinds]
+    return Section("injection", "Signals that are safe", sentences, shown)
+
+
+def provenance(data: Data) -> Section:
+    """Settings, versions and hashes."""
+    result = data.result
+    rows = [
+        [k, str(v)] for k, v in {**result["settings"], **result["versions"], "device": result.get("device", "")}.items()
+    ]
+    hashes = [[k, str(result[k])[:16]] for k in ("stack_sha256", "geometry_sha256", "model_sha256") if k in result]
+    texts = [f"Go on with: {result['next_command']}"]
+    return Section("settings", "Settings and versions", texts, tables=[Table(["", ""], rows + hashes)])
+
+
+SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
+    *(velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
+    *(structure_functions, phase_against_elevation, training, provenance),
+)
+WITHOUT_EVIDENCE = (evaluation, injection, provenance)
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+def embed(points: Array) -> tuple[Array, str]:
+    """Two dimensions (points, 2) in which near sources stay near: UMAP where it is installed, else t-SNE."""
+    lifted = unsigned(points)
+    try:
+        from umap import UMAP
+    except ImportError:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (len(points) - 1) / 3)
+        model = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0)
+        return np.asarray(model.fit_transform(lifted), dtype=np.float64), "t-SNE"
+    return np.asarray(UMAP(metric="cosine", random_state=0).fit_transform(lifted), dtype=np.float64), "UMAP"
+
+
+def _same(outcome: dict[str, Any]) -> list[str]:
+    values = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in outcome["stack"].items() if value is not None]
+    return [f"The same for every row: {', '.join(values)}."] if values else []
+
+
+def _centred(series: Array, maps: Array) -> Array:
+    return 1000 * (series - np.nanmedian(maps, axis=(1, 2)))
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,430 @@
+"""``vae_evaluate.py`` on a simulated project: it must tell a good correction from a bad one."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import read, shell, tree
+from mintpy_vae import comparison, evaluation, injection
+from mintpy_vae.cli.vae_evaluate import main
+from mintpy_vae.comparison import METHODS
+from mintpy_vae.errors import InputError
+from mintpy_vae.evaluation import consistency, evaluate
+from mintpy_vae.evaluation_inputs import make_scene
+from mintpy_vae.injection import Signal, inject, kept, parse_signals
+from mintpy_vae.inverted import read_inverted
+from mintpy_vae.network import incidence
+from mintpy_vae.report.figures import gains
+from mintpy_vae.settings import Settings
+from mintpy_vae.stack import open_stack
+
+PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
+
+
+def write_gnss(run, file):
+    """Daily vertical motion that is the simulated displacement at two pixels, seen in the line of sight."""
+    with h5py.File(run.project / "truth.h5") as f:
+        dates, truth, attributes = [d.decode() for d in f["date"][:]], f["timeseries"][:], dict(f.attrs)
+    (geometry,) = (run.project / "inputs").glob("geometry*.h5")
+    incidence = np.deg2rad(read(geometry, "incidenceAngle"))
+    lines = ["station,date,e,n,u,lat,lon"]
+    for name, (y, x) in PLACES.items():
+        if "Y_FIRST" in attributes:
+            first, step = ([float(attributes[f"{axis}_{k}"]) for axis in "YX"] for k in ("FIRST", "STEP"))
+            latitude, longitude = first[0] + (y + 0.5) * step[0], first[1] + (x + 0.5) * step[1]
+        else:
+            latitude, longitude = (float(read(geometry, name)[y, x]) for name in ("latitude", "longitude"))
+        for date, value in zip(dates, truth[:, y, x] / np.cos(incidence[y, x]), strict=True):
+            lines.append(f"{name},{date},0,0,{value:.6f},{latitude:.6f},{longitude:.6f}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def outcome(mapped, tmp_path_factory):
+    """The command with truth and GNSS, its results aside."""
+    out = tmp_path_factory.mktemp("evaluation")
+    before = tree(mapped.project), tree(mapped.work)
+    gnss = write_gnss(mapped, out / "g.csv")
+    mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
+    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount, "-o", out, "--debug")
+    main([str(v) for v in (mapped.project, *options)])
+    assert (tree(mapped.project), tree(mapped.work)) == before
+    return out, json.loads((out / "evaluation.json").read_text())
+
+
+def rows_of(found):
+    return {row["name"]: row for row in found["table"]}
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+def test_subtracting_everything_is_told_from_a_correction(outcome):
+    rows = rows_of(outcome[1])
+    zero, plain = rows["zero"], rows["uncorrected"]
+    assert zero["velocity_std"] == 0 == zero["pair_std"]  # the smoothest map there is ...
+    assert zero["gain_velocity"] == 0 == zero["gain_displacement"]  # ... and nothing of the signal
+    assert plain["velocity_std"] > 0 and plain["pairs_worse"] == 0
+
+
+def test_a_correction_that_takes_everything_is_called_what_it_is(copies, no_page):
+    project, work = copies
+    with h5py.File(work / "timeseries.h5", "r+") as series, h5py.File(work / "inputs" / "VAE.h5", "r+") as delay:
+        delay["timeseries"][:] += series["timeseries"][:]
+        series["timeseries"][:] = 1e-6 * np.random.default_rng(0).normal(size=series["timeseries"].shape)
+    found = run(project, methods=["uncorrected", "vae"], truth_file=project / "truth.h5")
+    plain, bad = found["table"]
+    assert bad["velocity_std"] < 0.01 * plain["velocity_std"] and bad["pairs_worse"] == 0
+    assert abs(bad["gain_velocity"]) < 0.01 and abs(bad["gain_displacement"]) < 0.01
+    assert "The correction keeps only 0% of the true velocity." in found["warnings"]
+
+
+def test_every_method_is_in_the_table_or_left_out_with_a_reason(outcome):
+    found = outcome[1]
+    labels = {METHODS[name][0] for name in METHODS if name != "vae_hdbscan"}
+    assert {row["method"] for row in found["table"]} | {s["method"] for s in found["skipped"]} == labels
+    assert {s["method"] for s in found["skipped"]} == {METHODS["era5"][0], METHODS["gacos"][0]}
+    assert all(len(s["reason"]) > 20 for s in found["skipped"])
+    assert set(found["columns"]) >= {"velocity_std", "pair_std", "velocity_sill", "gain_velocity", "gnss_rms"}
+
+
+def test_what_no_correction_of_dates_changes_is_given_once(outcome, mapped):
+    stack = outcome[1]["stack"]
+    coherence, valid = read(mapped.work / "temporalCoherence.h5", "temporalCoherence"), read_inverted(mapped.work).valid
+    assert stack["temporal_coherence"] == pytest.approx(coherence[valid].mean(), abs=1e-4)
+    page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
+    assert f"temporal coherence {stack['temporal_coherence']:.3f}" in page
+
+
+def test_the_closure_misfit_of_one_pair_that_is_off(tmp_path):
+    pairs = np.array([[i, j] for i in range(5) for j in range(i + 1, min(i + 3, 5))])
+    phase = incidence(pairs, 5) @ np.random.default_rng(0).normal(size=(5, 12))
+    data = SimpleNamespace(phase=phase.reshape(len(pairs), 3, 4), weight=np.ones((len(pairs), 3, 4)), pairs=pairs)
+    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
+    data.phase[0] += 0.3  # the pair of dates 0 and 1 is in one of the three triplets
+    data.weight[0, 0] = 0  # and counts on two thirds of the pixels
+    expected = np.sqrt(0.09 * 8 / (2 * 12 + 8))
+    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(expected)
+
+
+def test_csv_and_json_say_the_same(outcome):
+    out, found = outcome
+    with open(out / "evaluation.csv", newline="") as f:
+        lines = list(csv.reader(f))
+    assert len(lines) == 1 + len(found["table"]) and len(lines[0]) == 1 + len(found["columns"])
+    column = lines[0].index("velocity std, stable [mm/yr]")
+    for line, row in zip(lines[1:], found["table"], strict=True):
+        assert line[0] == row["method"] and float(line[column]) == pytest.approx(row["velocity_std"])
+
+
+def test_figures_of_the_uncorrected_row_are_those_of_the_files(outcome, mapped):
+    row = rows_of(outcome[1])["uncorrected"]
+    series, truth = read_inverted(mapped.work), read(mapped.project / "truth.h5", "deforming")
+    stable = series.valid & ~truth
+    rate = np.polyfit(series.years, 1000 * series.before[:, stable], 1)[0]
+    assert row["velocity_std"] == pytest.approx(rate.std())
+
+
+def test_gnss_made_from_the_truth_agrees_as_the_truth_does(outcome, mapped):
+    """The rate against GNSS is off by what the corrected series is off at the two places."""
+    rows = rows_of(outcome[1])
+    series = read_inverted(mapped.work)
+    truth = read(mapped.project / "truth.h5", "timeseries").astype(float)
+    (y, x), (v, u) = PLACES["MOVE"], PLACES["REFS"]
+    around = [np.median(series.before[:, r - 1 : r + 2, c - 1 : c + 2], axis=(1, 2)) for r, c in ((y, x), (v, u))]
+    error = 1000 * (around[0] - around[1] - (truth[:, y, x] - truth[:, v, u]))
+    assert rows["uncorrected"]["gnss_rms"] == pytest.approx(error.std(), abs=0.01)
+    assert rows["uncorrected"]["gnss_rate_error"] == pytest.approx(np.polyfit(series.years, error, 1)[0], abs=0.05)
+
+
+def test_in_radar_coordinates_too(radar, tmp_path, no_page):
+    files = [str(write_gnss(radar, tmp_path / "g.csv"))]
+    found = evaluate(radar.project, out_dir=tmp_path, methods=["uncorrected", "zero"], gnss_files=files, say=str)
+    rows = rows_of(found)
+    double = read(radar.project / "truth.h5", "timeseries").astype(float)
+    double = 1000 * (double[:, PLACES["MOVE"][0], PLACES["MOVE"][1]] - double[:, PLACES["REFS"][0], PLACES["REFS"][1]])
+    assert rows["zero"]["gnss_rms"] == pytest.approx(double.std(), abs=0.01) and rows["uncorrected"]["gnss_rms"] > 0
+
+
+def test_the_report_is_extended(outcome):
+    page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
+    assert "MOUNT (row 30, column 41)" in page
+    assert "Against other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
+
+
+# -------------------------------------------------------------------------------------------------------------- methods
+@pytest.fixture
+def copies(mapped, tmp_path):
+    project = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
+    return project, Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """For tests of the table alone."""
+    monkeypatch.setattr(evaluation, "write_report", lambda *_: None)
+
+
+def run(project, **how):
+    return evaluate(project, say=lambda text: None, **how)
+
+
+def weather(project):
+    """An ERA5.h5 that knows the simulated atmosphere."""
+    with h5py.File(project / "truth.h5") as truth, h5py.File(project / "inputs" / "ERA5.h5", "w") as f:
+        f.attrs.update(truth.attrs)
+        f["date"], f["timeseries"] = truth["date"][:], truth["atmosphere"][:]
+
+
+def test_a_weather_model_that_knows_the_atmosphere_removes_it(copies, no_page):
+    project, _ = copies
+    weather(project)
+    rows = rows_of(run(project, methods=["uncorrected", "era5"], truth_file=project / "truth.h5"))
+    assert rows["era5"]["displacement_stable"] < 0.5 * rows["uncorrected"]["displacement_stable"]
+
+
+def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
+    project, work = copies
+    with h5py.File(project / "truth.h5") as f:
+        dates, attributes = [d.decode() for d in f["date"][:]], dict(f.attrs)
+        size = int(f.attrs["LENGTH"]), int(f.attrs["WIDTH"])
+    incidence = np.deg2rad(read(project / "inputs" / "geometryGeo.h5", "incidenceAngle"))
+    (project / "GACOS").mkdir()
+    keys = ("WIDTH", "LENGTH", "X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP")
+    text = "\n".join(f"{k if k != 'LENGTH' else 'FILE_LENGTH'} {attributes[k]}" for k in keys) + "\nXMIN 0\nYMIN 0\n"
+    x = np.linspace(0, 1, size[1])[None, :] * np.ones((size[0], 1))
+    for k, date in enumerate(dates):
+        (0.01 * k * x + 2).astype(np.float32).tofile(project / "GACOS" / f"{date}.ztd")
+        (project / "GACOS" / f"{date}.ztd.rsc").write_text(text)
+    found = run(project, methods=["uncorrected", "gacos"])
+    assert found["skipped"] == []
+    inverted = read_inverted(work)
+    scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
+    taken = inverted.before - comparison.gacos(scene, None)
+    delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
+    y, z = inverted.ref_yx
+    delay = delay - delay[:, y, z][:, None, None]
+    delay = inverted.referenced(delay)
+    inside = inverted.valid.copy()
+    inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
+    assert taken[:, inside] == pytest.approx(delay[:, inside], abs=2e-3)
+
+
+def test_the_height_correlation_is_what_mintpy_s_command_makes(copies, mapped, no_page):
+    """Of the corrected series, so that MintPy's own file can be given to its own command."""
+    project, work = copies
+    (work / "inputs" / "VAE.h5").unlink()
+    inverted = read_inverted(work)
+    options = ["-g", work / "inputs" / "geometryGeo.h5", "-m", work / "maskTempCoh.h5", "-o", work / "height.h5"]
+    done = shell(["tropo_phase_elevation.py", work / "timeseries.h5", *options])
+    assert done.returncode == 0, done.stderr
+    theirs = read(work / "height.h5", "timeseries").astype(float)
+    scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
+    ours = comparison.height_correlation(scene, None)
+    theirs, ours = (
+        v - v[:1] - np.nanmean((v - v[:1])[:, inverted.valid], axis=1)[:, None, None] for v in (theirs, ours)
+    )
+    inside = inverted.valid.copy()
+    inside[inverted.ref_yx] = False  # MintPy leaves its zeros alone
+    assert np.abs((ours - inverted.before)[:, inside]).max() > 1e-3
+    assert ours[:, inside] == pytest.approx(theirs[:, inside], abs=5e-5)
+
+
+def test_hdbscan_in_place_of_fishdbc_is_a_row_on_request(copies, no_page):
+    rows = rows_of(run(copies[0], methods=["vae", "vae_hdbscan"]))
+    assert 0.2 < rows["vae_hdbscan"]["pair_std"] / rows["vae"]["pair_std"] < 5
+
+
+def test_a_user_s_mask_says_what_is_stable(copies, no_page, tmp_path):
+    mask = np.zeros((48, 60), dtype=bool)
+    mask[5:20, 5:30] = True
+    with h5py.File(tmp_path / "m.h5", "w") as f:
+        f["mask"] = mask
+    found = run(copies[0], methods=["uncorrected"], mask_file=tmp_path / "m.h5")
+    series = read_inverted(copies[1])
+    rate = np.polyfit(series.years, 1000 * series.before[:, series.valid & mask], 1)[0]
+    assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "as m.h5 says" in found["note"]
+
+
+def test_of_a_stack_that_was_left_uncorrected_the_others_are_compared(copies, no_page):
+    (copies[1] / "inputs" / "VAE.h5").unlink()
+    found = run(copies[0], methods=["uncorrected", "vae"])
+    assert [row["name"] for row in found["table"]] == ["uncorrected"]
+    assert found["skipped"][0]["reason"] == "vae_correct.py left this stack uncorrected"
+
+
+def test_a_method_that_fails_costs_only_its_row(copies, no_page, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setitem(METHODS, "pca", ("PCA", broken))
+    found = run(copies[0], methods=["pca", "uncorrected"])
+    assert [row["name"] for row in found["table"]] == ["uncorrected"] and "no ink" in found["skipped"][0]["reason"]
+
+
+# ------------------------------------------------------------------------------------------------------ what it refuses
+CHOICES = {
+    "no correction yet": (["{}/WORK", "{}/nothing"], "holds no result of vae_correct.py"),
+    "method unknown": (["{}/WORK", "--methods", "magic"], "--methods magic is unknown; choose from zero"),
+    "writes into the project": (["{}/WORK", "-o", "{}/WORK"], "is the original project"),
+    "mask is no mask": (["{}/WORK", "--mask", "{}/WORK/inputs/nothing.h5"], "holds no mask"),
+    "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is no truth of this stack"),
+    "signal unknown": (["{}/WORK", "--inject", "bowl"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
+    "signal of no width": (["{}/WORK", "--inject", "bowl:0:3"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
+    "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_bad_choice_is_refused_in_one_line(copies, case):
+    arguments, reason = CHOICES[case]
+    with pytest.raises(SystemExit) as stop:
+        main([a.format(copies[0].parent) for a in arguments])
+    assert stop.value.code.startswith("ERROR: ") and reason in stop.value.code and "\n" not in stop.value.code
+
+
+def test_a_stack_that_has_changed_is_said_to_have(copies, no_page):
+    with h5py.File(copies[0] / "inputs" / "ifgramStack.h5", "r+") as f:
+        f["dropIfgram"][5] = False
+    assert "has changed since it was corrected" in run(copies[0], methods=["vae"])["warnings"][-1]
+
+
+def test_the_template_of_another_phase_is_refused(copies, tmp_path):
+    with h5py.File(copies[0] / "inputs" / "ifgramStack.h5", "r+") as f:
+        f["unwrapPhase_bridging"] = f["unwrapPhase"][:]
+    (tmp_path / "my.txt").write_text("mintpy.unwrapError.method = bridging")
+    with pytest.raises(InputError, match="was corrected, not unwrapPhase_bridging; give the template"):
+        run(copies[0], template_file=tmp_path / "my.txt")
+
+
+def test_without_mintpy_s_inversion_it_says_what_to_do(copies):
+    (copies[1] / "timeseries.h5").unlink()
+    with pytest.raises(InputError, match="without --no-invert"):
+        run(copies[0])
+
+
+# ------------------------------------------------------------------------------------------------------------ injection
+class Method:
+    """Stands for the correction: keeps a known share of the motion, whatever the stack."""
+
+    def __init__(self, share, size=(30, 40), n_dates=12):
+        self.share, self.factor = share, 2
+        self.dates = [f"2018{month:02d}05" for month in range(1, n_dates + 1)]
+        attributes = {"Y_FIRST": "0", "Y_STEP": "-100", "X_STEP": "100", "Y_UNIT": "m", "LENGTH": str(2 * size[0])}
+        self.stack = SimpleNamespace(attributes=attributes, wavelength=0.056)
+        rng = np.random.default_rng(0)
+        self.valid = np.ones(size, dtype=bool)
+        self.valid[:4, :9] = False
+        self.noise = rng.normal(size=(n_dates, *size))
+        self.settings = Settings()
+
+    def __call__(self, added=None, clusterer=None):
+        motion = 0 if added is None else self.share * added * (-4 * np.pi / self.stack.wavelength)
+        values = (self.noise + motion)[:, self.valid]
+        values = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0)
+        atmosphere = SimpleNamespace(moving=np.zeros_like(self.valid))
+        return SimpleNamespace(corrected=values, valid=self.valid, atmosphere=atmosphere)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.0])
+@pytest.mark.parametrize(
+    "text", ["bowl:0.6:-12", "bowl:20:5", "ramp:8", "step:1:15", "step:1:15:20180905", "season:1.5:4"]
+)
+def test_the_gain_is_the_share_that_the_method_keeps(share, text):
+    (row,) = inject(Method(share), parse_signals([text]), None, lambda text: None)
+    assert row["gain"] == pytest.approx(share, abs=1e-6)
+    assert row["sentence"].endswith(f"comes back at {share:.0%}.")
+
+
+def test_a_grid_of_signals_and_its_words():
+    found = parse_signals(["bowl:1,3:2,10", "ramp:8"])
+    assert found == [Signal("bowl", w, a) for w in (1, 3) for a in (2, 10)] + [Signal("ramp", 0, 8)]
+    assert found[2].name() == "a bowl 3 km wide and 2 mm/yr strong"
+
+
+def test_a_bowl_has_its_width_and_its_rate():
+    signal, valid = Signal("bowl", 3.0, 1.0), np.ones((101, 101), dtype=bool)
+    shape = signal.shape(valid, (100.0, 50.0), (50, 50))
+    assert shape[50, 50] == 1 and shape[50 + 15, 50] == pytest.approx(0.5) and shape[50, 50 - 30] == pytest.approx(0.5)
+    assert np.polyfit(np.arange(3) / 2, signal.course(["20180101", "20180702", "20190101"]), 1)[0] == pytest.approx(
+        1, abs=0.01
+    )
+
+
+def test_a_bowl_too_narrow_for_the_training_grid_is_not_tested():
+    (row,) = inject(Method(1.0), parse_signals(["bowl:0.3:5"]), None, lambda text: None)
+    assert np.isnan(row["gain"]) and "narrower than two pixels of the training grid (0.4 km)" in row["sentence"]
+    assert gains("bowl", [row | {"gain": None}]).data[0].z.shape == (1, 1)
+
+
+def test_a_step_that_no_date_sees_is_refused():
+    with pytest.raises(InputError, match="no dates before"):
+        Signal("step", 1.0, 5.0, "20170101").course(["20180101", "20190101"])
+
+
+def test_injection_reaches_the_real_method_and_the_report(copies):
+    project, work = copies
+    before = tree(project)
+    found = run(project, methods=["vae"], signals=["bowl:2:-200"])
+    (row,) = found["injection"]
+    assert 0.7 < row["gain"] < 1.2, row  # ten training steps; a bowl that no method should miss
+    assert tree(project) == before
+    page = (work / "vae_report.html").read_text(encoding="utf8")
+    assert "Signals that are safe" in page and row["sentence"] in page
+
+
+def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
+    seen = []
+
+    def keep(phase, *rest, **options):
+        seen.append(phase.astype(float))
+        raise injection.NotEnoughEvidence("seen")
+
+    monkeypatch.setattr(injection, "separate", keep)
+    refit = injection.Refit(open_stack(mapped.stack), Settings())
+    motion = np.random.default_rng(0).normal(size=(len(refit.dates), *refit.data.height.shape))
+    for added in (None, motion):
+        with pytest.raises(injection.NotEnoughEvidence):
+            refit(added)
+    first, second = refit.data.pairs.T
+    expected = np.where(
+        refit.data.weight > 0, (motion[second] - motion[first]) * (-4 * np.pi / refit.stack.wavelength), 0
+    )
+    assert seen[1] - seen[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_kept_ignores_what_is_alike_in_both():
+    method = Method(1.0)
+    motion = np.random.default_rng(1).normal(size=method.noise.shape)
+    assert kept(method(), method(), motion, 0.056) == 0
+
+
+def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
+    script = Path(__file__).parents[1] / "benchmarks" / "cost.py"
+    done = shell(
+        [
+            sys.executable,
+            script,
+            "--dates",
+            12,
+            "--sizes",
+            24,
+            40,
+            "--methods",
+            "pca",
+            "vae_fishdbc",
+            "--train-steps",
+            10,
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| PCA", "| VAE with FISHDBC"]
+    assert all(len(re.findall(r"[\d.]+ s, \d+ MB", line)) == 2 for line in lines[2:])

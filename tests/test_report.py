@@ -1,0 +1,231 @@
+"""The report on a corrected project: its content, and how it behaves in a browser."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import QUICK, make_simulated, read
+from mintpy_vae import metrics, report, workflow
+from mintpy_vae.evidence import EVIDENCE, pixel_size, read_evidence
+from mintpy_vae.inverted import read_inverted
+from mintpy_vae.report import REPORT, write_report
+from mintpy_vae.report.figures import pair_bars
+from mintpy_vae.stack import open_stack, pool_map
+from mintpy_vae.workflow import correct
+
+SECTIONS = ["velocity", "series", "atmosphere", "pairs", "network", "latent", "clusters", "structure", "elevation"]
+SECTIONS += ["training", "settings"]
+
+
+class Page(HTMLParser):
+    """What the page would load, and its charts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.ids = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.loads += [attrs[k] for k in ("src", "href") if k in attrs and not attrs[k].startswith(("#", "data:"))]
+        self.ids.append(attrs.get("id"))
+
+
+@pytest.fixture(scope="module")
+def page(mapped):
+    return (mapped.work / REPORT).read_text(encoding="utf8")
+
+
+# -------------------------------------------------------------------------------------------------------------- content
+def test_the_correction_leaves_a_whole_report_that_loads_nothing(mapped, page):
+    found = Page(page)
+    assert found.loads == []
+    assert [s for s in SECTIONS if s not in found.ids] == []
+    assert "could not be made" not in page
+    assert len(page) < 6e6
+    result = json.loads((mapped.work / "vae_result.json").read_text())
+    assert all(warning in page for warning in result["warnings"])
+    assert result["versions"]["torch"] in page and result["stack_sha256"][:16] in page
+
+
+def test_the_same_result_gives_the_same_page(mapped, page, tmp_path):
+    work = Path(shutil.copytree(mapped.work, tmp_path / mapped.work.name))
+    write_report(work)
+    assert (work / REPORT).read_text(encoding="utf8") == page
+
+
+def test_without_mintpy_s_inversion_the_training_grid_is_shown(mapped, tmp_path):
+    work = Path(shutil.copytree(mapped.work, tmp_path / mapped.work.name))
+    (work / "timeseries.h5").unlink()
+    text = write_report(work).read_text(encoding="utf8")
+    assert "the training grid, since MintPy has not inverted yet" in text and "could not be made" not in text
+
+
+def test_a_page_of_an_uncorrected_stack_says_why(tmp_path):
+    template = make_simulated(tmp_path / "WORK", n_dates=8, size=(24, 24))
+    result = correct(tmp_path / "WORK" / "inputs" / "ifgramStack.h5", template_file=template, invert=False)
+    assert result.status == "uncorrected" and not (result.work_dir / EVIDENCE).exists()
+    text = (result.work_dir / REPORT).read_text(encoding="utf8")
+    assert "Left uncorrected" in text and result.reason in text and "could not be made" not in text
+
+
+def test_a_report_that_fails_does_not_fail_the_correction(tmp_path, monkeypatch):
+    def broken(work):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(report, "write_report", broken)
+    template = make_simulated(tmp_path / "WORK", n_dates=8, size=(24, 24), text=QUICK)
+    result = correct(tmp_path / "WORK" / "inputs" / "ifgramStack.h5", template_file=template, invert=False)
+    assert [w for w in result.warnings if "no ink" in w]
+    assert "no ink" in (result.work_dir / workflow.RESULT).read_text()
+
+
+def test_a_section_that_fails_is_replaced_by_its_reason(mapped, tmp_path, monkeypatch):
+    from mintpy_vae.report import sections
+
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(sections, "embed", broken)
+    work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
+    text = write_report(work).read_text(encoding="utf8")
+    assert "This part could not be made (RuntimeError: no ink)" in text and 'id="velocity-0"' in text
+
+
+# ------------------------------------------------------------------------------------------------ the numbers behind it
+def test_the_evidence_is_what_the_correction_did(mapped):
+    found, stack = read_evidence(mapped.work), open_stack(mapped.stack)
+    result = json.loads((mapped.work / "vae_result.json").read_text())
+    assert len(found.pairs) == stack.keep.sum() == len(found.bperp)
+    recorded = np.array([result["noise_per_pair_mm"][f"{found.dates[i]}_{found.dates[j]}"] for i, j in found.pairs])
+    np.testing.assert_allclose(1000 * found.noise.T, recorded, atol=1e-3)
+    assert len(found.maps) == len(found.amplitudes) == len(result["clusters"])
+    assert found.source_labels.max(initial=-1) + 1 == len(result["clusters"])
+    for c in result["clusters"]:
+        assert (found.source_labels == c["label"]).sum() == c["sources"]
+    # before less after is the atmosphere that was written, but for the multilooking and the mean of each date
+    delay = np.array([pool_map(m, 2) for m in read(mapped.work / "inputs" / "VAE.h5", "timeseries")])
+    written, taken = delay[:, found.valid], found.before - found.after
+    written, taken = (v - v.mean(axis=1, keepdims=True) - v.mean(axis=0) for v in (written, taken))
+    assert metrics.gain(taken, written) == pytest.approx(1, abs=0.03)
+    assert metrics.rmse(taken, written) < 0.1 * written.std()
+
+
+def test_the_time_series_before_is_that_of_mintpy_alone(mapped, tmp_path):
+    """Adding the atmosphere back to the inverted time-series is inverting the uncorrected stack."""
+    from test_workflow import run_mintpy
+
+    work = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
+    run_mintpy(work / mapped.template.name, work, "reference_point", "invert_network")  # keeps what was dropped by hand
+    alone = read(work / "timeseries.h5", "timeseries").astype(float)
+    found = read_inverted(mapped.work)
+    assert found.factor == 1 and found.valid.mean() > 0.5
+    both = found.valid & (alone[-1] != 0)
+    assert both.sum() > 0.9 * found.valid.sum()
+    assert (found.before - found.before[:1])[:, both] == pytest.approx((alone - alone[0])[:, both], abs=1e-6)
+
+
+def test_multilooked_time_series_keep_the_velocity(mapped):
+    fine, coarse = read_inverted(mapped.work), read_inverted(mapped.work, max_pixels=800)
+    assert coarse.valid.size <= 800 and coarse.pixel[0] == coarse.factor * fine.pixel[0]
+    rates = [np.nanmean(metrics.velocity(d.after, d.years)) for d in (fine, coarse)]
+    assert rates[0] == pytest.approx(rates[1], abs=2e-3)
+
+
+@pytest.mark.parametrize("coord", ["geo", "radar"])
+def test_the_size_of_a_pixel_is_the_simulated_one(coord):
+    from mintpy_vae.simulate import simulate
+
+    scene = simulate("quiet", n_dates=3, size=(30, 40), coord=coord)
+    assert pixel_size(scene.attributes) == pytest.approx((scene.pixel, scene.pixel), rel=0.15)
+
+
+@pytest.mark.parametrize("processor", ["gamma", "isce", "gmtsar", "snap"])
+def test_the_size_of_a_pixel_is_known_of_every_processor(processor):
+    """MintPy's own function knows three of them."""
+    attributes = {"PROCESSOR": processor, "AZIMUTH_PIXEL_SIZE": "14", "RANGE_PIXEL_SIZE": "10", "HEIGHT": "700000"}
+    attributes |= {"STARTING_RANGE": "850000", "WIDTH": "100", "LENGTH": "100", "EARTH_RADIUS": "6371000"}
+    along, across = pixel_size(attributes)
+    assert along == pytest.approx(14 if processor == "gamma" else 14 * 6371 / 7071)
+    assert 12 < across < 25
+
+
+def test_buttons_hold_every_order():
+    figure = pair_bars(["a", "b", "c"], np.array([1.0, 3.0, 2.0]), np.array([0.9, 0.3, 1.0]))
+    orders = {b.label: b.args[0]["xaxis.categoryarray"] for b in figure.layout.updatemenus[0].buttons}
+    assert orders["by noise before"] == ["b", "c", "a"] and orders["least removed first"] == ["a", "c", "b"]
+
+
+# -------------------------------------------------------------------------------------------------------------- browser
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser test")
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    path = next((p for p in found if p), None)
+    with playwright.sync_playwright() as p:
+        try:
+            chromium = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium to open the report with: {error.message.splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+def opened(browser, file, width, media="screen"):
+    """The page at a width, with what it said and asked for."""
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    said, asked = [], []
+    tab.on("console", lambda m: said.append(m.text))
+    tab.on("pageerror", lambda e: said.append(str(e)))
+    tab.on("request", lambda r: asked.append(r.url))
+    tab.emulate_media(media=media)
+    tab.goto(Path(file).as_uri())
+    tab.wait_for_function("document.querySelectorAll('.plotly-graph-div:not(.js-plotly-plot)').length == 0")
+    return tab, said, asked
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
+def test_in_a_browser_all_is_drawn_and_nothing_leaves_the_file(browser, mapped, page, width, media):
+    file = mapped.work / REPORT
+    tab, said, asked = opened(browser, file, width, media)
+    assert said == []
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+    drawn = tab.evaluate("[...document.querySelectorAll('.plotly-graph-div')].filter(d => d._fullData.length).length")
+    assert drawn == len(re.findall(r'class="plotly-graph-div"', page)) > 12
+    empty = "[...document.querySelectorAll('.plotly-graph-div .main-svg')].filter(s => s.clientWidth < 200).length"
+    assert tab.evaluate(empty) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    wide = (
+        "[...document.querySelectorAll('.main-svg')].filter(s => s.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert tab.evaluate(wide) == 0
+    # printing does not draw again: what was drawn must fit on A4 (718 pixels at 96 dpi, less its margins)
+    drawn_widths = "[...document.querySelectorAll('.plotly-graph-div')].map(d => d._fullLayout.width)"
+    assert max(tab.evaluate(drawn_widths)) <= 700
+    tab.close()
+
+
+def test_in_a_browser_bars_sort_and_hovering_shows_the_pair(browser, mapped):
+    tab, said, _ = opened(browser, mapped.work / REPORT, 1000)
+    bars = tab.locator("#pairs-wide-0")
+    bars.locator(".updatemenu-header").click()
+    bars.locator(".updatemenu-dropdown-button", has_text="by noise before").click()
+    order = tab.evaluate("document.getElementById('pairs-wide-0')._fullLayout.xaxis._categories")
+    noise = json.loads((mapped.work / "vae_result.json").read_text())["noise_per_pair_mm"]
+    before = [noise[name][0] for name in order]
+    assert len(before) == len(noise) and before == sorted(before, reverse=True)
+    point = tab.locator("#latent-wide-0 .scatterlayer .point").first
+    point.scroll_into_view_if_needed()
+    place = point.bounding_box()
+    tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    tab.mouse.move(place["x"] + place["width"] / 2 + 1, place["y"] + place["height"] / 2)
+    shown = tab.locator("#latent-wide-0 .hoverlayer .hovertext")
+    shown.first.wait_for()
+    assert re.search(r"\d{8}_\d{8}", shown.first.text_content())
+    assert said == []
+    tab.close()
