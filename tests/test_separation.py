@@ -108,7 +108,7 @@ def _estimate(series, found, height=None, knowledge=NOTHING):
     detail = prepare(series)[1]
     z = np.zeros(x.shape[1]) if height is None else height
     functions = [trend(YEARS), *scanned(DATES)]
-    return x, estimate(x, found, functions, strength, removal, detail, z, ALL, YEARS, 0.01, knowledge)
+    return x, estimate(x, found, functions, strength, removal, detail, removal, z, ALL, YEARS, 0.01, knowledge)
 
 
 @pytest.mark.parametrize("width", [2.0, 3.5])

@@ -6,16 +6,20 @@ that is slow, such as a seasonal delay tied to relief, which its correlation wit
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .metrics import explained_share
+
 Array = NDArray[np.float64]
 PERMUTATIONS = 5000
 MAX_HEIGHT_CORRELATION = 0.6
 MIN_ENERGY = 0.001
+MIN_PROVEN = 0.1
+"""Least share of a deformation cluster's variance that proven motion explains; a correlation of 0.3."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Cluster:
         Amplitude series, arbitrary unit.
     map : (pixels,)
         Its mean map at unit norm, on the valid pixels.
+    proven : float
+        Share of the amplitude series' variance that the local motion found by the pursuit explains.
     """
 
     label: int
@@ -52,6 +58,7 @@ class Cluster:
     height_correlation: float
     amplitude: Array
     map: Array
+    proven: float = 0.0
 
     def evidence(self) -> dict[str, Any]:
         """What belongs into a report: everything but the map."""
@@ -139,6 +146,26 @@ def attribute(
                 map=pattern,
             )
         )
+    return found
+
+
+def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
+    """Let deformation clusters that no proven local motion stands behind be undecided.
+
+    A network that looks for patterns that change slowly finds some in the atmosphere, too, and the same dates then
+    seem to prove it right; the pursuit's evidence does not depend on the network.
+
+    Parameters
+    ----------
+    clusters : list of Cluster
+    motion : (dates, pixels)
+        The pursuit's deformation, prepared as the maps of :func:`attribute`.
+    """
+    found = []
+    for cluster in clusters:
+        explained = explained_share(cluster.amplitude, motion @ cluster.map)
+        doubtful = cluster.kind == "deformation" and explained < MIN_PROVEN
+        found.append(replace(cluster, proven=explained, kind="undecided" if doubtful else cluster.kind))
     return found
 
 

@@ -66,6 +66,7 @@ def estimate(
     strength: Array,
     removal: Prior,
     detail: Prior,
+    stationary: Prior,
     height: Array,
     valid: NDArray[np.bool_],
     years: Array,
@@ -88,6 +89,8 @@ def estimate(
         Limited to the wavelengths that are removed.
     detail : Prior
         All wavelengths, to interpolate across moving ground.
+    stationary : Prior
+        As `removal`, but without the network's modes: a network that has seen the dates cannot judge their scatter.
     height : (pixels,)
         Metres, zero mean.
     valid : (height, width) bool
@@ -103,12 +106,11 @@ def estimate(
     spanned = _orthonormal((motion - (motion @ weights / weights.sum())[:, None]) / strength)
     in_time = spanned.T @ (spanned @ (series / strength[:, None]))
     without_motion = (series - deformation.series) / strength[:, None]
-    guard = _Guard(removal.coefficients(without_motion), years, strength, significance)
-    coefficients = guard.keep_trend(removal.coefficients(series / strength[:, None] - in_time), np.eye(len(series)))
+    guard = _Guard(stationary, without_motion, years, strength, significance)
+    coefficients = removal.coefficients(series / strength[:, None] - in_time)
+    maps, relief = guard.keep_trend(coefficients[:, 2:] @ removal.modes[2:], coefficients[:, 1], np.eye(len(series)))
     warnings = guard.warnings()
     moving = np.zeros(series.shape[1], dtype=bool)
-    across = np.zeros((len(spanned), series.shape[1]))
-    relief = np.zeros(len(series))
     unknown_across = removal.variance()
     if len(spanned):
         observed = spanned @ (series / strength[:, None])
@@ -131,14 +133,14 @@ def estimate(
         else:
             still = ~moving
             outside = Prior(detail.modes[:, still], detail.noise)
-            guard = _Guard(detail.coefficients(without_motion), years, strength, significance)
-            around = guard.keep_trend(outside.coefficients((observed - known)[:, still]), spanned)
-            across = around[:, 2:] @ detail.modes[2:]
-            relief = spanned.T @ around[:, 1]
+            around = outside.coefficients((observed - known)[:, still])
+            across, slopes = guard.keep_trend(around[:, 2:] @ detail.modes[2:], around[:, 1], spanned)
+            maps += spanned.T @ across
+            relief += spanned.T @ slopes
             unknown_across = outside.variance(detail.modes)
     scale = height_slopes(removal.modes[1:2], height)  # radians per metre, unit coefficient
-    slope = strength * (coefficients[:, 1] + relief) * scale
-    turbulent = strength[:, None] * (coefficients[:, 2:] @ removal.modes[2:] + spanned.T @ across)
+    slope = strength * relief * scale
+    turbulent = strength[:, None] * maps
     if moving.mean() > MAX_MOVING:
         # not only in the weighted fit above: a velocity fitted without weights stays as it was, too
         plain = _orthonormal(motion - motion.mean(axis=1, keepdims=True))
@@ -222,14 +224,17 @@ class _Guard:
 
     Parameters
     ----------
-    coefficients : (dates, modes)
-        Of the series less the deformation that was found, in units of the dates' strength.
+    prior : Prior
+        Its modes are tested.
+    maps : (dates, pixels)
+        The series less the deformation that was found, in units of the dates' strength.
     years, strength : (dates,)
     significance : float
         False-alarm probability.
     """
 
-    def __init__(self, coefficients: Array, years: Array, strength: Array, significance: float) -> None:
+    def __init__(self, prior: Prior, maps: Array, years: Array, strength: Array, significance: float) -> None:
+        coefficients = prior.coefficients(maps)
         columns = [np.ones(len(years))]
         if years[-1] - years[0] >= 1.0:
             columns += [np.sin(2 * np.pi * years), np.cos(2 * np.pi * years)]
@@ -241,6 +246,7 @@ class _Guard:
         scatter = np.sqrt((left**2).sum(axis=0) / (len(years) - design.shape[1])) + 1e-30
         self.score = np.abs(q[:, -1] @ coefficients) / scatter
         rng = np.random.default_rng(0)
+        left *= np.sqrt(len(years) / (len(years) - design.shape[1]))
         chance = np.array([np.abs(q[:, -1] @ left[rng.permutation(len(years))]) for _ in range(SHUFFLES)]) / scatter
         self.limit = np.full(
             coefficients.shape[1], chance_exceeds(chance[:, 2:].max(axis=1, initial=0.0), significance)
@@ -248,18 +254,24 @@ class _Guard:
         self.limit[0] = np.inf  # the constant is never removed
         self.limit[1] = chance_exceeds(chance[:, 1], significance)
 
-    def keep_trend(self, coefficients: Array, functions: Array) -> Array:
-        """Take the trend out of the modes that exceed the limit.
+        flagged = prior.modes[2:][self.score[2:] > self.limit[2:]]
+        self.patterns = _orthonormal(flagged - flagged.mean(axis=1, keepdims=True))
+
+    def keep_trend(self, maps: Array, slopes: Array, functions: Array) -> tuple[Array, Array]:
+        """Take the trend out of what exceeds the limit.
 
         Parameters
         ----------
-        coefficients : (functions, modes)
+        maps : (functions, pixels)
             In orthonormal functions of time.
+        slopes : (functions,)
+            Against height.
         functions : (functions, dates)
         """
         line = functions @ self.line
         unit = line / max(float(np.linalg.norm(line)), 1e-30)
-        return np.asarray(coefficients - np.outer(unit, (unit @ coefficients) * (self.score > self.limit)))
+        maps = maps - np.outer(unit, (unit @ maps) @ self.patterns.T @ self.patterns)
+        return maps, slopes - unit * (unit @ slopes) * (self.score[1] > self.limit[1])
 
     def warnings(self) -> list[str]:
         """What was left in the data, in plain words."""

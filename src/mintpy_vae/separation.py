@@ -21,7 +21,7 @@ from .atmosphere import (
     source_weights,
     stationary_modes,
 )
-from .attribution import Cluster, attribute
+from .attribution import Cluster, attribute, confirm
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .correction import Atmosphere, estimate
 from .deformation import Deformation, Search, make_bells
@@ -252,6 +252,9 @@ def separate(
         thresholds = search.calibrate(residual, settings.significance, rng)
         deformation = search.pursue(x, thresholds, min(shape))
 
+    moves = deformation.series - deformation.series.mean(axis=1, keepdims=True)
+    clusters = confirm(clusters, flatten(moves - height_slopes(moves, z)[:, None] * z))
+
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
     unseen = np.setdiff1d(good, seen)
@@ -266,10 +269,13 @@ def separate(
     share, misfits = choose_share(smooth, modes, unit[unseen], SHARES[stages.atmosphere_modes])
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
-    removal = build_prior(stationary_modes(unit[good], valid, SHORTEST_REMOVED), modes, share, z, height_std)
-    detail = build_prior(known, modes, share, z, height_std)
+    smooth = stationary_modes(unit[good], valid, SHORTEST_REMOVED)
+    removal, detail = (build_prior(part, modes, share, z, height_std) for part in (smooth, known))
+    stationary = build_prior(smooth, none, 0.0, z, height_std)
     guarding = settings.significance if stages.guard else 0.0
-    atmosphere = estimate(x, deformation, functions, strength, removal, detail, z, valid, years, guarding, knowledge)
+    atmosphere = estimate(
+        x, deformation, functions, strength, removal, detail, stationary, z, valid, years, guarding, knowledge
+    )
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
     return Separation(
