@@ -200,7 +200,7 @@ moment = sys.argv[1]
 if moment == "start":
     mintpy_app.fill_work_dir = pause()
 elif moment == "training":
-    vae_correct._Bars.__call__ = pause()
+    vae_correct.Bars.__call__ = pause()
 elif moment == "writing":
     workflow.write_delay_file = pause()
 elif moment == "exchange":

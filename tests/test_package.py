@@ -25,10 +25,10 @@ def test_version_is_the_metadata_s():
 
 
 def test_commands_are_named_as_mintpy_names_its_own():
-    assert set(COMMANDS) == {"vae_correct.py", "vae_simulate.py"}
+    assert set(COMMANDS) == {"vae_correct.py", "vae_simulate.py", "vae_smallbaselineApp.py"}
 
 
-@pytest.mark.parametrize("name", ["vae_correct.py", "vae_simulate.py"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_command_loads_and_shows_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         COMMANDS[name].load()(["--help"])
@@ -36,7 +36,7 @@ def test_command_loads_and_shows_help(name, capsys):
     assert name in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["vae_correct.py", "vae_simulate.py"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_installed_script_shows_help(name):
     script = Path(sysconfig.get_path("scripts")) / name
     run = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)

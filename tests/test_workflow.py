@@ -14,7 +14,7 @@ import torch
 from conftest import DROPPED, QUICK, make_simulated, read, shell, tree, velocity_std
 from mintpy_vae import workflow
 from mintpy_vae.errors import InputError
-from mintpy_vae.stack import COMPLETE, file_hash, open_stack
+from mintpy_vae.stack import COMPLETE, content_hash, file_hash, open_stack
 from mintpy_vae.workflow import RESULT, correct
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
@@ -129,7 +129,7 @@ def test_everything_else_in_the_stack_is_as_it_was(mapped):
 def test_what_was_done_is_written_down(mapped):
     content = result_of(mapped.work)
     assert content["status"] == "corrected" and content["reason"] == "" and content["mintpy"] == "reference_date"
-    assert content["stack_sha256"] == file_hash(mapped.stack)
+    assert content["stack_sha256"] == content_hash(mapped.stack)
     assert content["model_sha256"] == file_hash(mapped.work / "vae_model.pt")
     assert content["settings"]["vae.trainSteps"] == 10 and content["versions"]["mintpy"]
     pairs, dates = open_stack(mapped.stack).keep.sum(), len(dates_of(mapped))

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,16 @@ from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
 from .separation import Array, Report, Separation, separate
 from .settings import PREFIX, Settings
-from .stack import Stack, file_hash, open_stack, pool_map, pool_pairs, write_corrected_stack, write_delay_file
+from .stack import (
+    Stack,
+    content_hash,
+    file_hash,
+    open_stack,
+    pool_map,
+    pool_pairs,
+    write_corrected_stack,
+    write_delay_file,
+)
 from .staging import staged
 from .training import Fit, choose_device
 
@@ -98,36 +107,97 @@ def correct(
         corrected stack, which then stays in `work_dir`.
     """
     start = time.time()
-    stack_path = Path(os.path.abspath(stack_file))
-    project = stack_path.parent.parent if stack_path.parent.name == "inputs" else stack_path.parent
-    target = Path(os.path.abspath(work_dir)) if work_dir else project.with_name(project.name + "_vae")
-    template = mintpy_app.read_templates(project, template_file)
-    settings = settings or Settings.from_template(template, **overrides)
-    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
-    stack = open_stack(stack_path, geometry_file, template)
+    job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
+    project, template, settings, stack = job.project, job.template, job.settings, job.stack
+    target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
-    fingerprint = {
-        "stack_sha256": file_hash(stack.file),
-        "geometry_sha256": file_hash(stack.geometry_file),
-        "template_sha256": _hash_of_options(template),
-        "settings": settings.as_dict(),
-        "dataset": stack.phase_name,
-        "version": __version__,
-    }
+    fingerprint = job.fingerprint(_read_result(target) if update else {})
     with staged(target) as (staging, publish):
         result = _earlier(target, fingerprint) if update else None
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
             result = _make(staging, target, project, stack, template_file, settings, fingerprint, timings, report)
+            result.details["template_sha256"] = _hash_of_options(template)
             _write_result(staging, result)
             publish()
+        elif result.details["template_sha256"] != _hash_of_options(template):
+            _take_options(result, stack, project, template_file)
+            result.details["template_sha256"] = _hash_of_options(template)
         if invert and result.details["mintpy"] != "reference_date":
             _drive_mintpy(result)
         if not result.skipped:
             result.details["timings"]["total"] = time.time() - start
             _write_result(target, result)
     return result
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be corrected, checked.
+
+    Attributes
+    ----------
+    project : Path
+        The directory that holds ``inputs/``.
+    template : dict
+        MintPy's options and ours.
+    settings : Settings
+    stack : Stack
+    """
+
+    project: Path
+    template: dict[str, str]
+    settings: Settings
+    stack: Stack
+
+    def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides the correction.
+
+        Parameters
+        ----------
+        earlier : mapping
+            Fingerprint of an earlier run: files that it knows by path, size and time are not read again.
+        """
+        files = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        known: dict[str, Any] = {}
+        for name, (path, digest) in files.items():
+            state = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+            same = earlier.get(f"{name}_state") == state and f"{name}_sha256" in earlier
+            known[f"{name}_state"] = state
+            known[f"{name}_sha256"] = earlier[f"{name}_sha256"] if same else digest(path)
+        return {
+            **known,
+            "settings": self.settings.as_dict(),
+            "dataset": self.stack.phase_name,
+            "version": __version__,
+        }
+
+
+def prepare(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    **overrides: Any,
+) -> Job:
+    """Read templates and stack, and check them; parameters as for :func:`correct`."""
+    path = Path(os.path.abspath(stack_file))
+    project = path.parent.parent if path.parent.name == "inputs" else path.parent
+    template = mintpy_app.read_templates(project, template_file)
+    settings = settings or Settings.from_template(template, **overrides)
+    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
+    return Job(project, template, settings, open_stack(path, geometry_file, template))
+
+
+def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of the same contents; where the files lie does not matter."""
+    return all(earlier.get(key) == value for key, value in fingerprint.items() if not key.endswith("_state"))
+
+
+def corrected_dir(project: Path) -> Path:
+    """Where the corrected directory of a project is, unless another place is asked for."""
+    return project.with_name(project.name + "_vae")
 
 
 def _make(
@@ -154,6 +224,16 @@ def _make(
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
 
 
+def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
+    """Bring the templates of an earlier result up to date; MintPy's own update mode finds what they change."""
+    result.skipped = False
+    result.details["mintpy"] = "pending"
+    _write_result(result.work_dir, result)
+    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file)
+    result.details.update(template=copy.name, mintpy="not run")
+    result.next_command = mintpy_app.next_command(result.work_dir, copy)
+
+
 def _drive_mintpy(result: Result) -> None:
     """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
     begin = time.time()
@@ -167,15 +247,23 @@ def _drive_mintpy(result: Result) -> None:
     result.details["mintpy"] = "reference_date"
 
 
-def _correct_into(
-    staging: Path,
-    stack: Stack,
-    settings: Settings,
-    fingerprint: Mapping[str, Any],
-    timings: dict[str, float],
-    report: Report | None,
-) -> dict[str, Any]:
-    """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
+@dataclass(frozen=True)
+class Learned:
+    """The atmosphere of a stack, and what there is to say of it."""
+
+    atmosphere: Callable[[slice], NDArray[np.float32]]
+    fits: dict[str, Fit]
+    details: dict[str, Any]
+
+
+def learn(stack: Stack, settings: Settings, timings: dict[str, float], report: Report | None = None) -> Learned:
+    """Read the stack and separate its atmosphere.
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When the data do not allow it.
+    """
     begin = time.time()
     factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
     phase, weight = pool_pairs(stack, factor, settings.max_memory)
@@ -191,11 +279,7 @@ def _correct_into(
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
     timings["separate"] = time.time() - begin
-
-    begin = time.time()
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
-    model_file = staging / "vae_model.pt"
-    _save_networks(model_file, found.fits, settings)
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
@@ -203,33 +287,51 @@ def _correct_into(
         values[used] = full(rows)
         return values
 
-    provenance = _provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
+    return Learned(atmosphere, found.fits, _details(found, dates, pairs, before, after, stack))
+
+
+def _correct_into(
+    staging: Path,
+    stack: Stack,
+    settings: Settings,
+    fingerprint: Mapping[str, Any],
+    timings: dict[str, float],
+    report: Report | None,
+) -> dict[str, Any]:
+    """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
+    learned = learn(stack, settings, timings, report)
+    begin = time.time()
+    model_file = staging / "vae_model.pt"
+    _save_networks(model_file, learned.fits, settings)
+    marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
     memory = settings.max_memory
-    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", atmosphere, provenance, memory)
-    write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
+    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", learned.atmosphere, marks, memory)
+    write_delay_file(stack, staging / "inputs" / "VAE.h5", learned.atmosphere, memory, marks)
     timings["write"] = time.time() - begin
-    return _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
+    return learned.details | {"model_sha256": marks["model_sha256"]}
 
 
 def _leave_uncorrected(
     staging: Path, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write the stack with the phase of the input, and no delay file."""
-    provenance = _provenance("uncorrected", stack, settings, fingerprint)
+    marks = provenance("uncorrected", stack, settings, fingerprint)
 
     def nothing(rows: slice) -> NDArray[np.float32]:
         raise AssertionError("an uncorrected stack is a copy")
 
-    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, provenance, settings.max_memory)
+    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, marks, settings.max_memory)
     return {}
 
 
-def _provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
+def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Attributes that say what a file was made of."""
     return {
         "status": status,
         "version": __version__,
         "dataset": stack.phase_name,
         "stack_sha256": str(fingerprint["stack_sha256"]),
+        "geometry_sha256": str(fingerprint["geometry_sha256"]),
         **{key: str(value) for key, value in settings.as_dict().items()},
     }
 
@@ -247,7 +349,6 @@ def _details(
     before: Array,
     after: Array,
     stack: Stack,
-    model_hash: str,
 ) -> dict[str, Any]:
     """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
     mm = 1000 * stack.wavelength / (4 * np.pi)
@@ -261,7 +362,6 @@ def _details(
     moving = float(found.atmosphere.moving[found.valid].mean())
     return {
         "warnings": warnings,
-        "model_sha256": model_hash,
         "device": str(found.fits["separator"].device),
         "training_grid": list(found.valid.shape),
         "clusters": [c.evidence() for c in found.clusters],
@@ -337,15 +437,20 @@ def _check_replaceable(target: Path) -> None:
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     """The finished result in ``target`` if it has the same input and settings."""
-    try:
-        content = json.loads((target / RESULT).read_text())
-    except (OSError, ValueError):
-        return None
+    content = _read_result(target)
     whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
-    if not whole or any(content.get(key) != value for key, value in fingerprint.items()):
+    if not whole or not same_input(content, fingerprint):
         return None
     own = {key: content.pop(key) for key in ("status", "reason", "next_command", "warnings")}
     return Result(work_dir=target, details=content, skipped=True, **own)
+
+
+def _read_result(directory: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write_result(directory: Path, result: Result) -> None:

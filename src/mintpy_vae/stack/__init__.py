@@ -8,7 +8,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 """
 
 from .checks import COMPLETE, METHOD
-from .hdf5 import Progress, file_hash
+from .hdf5 import Progress, content_hash, file_hash
 from .pooling import pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Atmosphere, write_corrected_stack, write_delay_file
@@ -19,6 +19,7 @@ __all__ = [
     "Atmosphere",
     "Progress",
     "Stack",
+    "content_hash",
     "file_hash",
     "open_stack",
     "pool_map",

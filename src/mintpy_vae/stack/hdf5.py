@@ -16,6 +16,7 @@ from ..errors import InputError
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
 _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
+_HASH_MEMORY = 0.5  # GB
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
@@ -24,6 +25,30 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as f:
         while block := f.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the datasets of a stack and of its own root attributes, in hexadecimal.
+
+    Unlike :func:`file_hash` it stays the same when MintPy's ``load_data`` writes the options of the template into the
+    attributes, which all have a dot in their names, or when a step rewrites what was there.
+    """
+    digest = hashlib.sha256()
+    with open_hdf5(Path(path)) as f:
+        own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
+        digest.update(repr(sorted(own.items())).encode())
+        for name, item in sorted(f.items()):
+            if not isinstance(item, h5py.Dataset):
+                continue
+            digest.update(f"{name} {item.shape} {item.dtype}".encode())
+            with damage(Path(path)):
+                if item.ndim == 3:
+                    for rows, blocks in slabs(item, _HASH_MEMORY):
+                        for block in blocks:
+                            digest.update(item[block, rows].tobytes())
+                else:
+                    digest.update(item[()].tobytes())
     return digest.hexdigest()
 
 

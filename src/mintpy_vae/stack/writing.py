@@ -60,7 +60,7 @@ def write_corrected_stack(
     InputError
         If the file cannot be written.
     """
-    marks = {key if key.startswith("vae.") else f"vae.{key}": str(value) for key, value in provenance.items()}
+    marks = _marks(provenance)
     uncorrected = marks.get("vae.status") == "uncorrected"
     with open_hdf5(stack.file) as source, _new_file(out_file, _size_needed(source, stack), [stack.file]) as out:
         out.attrs.update(source.attrs)
@@ -90,12 +90,13 @@ def write_delay_file(
     out_file: str | os.PathLike[str],
     atmosphere: Atmosphere,
     max_memory: float,
+    provenance: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the atmosphere per date as MintPy expects a weather model's delay: LOS displacement in metres.
 
-    Parameters as for :func:`write_corrected_stack`. There is no reference pixel or date: MintPy references when it
-    subtracts the file.
+    Parameters as for :func:`write_corrected_stack`; the provenance goes to the dataset ``timeseries``. There is no
+    reference pixel or date: MintPy references when it subtracts the file.
     """
     length, width = stack.shape
     n_dates = len(stack.dates)
@@ -111,7 +112,14 @@ def write_delay_file(
             delay[:, rows] = _call(atmosphere, rows, stack) * to_metres
             if progress:
                 progress(rows.stop, length)
+        delay.attrs.update(_marks(provenance or {}))
         delay.attrs["MODIFICATION_TIME"] = str(time.time())
+        out.flush()
+        delay.attrs[COMPLETE] = "yes"
+
+
+def _marks(provenance: Mapping[str, str]) -> dict[str, str]:
+    return {key if key.startswith("vae.") else f"vae.{key}": str(value) for key, value in provenance.items()}
 
 
 @contextmanager
