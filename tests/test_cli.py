@@ -163,7 +163,7 @@ def test_what_nobody_foresaw_is_one_line_too(project, capsys, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------------ options at work
-def test_without_inversion_and_with_update(simulated, remembered, capsys):
+def test_without_inversion_and_with_update(simulated, capsys):
     stack, template, work = simulated
     arguments = [str(stack), "-t", str(template), "--no-invert"]
     main(arguments)
