@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import cloudpickle
 import h5py
 import mintpy.cli.multilook
 import mintpy.cli.subset
@@ -228,6 +229,13 @@ def check(project, work, name="unwrapPhase"):
         and np.isfinite(series).all()
         and np.abs(series).max() > 0.001
     )
+
+
+def test_what_was_learned_can_be_sent_to_a_worker(clean, remembered):
+    stack = open_stack(clean[0] / "inputs" / "ifgramStack.h5")
+    found = learn(stack, Settings(train_steps=10), {}).atmosphere
+    sent = cloudpickle.loads(cloudpickle.dumps(found))
+    assert sent(slice(7, 19)).tobytes() == found(slice(7, 19)).tobytes()
 
 
 def test_a_date_without_kept_pairs(clean, remembered, tmp_path):

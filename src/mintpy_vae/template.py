@@ -62,8 +62,12 @@ def options() -> list[Option]:
         key, low, high = (f.metadata[name] for name in ("key", "low", "high"))
         group = _GROUPS.get(key, group)
         values, default, meaning = _SPECIAL.get(key, (None, None, None))
-        values = values or f.metadata.get("values") or (f"{_plain(low)}-{_plain(high)}" if low is not None else "text")
-        found.append(Option(PREFIX + key, values, default or _plain(f.default), meaning or f.metadata["help"], group))
+        values = (
+            values or f.metadata.get("values") or (f"{_plain(low)}-{_plain(high)}" if low is not None else "text / no")
+        )
+        found.append(
+            Option(PREFIX + key, values, default or _plain(f.default) or "no", meaning or f.metadata["help"], group)
+        )
     return found
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import h5py
 import numpy as np
 
+from .cluster import worked_on
 from .hdf5 import Progress, has_data, open_hdf5, read, slabs
 from .reading import Stack
 
@@ -39,39 +41,47 @@ def pool_pairs(
     phase = np.zeros((n_pairs, h, w), np.float32)
     weight = np.zeros((n_pairs, h, w), np.float32)
     # Rows are added one after another into one coarse row, so that the result does not depend on the slabs.
-    sum_weight = np.zeros((n_pairs, width))
-    sum_phase = np.zeros((n_pairs, width))
+    sum_weight = np.zeros((n_pairs, w))
+    sum_phase = np.zeros((n_pairs, w))
     with open_hdf5(stack.file) as f:
-        source, quality = f[stack.phase_name], f["coherence"]
+        source = f[stack.phase_name]
         reference = _reference_phase(stack, source)
-        for rows, blocks in slabs(source, max_memory):
-            water = None if stack.land is None else ~stack.land[rows]
-            for block in blocks:
-                p, c = read(source, block, rows), read(quality, block, rows)
-                valid = has_data(p)
-                valid &= np.isfinite(c)
-                if water is not None:
-                    valid &= ~water
-                c = np.where(valid, c, 0).astype(np.float32, copy=False)
-                np.clip(c, 0, 1, out=c)
-                c *= c
-                p = np.where(valid, p - reference[block, None, None], 0).astype(np.float32, copy=False)
-                p *= c
-                for i, row in enumerate(range(rows.start, rows.stop)):
-                    sum_weight[block] += c[:, i]
-                    sum_phase[block] += p[:, i]
-                    if row % factor == factor - 1 or row == length - 1:
-                        total = _pool_columns(sum_weight[block], factor)
-                        weighted = _pool_columns(sum_phase[block], factor)
-                        weight[block, row // factor] = total / factor**2
-                        phase[block, row // factor] = np.divide(
-                            weighted, total, out=np.zeros_like(total), where=total > 0
-                        )
-                        sum_weight[block] = 0
-                        sum_phase[block] = 0
-            if progress:
-                progress(rows.stop, length)
+        pieces = [(rows, block) for rows, blocks in slabs(source, max_memory) for block in blocks]
+    sums = worked_on(partial(_weighted_sums, stack, reference, factor), pieces, stack.compute)
+    for (rows, block), (weights, phases) in sums:
+        for i, row in enumerate(range(rows.start, rows.stop)):
+            sum_weight[block] += weights[:, i]
+            sum_phase[block] += phases[:, i]
+            if row % factor == factor - 1 or row == length - 1:
+                total = sum_weight[block]
+                weight[block, row // factor] = total / factor**2
+                phase[block, row // factor] = np.divide(
+                    sum_phase[block], total, out=np.zeros_like(total), where=total > 0
+                )
+                sum_weight[block] = 0
+                sum_phase[block] = 0
+        if progress and block.stop == n_pairs:
+            progress(rows.stop, length)
     return phase, weight
+
+
+def _weighted_sums(
+    stack: Stack, reference: np.ndarray, factor: int, piece: tuple[slice, slice]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coherence squared, and phase times it, of some rows of some pairs, each `factor` columns added."""
+    rows, block = piece
+    with open_hdf5(stack.file) as f:
+        p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
+    valid = has_data(p)
+    valid &= np.isfinite(c)
+    if stack.land is not None:
+        valid &= stack.land[rows]
+    c = np.where(valid, c, 0).astype(np.float32, copy=False)
+    np.clip(c, 0, 1, out=c)
+    c *= c
+    p = np.where(valid, p - reference[block, None, None], 0).astype(np.float32, copy=False)
+    p *= c
+    return _pool_columns(c, factor), _pool_columns(p, factor)
 
 
 def pool_map(map2d: np.ndarray, factor: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .cluster import Compute
 from .hdf5 import existing, open_hdf5
 
 
@@ -42,6 +43,8 @@ class Stack:
         Metres, NaN where unknown.
     land : (length, width) bool array or None
         True on land; None if the geometry file has no water mask.
+    compute : Compute
+        Who works on its blocks.
     """
 
     file: Path
@@ -56,6 +59,7 @@ class Stack:
     attributes: dict[str, str]
     height: np.ndarray
     land: np.ndarray | None
+    compute: Compute = Compute()
 
 
 def open_stack(
@@ -72,7 +76,7 @@ def open_stack(
     geometry_file : path, optional
         Default: the neighbour ``geometryGeo.h5`` or ``geometryRadar.h5``, by the coordinates of the stack.
     template : mapping, optional
-        MintPy's options; ``mintpy.unwrapError.method`` decides which phase is read.
+        MintPy's options; ``mintpy.unwrapError.method`` decides which phase is read, ``mintpy.compute.*`` by whom.
 
     Raises
     ------
@@ -99,5 +103,17 @@ def open_stack(
         if ref_yx is not None:
             checks.check_reference(path, f, phase_name, keep, ref_yx)
     return Stack(
-        path, geometry_path, phase_name, pairs, dates, keep, shape, wavelength, ref_yx, attributes, height, land
+        path,
+        geometry_path,
+        phase_name,
+        pairs,
+        dates,
+        keep,
+        shape,
+        wavelength,
+        ref_yx,
+        attributes,
+        height,
+        land,
+        Compute.from_template(template or {}),
     )

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
+from .cluster import worked_on
 from .hdf5 import Progress, has_data, open_hdf5, read, reason, slabs
 from .reading import Stack
 
@@ -108,8 +110,9 @@ def write_delay_file(
         out.attrs.update(attributes)
         out["date"] = np.array(stack.dates, dtype="S8")
         delay = out.create_dataset("timeseries", (n_dates, length, width), np.float32)
-        for rows, _ in slabs(delay, max_memory, other_layers=n_dates):
-            delay[:, rows] = _call(atmosphere, rows, stack) * to_metres
+        pieces = [rows for rows, _ in slabs(delay, max_memory, other_layers=n_dates)]
+        for rows, values in worked_on(partial(_call, atmosphere, stack), pieces, stack.compute):
+            delay[:, rows] = values * to_metres
             if progress:
                 progress(rows.stop, length)
         delay.attrs.update(_marks(provenance or {}))
@@ -219,7 +222,7 @@ def _copy(source: h5py.File, name: str, out: h5py.File, max_memory: float) -> No
         new[...] = item[...]
 
 
-def _call(atmosphere: Atmosphere, rows: slice, stack: Stack) -> np.ndarray:
+def _call(atmosphere: Atmosphere, stack: Stack, rows: slice) -> np.ndarray:
     values = np.asarray(atmosphere(rows), np.float32)
     expected = (len(stack.dates), rows.stop - rows.start, stack.shape[1])
     if values.shape != expected:
@@ -237,21 +240,36 @@ def _write_difference(
     max_memory: float,
     progress: Progress | None,
 ) -> None:
-    phase = source[stack.phase_name]
-    referenced = _is_referenced(stack, source)
-    for rows, blocks in slabs(phase, max_memory, other_layers=len(stack.dates)):
-        delay = _call(atmosphere, rows, stack)
-        for block in blocks:
-            data = read(phase, block, rows)
-            valid = has_data(data)
-            if referenced[block].any() and stack.ref_yx and rows.start <= stack.ref_yx[0] < rows.stop:
-                valid[:, stack.ref_yx[0] - rows.start, stack.ref_yx[1]] |= referenced[block]
-            first, second = stack.pairs[block].T
-            corrected = data - (delay[second] - delay[first])
-            corrected[corrected == 0] = _ALMOST_ZERO
-            out[block, rows] = np.where(valid, corrected, data)
-        if progress:
+    layers = slabs(source[stack.phase_name], max_memory, other_layers=len(stack.dates))
+    pieces = [(rows, block) for rows, blocks in layers for block in blocks]
+    difference = _Difference(stack, _is_referenced(stack, source), atmosphere)
+    for (rows, block), corrected in worked_on(difference, pieces, stack.compute):
+        out[block, rows] = corrected
+        if progress and block.stop == len(stack.pairs):
             progress(rows.stop, stack.shape[0])
+
+
+class _Difference:
+    """Corrected phase of some rows of some pairs."""
+
+    def __init__(self, stack: Stack, referenced: np.ndarray, atmosphere: Atmosphere) -> None:
+        self.stack, self.referenced, self.atmosphere = stack, referenced, atmosphere
+        self.last: tuple[slice, np.ndarray] | None = None  # the next block of pairs is mostly of the same rows
+
+    def __call__(self, piece: tuple[slice, slice]) -> np.ndarray:
+        rows, block = piece
+        stack, last = self.stack, self.last
+        delay = last[1] if last and last[0] == rows else _call(self.atmosphere, stack, rows)
+        self.last = rows, delay
+        with open_hdf5(stack.file) as f:
+            data = read(f[stack.phase_name], block, rows)
+        valid = has_data(data)
+        if self.referenced[block].any() and stack.ref_yx and rows.start <= stack.ref_yx[0] < rows.stop:
+            valid[:, stack.ref_yx[0] - rows.start, stack.ref_yx[1]] |= self.referenced[block]
+        first, second = stack.pairs[block].T
+        corrected = data - (delay[second] - delay[first])
+        corrected[corrected == 0] = _ALMOST_ZERO
+        return np.where(valid, corrected, data)
 
 
 def _is_referenced(stack: Stack, f: h5py.File) -> np.ndarray:
