@@ -91,7 +91,7 @@ def test_unknown_heights_become_nan(tmp_path):
     assert np.isnan(height[0, :3]).all() and np.isfinite(height[0, 3:]).all()
 
 
-def test_a_date_without_kept_pairs_is_no_island(tmp_path):
+def test_a_date_without_kept_pairs_opens(tmp_path):
     file = make_project(tmp_path / "p") / "inputs" / "ifgramStack.h5"
     last = open_stack(file).pairs[:, 1] == N_DATES - 1
     change(file, dropIfgram=lambda keep: keep & ~last)
@@ -168,13 +168,6 @@ def corrected_before(root):
     with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
         f.attrs["atmos_correct_method"] = "VAE"
         f["unwrapPhase"].attrs[COMPLETE] = "yes"
-
-
-def islands(root):
-    """Keep only pairs among the first four dates and among the rest."""
-    stack = open_stack(root / "inputs" / "ifgramStack.h5")
-    same_side = (stack.pairs[:, 0] < 4) == (stack.pairs[:, 1] < 4)
-    change(root / "inputs" / "ifgramStack.h5", dropIfgram=lambda keep: keep & same_side)
 
 
 def water_everywhere(root):
@@ -254,7 +247,6 @@ BAD = {
     "reversed": (set_pair(0, b"20200117", b"20200105"), "20200117_20200105 are reversed"),
     "duplicate": (set_pair(1, b"20200105", b"20200117"), "more than once: 20200105_20200117"),
     "all dropped": (dataset(dropIfgram=lambda a: a & False), "all pairs are dropped"),
-    "islands": (islands, "not connected; no pair joins 20200105, 20200117, 20200129, 20200210 with"),
     "all NaN": (dataset(unwrapPhase=lambda a: a * np.nan), "holds no data"),
     "all zero": (dataset(**ZERO), "holds no data"),
     "no coherence": (dataset(coherence=lambda a: a * 0), "coherence is 0 or NaN"),

@@ -10,8 +10,9 @@ import mintpy.cli.multilook
 import mintpy.cli.subset
 import numpy as np
 import pytest
+import torch
 
-from conftest import make_simulated, read
+from conftest import QUICK, make_simulated, read
 from mintpy_vae import separation, workflow
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
@@ -251,6 +252,29 @@ def test_a_date_without_kept_pairs(clean, remembered, tmp_path):
     check(project, done.work_dir)
     with h5py.File(done.work_dir / "timeseries.h5") as f:
         assert lost not in f["date"][:].astype(str)
+
+
+@pytest.mark.parametrize("at, corrected", [(13, 2), (5, 1)])
+def test_islands_in_the_network(tmp_path, at, corrected):
+    """Each is corrected on its own; one that is too small stays as it is, and the user is told."""
+    template = make_simulated(tmp_path / "WORK", n_dates=26, size=(40, 40), text=QUICK + "vae.minDate = 8\n")
+    file = template.parent / "inputs" / "ifgramStack.h5"
+    first, second = open_stack(file).pairs.T
+    small = second < at
+
+    def change(f):
+        f["dropIfgram"][:] &= small | (first >= at)
+
+    edit(template.parent, change)
+    done = correct(file, template_file=template)
+    assert done.status == "corrected" and "has 2 islands" in done.warnings[0]
+    check(template.parent, done.work_dir)
+    moved = read(file, "unwrapPhase") != read(done.work_dir / "inputs" / "ifgramStack.h5", "unwrapPhase")
+    assert moved[small].any() == (corrected == 2) and moved[first >= at].any()
+    assert any("left uncorrected, because" in text for text in done.warnings) == (corrected == 1)
+    kept = open_stack(file).keep
+    assert len(done.details["noise_per_pair_mm"]) == (kept if corrected == 2 else kept & ~small).sum()
+    assert len(torch.load(done.work_dir / "vae_model.pt", weights_only=True)["networks"]) == 2 * corrected
 
 
 def test_several_hundred_pairs(tmp_path):

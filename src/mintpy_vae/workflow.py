@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
+from .network import islands
 from .separation import Array, Report, Separation, separate
 from .settings import PREFIX, Settings
 from .stack import (
@@ -259,15 +261,55 @@ class Learned:
 def learn(stack: Stack, settings: Settings, timings: dict[str, float], report: Report | None = None) -> Learned:
     """Read the stack and separate its atmosphere.
 
+    Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
+    other pairs dropped; what is too small for it stays as it is.
+
     Raises
     ------
     NotEnoughEvidence
-        When the data do not allow it.
+        When the data do not allow it, on no island.
     """
+    label = islands(stack.pairs[stack.keep], len(stack.dates))
+    sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
+    if len(sizes) == 1:
+        return _learn(stack, settings, timings, report)
+    learned, left = [], []
+    for k, _ in sizes.most_common():
+        part = replace(stack, keep=stack.keep & (label[stack.pairs] == k).all(axis=1))
+        try:
+            learned.append(_learn(part, settings, timings, report))
+        except NotEnoughEvidence as refusal:
+            dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
+            left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
+    if not learned:
+        raise left[0][1]
+    return _joined(learned, [f"The network has {len(sizes)} islands that no pair joins.", *(text for text, _ in left)])
+
+
+def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
+    """The islands of a network as one; details that are numbers are those of the first, which has most pairs."""
+
+    def atmosphere(rows: slice) -> NDArray[np.float32]:
+        return np.asarray(sum(island.atmosphere(rows) for island in learned))
+
+    details = dict(learned[0].details)
+    for other in learned[1:]:
+        for key, value in other.details.items():
+            if isinstance(value, list) and key != "training_grid":
+                details[key] = details[key] + value
+            elif key.startswith("noise_per_"):
+                details[key] = details[key] | value
+    details["warnings"] = warnings + details["warnings"]
+    fits = {f"{name}_{k}" if k else name: fit for k, island in enumerate(learned) for name, fit in island.fits.items()}
+    return Learned(atmosphere, fits, details)
+
+
+def _learn(stack: Stack, settings: Settings, timings: dict[str, float], report: Report | None) -> Learned:
+    """The same for a network in one piece."""
     begin = time.time()
     factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
     phase, weight = pool_pairs(stack, factor, settings.max_memory)
-    timings["read"] = time.time() - begin
+    timings["read"] = timings.get("read", 0) + time.time() - begin
 
     begin = time.time()
     kept = stack.keep
@@ -278,7 +320,7 @@ def learn(stack: Stack, settings: Settings, timings: dict[str, float], report: R
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
-    timings["separate"] = time.time() - begin
+    timings["separate"] = timings.get("separate", 0) + time.time() - begin
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:

@@ -12,8 +12,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError
 from .hdf5 import damage, existing, has_data, open_hdf5, slabs
@@ -159,21 +157,6 @@ def _is_date(text: str) -> bool:
 def _some(names: list[str], limit: int = 6) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def check_network(path: Path, pairs: np.ndarray, dates: list[str], keep: np.ndarray) -> None:
-    """The kept pairs must join all dates that have a kept pair; a date without any is left out, as in MintPy."""
-    i, j = pairs[keep].T
-    used = np.unique(pairs[keep])
-    graph = coo_matrix((np.ones(len(i)), (i, j)), shape=(len(dates), len(dates)))
-    labels = connected_components(graph, directed=False)[1]
-    main = np.bincount(labels[used]).argmax()
-    islands = [dates[k] for k in used if labels[k] != main]
-    if islands:
-        raise InputError(
-            f"{path}: the network of kept pairs is not connected; no pair joins {_some(islands)} with the other dates."
-            " Drop these dates or keep a pair that joins them."
-        )
 
 
 def reference_pixel(path: Path, attributes: Mapping[str, str], shape: tuple[int, int]) -> tuple[int, int] | None:

@@ -94,7 +94,6 @@ def open_stack(
         dates = sorted(set(first) | set(second))
         index = {date: i for i, date in enumerate(dates)}
         pairs = np.array([[index[a], index[b]] for a, b in zip(first, second, strict=True)], dtype=np.int64)
-        checks.check_network(path, pairs, dates, keep)
         ref_yx = checks.reference_pixel(path, attributes, shape)
         wavelength = checks.wavelength(path, attributes)
         geometry_path = checks.geometry_file(path, geometry_file, attributes)
