@@ -146,7 +146,8 @@ def test_the_step_gives_what_the_two_commands_give(coord, request, tmp_path):
     run = request.getfixturevalue(coord)
     project = Path(shutil.copytree(run.project, tmp_path / "WORK"))
     stack = file_hash(project / "inputs" / "ifgramStack.h5")
-    done = shell([sys.executable, "-m", APP, run.template.name, "--start", "correct_vae"], cwd=project)
+    end = "hdfeos5" if coord == "mapped" else "velocity"
+    done = shell([sys.executable, "-m", APP, run.template.name, "--start", "correct_vae", "--end", end], cwd=project)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "step - correct_vae" in done.stdout and "cluster  label" in done.stdout and "Normal end" in done.stdout
     assert file_hash(project / "inputs" / "ifgramStack.h5") == stack and not (project / "timeseries.h5").exists()
@@ -206,12 +207,19 @@ def test_an_overview_that_fails_stops_nothing(tmp_path, capsys):
     assert "WARNING: MintPy failed" in printed and "step - correct_unwrap_error" in printed
 
 
-def test_a_stack_without_reference_point_gets_one_in_the_corrected_directory(tmp_path, remembered):
+@pytest.mark.parametrize("custom", [True, False])
+def test_a_stack_without_reference_point_gets_one_in_the_corrected_directory(tmp_path, remembered, custom):
+    """With a template of one's own, and with smallbaselineApp.cfg alone."""
     template = make_simulated(tmp_path / "WORK", reference=False)
     template.write_text(template.read_text().replace("mintpy.reference.yx", "#mintpy.reference.yx"))
-    smallbaseline.run(str(template), str(template.parent), ["correct_vae", "invert_network"])
+    if not custom:
+        template.rename(template.with_name("smallbaselineApp.cfg"))
+    smallbaseline.run(str(template) if custom else None, str(template.parent), ["correct_vae", "invert_network"])
     with h5py.File(tmp_path / "WORK_vae" / "timeseries.h5") as f:
         assert "REF_Y" in f.attrs
+    assert (tmp_path / "WORK_vae" / template.name).exists() == custom
+    options = readfile.read_template(str(tmp_path / "WORK_vae" / "smallbaselineApp.cfg"))
+    assert options["mintpy.troposphericDelay.method"] == "no" and options["vae.trainSteps"] == "10"
 
 
 # --------------------------------------------------------------------------------------------------- the step in a file

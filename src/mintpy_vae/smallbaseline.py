@@ -13,7 +13,7 @@ from .errors import InputError
 from .mintpy_app import STEP, STEPS
 from .separation import Report
 from .settings import Settings
-from .template import add_section
+from .template import add_section, own_options
 from .workflow import RESULT, Result, correct, corrected_dir
 
 
@@ -49,11 +49,13 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
     def open(self) -> None:
         """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
         Settings.from_template(mintpy_app.read_templates(self.project, self.project_template))
+        # MintPy puts its newest template in the place of one that lacks an option, and drops what it does not know
+        self.own_options = own_options(self.project / "smallbaselineApp.cfg")
         super().open()
 
     def _read_template(self) -> None:
         if Path(self.workDir) == self.project:
-            add_section(self.templateFile)
+            add_section(self.templateFile, self.own_options)
         super()._read_template()
 
     def run(self, steps: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,10 @@ def options() -> list[Option]:
         key, low, high = (f.metadata[name] for name in ("key", "low", "high"))
         group = _GROUPS.get(key, group)
         values, default, meaning = _SPECIAL.get(key, (None, None, None))
-        values = (
-            values or f.metadata.get("values") or (f"{_plain(low)}-{_plain(high)}" if low is not None else "text / no")
-        )
-        found.append(
-            Option(PREFIX + key, values, default or _plain(f.default) or "no", meaning or f.metadata["help"], group)
-        )
+        if values is None:
+            values = "text / no" if low is None else f"{_plain(low)}-{_plain(high)}"
+        default = default or _plain(f.default) or "no"
+        found.append(Option(PREFIX + key, values, default, meaning or f.metadata["help"], group))
     return found
 
 
@@ -91,18 +90,33 @@ def whole_template() -> str:
     return _with_section(Path(mintpy.__file__).with_name("defaults").joinpath("smallbaselineApp.cfg").read_text())
 
 
-def add_section(template_file: str | os.PathLike[str]) -> None:
-    """Put the section into a ``smallbaselineApp.cfg`` that lacks one of the options; values that are set stay."""
-    from mintpy.utils import readfile, utils
+def own_options(template_file: str | os.PathLike[str]) -> dict[str, str]:
+    """The ``vae.*`` options that a template sets; none if there is no such file."""
+    from mintpy.utils import readfile
+
+    found = readfile.read_template(str(template_file)) if os.path.isfile(template_file) else {}
+    return {key: value for key, value in found.items() if key.startswith(PREFIX)}
+
+
+def add_section(template_file: str | os.PathLike[str], values: Mapping[str, str]) -> None:
+    """Put the section into a ``smallbaselineApp.cfg`` that lacks one of the options.
+
+    Parameters
+    ----------
+    template_file : path
+    values : mapping
+        Options that were set, if MintPy has replaced the file by its newest version meanwhile; they are set again.
+    """
+    from mintpy.utils import utils
 
     path = Path(template_file)
-    text = path.read_text(encoding="utf8", errors="surrogateescape")
-    old = {key: value for key, value in readfile.read_template(str(path)).items() if key.startswith(PREFIX)}
-    if all(option.key in old for option in options()):
+    values = {**values, **own_options(path)}
+    if all(option.key in own_options(path) for option in options()):
         return
+    text = path.read_text(encoding="utf8", errors="surrogateescape")
     kept = [line for line in text.splitlines(keepends=True) if not line.startswith(PREFIX)]
     path.write_text(_with_section("".join(kept)), encoding="utf8", errors="surrogateescape")
-    utils.update_template_file(str(path), old)
+    utils.update_template_file(str(path), values)
 
 
 def _with_section(text: str) -> str:

@@ -123,7 +123,7 @@ def correct(
             result.details["template_sha256"] = _hash_of_options(template)
             _write_result(staging, result)
             publish()
-        elif result.details["template_sha256"] != _hash_of_options(template):
+        elif result.details.get("template_sha256") != _hash_of_options(template):
             _take_options(result, stack, project, template_file)
             result.details["template_sha256"] = _hash_of_options(template)
         if invert and result.details["mintpy"] != "reference_date":
