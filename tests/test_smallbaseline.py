@@ -146,12 +146,13 @@ def test_the_step_gives_what_the_two_commands_give(coord, request, tmp_path):
     run = request.getfixturevalue(coord)
     project = Path(shutil.copytree(run.project, tmp_path / "WORK"))
     stack = file_hash(project / "inputs" / "ifgramStack.h5")
-    end = "hdfeos5" if coord == "mapped" else "velocity"
+    end = "hdfeos5" if coord == "mapped" else "invert_network"
     done = shell([sys.executable, "-m", APP, run.template.name, "--start", "correct_vae", "--end", end], cwd=project)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "step - correct_vae" in done.stdout and "cluster  label" in done.stdout and "Normal end" in done.stdout
     assert file_hash(project / "inputs" / "ifgramStack.h5") == stack and not (project / "timeseries.h5").exists()
-    for name, dataset in {"timeseries.h5": "timeseries", "velocity.h5": "velocity"}.items():
+    products = {"timeseries.h5": "timeseries", "velocity.h5": "velocity"}
+    for name, dataset in list(products.items())[: 2 if coord == "mapped" else 1]:
         assert np.array_equal(read(tmp_path / "WORK_vae" / name, dataset), read(run.work / name, dataset))
 
 

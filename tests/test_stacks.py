@@ -284,8 +284,7 @@ def test_several_hundred_pairs(tmp_path):
     check(template.parent, done.work_dir)
 
 
-@pytest.mark.parametrize("coord", ["geo", "radar"])
-@pytest.mark.parametrize("how", ["subset", "multilooked"])
+@pytest.mark.parametrize("coord, how", [("geo", "subset"), ("geo", "multilooked"), ("radar", "multilooked")])
 def test_a_part_of_a_project_made_by_mintpy(tmp_path, monkeypatch, coord, how):
     """By its own subset.py and multilook.py."""
     template = make_simulated(tmp_path / "WHOLE", coord=coord)

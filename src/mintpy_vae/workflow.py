@@ -96,7 +96,8 @@ def correct(
     settings : Settings, optional
         By default those of the template, with ``overrides`` by field name.
     update : bool
-        Skip what is done when `work_dir` holds the result of the same input, settings and template.
+        Skip what is done when `work_dir` holds the result of the same input and settings; other options of MintPy are
+        taken over.
     invert : bool
         Drive MintPy's steps up to ``reference_date`` in `work_dir`.
     report : callable, optional
