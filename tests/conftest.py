@@ -113,10 +113,10 @@ def remembered(monkeypatch):
 
     separate = workflow.separate
 
-    def once(phase, weight, pairs, dates, height, settings, report=None):
-        key = (phase.tobytes(), str(settings))
+    def once(phase, weight, pairs, dates, height, settings, report=None, **more):
+        key = (phase.tobytes(), str(settings), repr(more))
         if key not in _SEPARATIONS:
-            _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report)
+            _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report, **more)
         return _SEPARATIONS[key]
 
     monkeypatch.setattr(workflow, "separate", once)

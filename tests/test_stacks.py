@@ -16,7 +16,7 @@ from conftest import QUICK, make_simulated, read
 from mintpy_vae import separation, workflow
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
-from mintpy_vae.workflow import correct, learn
+from mintpy_vae.workflow import correct, learn, prepare
 
 UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0", "X_STEP": "80.0", "Y_STEP": "-80.0"}
 UTM |= {"X_UNIT": "meters", "Y_UNIT": "meters", "UTM_ZONE": "40N", "EPSG": "32640"}
@@ -30,10 +30,8 @@ def clean(tmp_path_factory):
 
 
 def atmosphere(project, **changes):
-    stack = open_stack(project / "inputs" / "ifgramStack.h5")
-    settings = Settings(train_steps=10, **changes)
-    found = learn(stack, settings, {})
-    delay = found.atmosphere(slice(0, stack.shape[0])).astype(float)
+    job = prepare(project / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, **changes))
+    delay = learn(job, {}).atmosphere(slice(0, job.stack.shape[0])).astype(float)
     return delay - delay.mean(axis=0)
 
 
@@ -206,7 +204,7 @@ def test_without_robust_weights_unwrapping_errors_would_show(clean, tmp_path, mo
     project = Path(shutil.copytree(clean[0], tmp_path / "WORK"))
     unwrapping_errors(project)
     separate = separation.separate
-    monkeypatch.setattr(workflow, "separate", lambda *a: separate(*a, stages=separation.Stages(robust=False)))
+    monkeypatch.setattr(workflow, "separate", lambda *a, **k: separate(*a, **k, stages=separation.Stages(robust=False)))
     share = np.std(atmosphere(project) - clean[1]) / np.std(clean[1])
     assert share > 2 * CASES["unwrapping errors"][2]
 
@@ -233,8 +231,8 @@ def check(project, work, name="unwrapPhase"):
 
 
 def test_what_was_learned_can_be_sent_to_a_worker(clean, remembered):
-    stack = open_stack(clean[0] / "inputs" / "ifgramStack.h5")
-    found = learn(stack, Settings(train_steps=10), {}).atmosphere
+    job = prepare(clean[0] / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10))
+    found = learn(job, {}).atmosphere
     sent = cloudpickle.loads(cloudpickle.dumps(found))
     assert sent(slice(7, 19)).tobytes() == found(slice(7, 19)).tobytes()
 

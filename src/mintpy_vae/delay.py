@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -62,19 +63,20 @@ def write_delay(
     earlier = _marks(out)
     fingerprint = job.fingerprint({})
     marks = provenance("corrected", job.stack, job.settings, fingerprint)
+    marks["made_of"] = json.dumps({k: v for k, v in fingerprint.items() if not k.endswith("_state")}, sort_keys=True)
     result = Result("corrected", "", job.project, _next_command(job.project, template_file))
-    if update and all(earlier.get(f"vae.{key.removeprefix('vae.')}") == value for key, value in marks.items()):
+    if update and earlier.get("vae.made_of") == marks["made_of"]:
         result.skipped = True
         return result
     timings = {"checks": time.time() - start}
     try:
-        learned = learn(job.stack, job.settings, timings, report)
+        learned = learn(job, timings, report)
     except NotEnoughEvidence as refusal:
         out.unlink(missing_ok=True)
         result.status, result.reason = "uncorrected", str(refusal)
         return result
     write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks)
-    result.warnings = learned.details.pop("warnings")
+    result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
     result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
     return result
 

@@ -25,10 +25,11 @@ from .clustering import Clusterer, Fishdbc, axes_of, unsigned
 from .correction import Atmosphere, estimate
 from .deformation import Deformation, Search, make_bells
 from .errors import NotEnoughEvidence
+from .knowledge import NOTHING, Knowledge
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .timefunctions import TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
+from .timefunctions import MIN_NEW_GIVEN, TimeFunction, acquisition_years, adds_to, recognise, scanned_steps, trend
 from .training import Fit, draw_pairs, train
 
 Array = NDArray[np.float64]
@@ -127,6 +128,7 @@ def separate(
     report: Report | None = None,
     clusterer: Clusterer | None = None,
     stages: Stages = Stages(),
+    knowledge: Knowledge = NOTHING,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -147,6 +149,8 @@ def separate(
         FISHDBC by default.
     stages : Stages
         All by default.
+    knowledge : Knowledge
+        Nothing by default; of it, the functions of time are used.
 
     Raises
     ------
@@ -193,6 +197,9 @@ def separate(
             for function in recognise(cluster.amplitude, years, dates):
                 if adds_to(functions, function):
                     functions.append(function)
+    for function in knowledge.functions:
+        if adds_to(functions, function, MIN_NEW_GIVEN):
+            functions.append(function)
     if n_dates >= MIN_DATES_FOR_STEPS:
         functions += scanned_steps(dates)
 

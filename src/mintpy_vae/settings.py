@@ -40,6 +40,12 @@ class Settings:
     )
     min_dates: int = _option(10, "minDate", "fewer dates than this: the stack is left uncorrected", 5, 1000)
     min_pairs: int = _option(20, "minPair", "fewer kept pairs than this: the stack is left uncorrected", 5, 100_000)
+    stable_mask: str = _option("", "stableMask", "mask file of ground known not to move")
+    moving_mask: str = _option("", "movingMask", "mask file of ground known to move")
+    gnss_file: str = _option(
+        "", "gnssFile", "table of GNSS rates: station,lat,lon,rate,std or ve,vn,vu,se,sn,su in mm/yr"
+    )
+    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one a line")
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
@@ -77,8 +83,9 @@ class Settings:
             if key not in fields:
                 near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
                 raise InputError(f"Template option {key} is unknown; did you mean {near}?")
-            if _given(value):
-                f = fields[key]
+            f = fields[key]
+            # of an option that has nothing for a default, no means nothing, as in MintPy
+            if _given(value) and not (f.default == "" and str(value).lower() in ("no", "false")):
                 values[f.name] = _convert(key, value, type(f.default))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)

@@ -32,6 +32,7 @@ _GROUPS = {  # the first option of each
     "device": "computing",
     "coarsePixels": "network training",
     "minSamples": "clustering and what counts as deformation",
+    "stableMask": "what you know already (paths start at the project directory); mintpy.timeFunc.* are read, too",
     "minDate": "when to leave the stack uncorrected",
 }
 _BEFORE = "########## 5. invert_network"
@@ -41,6 +42,8 @@ _SPECIAL = {  # key: values, default, meaning, where the field itself does not s
         "a GPU if there is one or else the CPU",
         "where the network trains",
     ),
+    **dict.fromkeys(("stableMask", "movingMask", "gnssFile"), ("file / no", None, None)),
+    "badDate": ("20190103,20190210 / file / no", None, None),
     "maxMemory": (None, "mintpy.compute.maxMemory (4)", None),
 }
 

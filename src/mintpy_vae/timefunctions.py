@@ -14,6 +14,8 @@ DECAY_YEARS = (0.02, 0.1, 0.5)
 MIN_NEW = 0.3
 """Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
 would together explain anything at the date between them."""
+MIN_NEW_GIVEN = 0.01
+"""The same for a function that the user names: a step amid the stack is three quarters trend, but meant as a step."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
 
@@ -102,8 +104,8 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
     return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
 
 
-def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
-    """Whether ``function`` says something that a constant and the ``known`` functions do not."""
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float = MIN_NEW) -> bool:
+    """Whether more than the share ``least`` of ``function`` is not in the span of a constant and the ``known`` ones."""
     design = np.stack([np.ones(len(function.values)), *(f.values for f in known)], axis=1)
     left = function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0]
-    return bool(left.var() > MIN_NEW * function.values.var())
+    return bool(left.var() > least * function.values.var())

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from . import __version__, mintpy_app
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
+from .knowledge import Knowledge
+from .knowledge_input import given_files, read_knowledge
 from .network import islands
 from .separation import Array, Report, Separation, separate
 from .settings import PREFIX, Settings
@@ -31,6 +33,7 @@ from .stack import (
     open_stack,
     pool_map,
     pool_pairs,
+    project_of,
     write_corrected_stack,
     write_delay_file,
 )
@@ -111,7 +114,7 @@ def correct(
     """
     start = time.time()
     job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
-    project, template, settings, stack = job.project, job.template, job.settings, job.stack
+    project, template, stack = job.project, job.template, job.stack
     target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
     fingerprint = job.fingerprint(_read_result(target) if update else {})
@@ -120,7 +123,7 @@ def correct(
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(staging, target, project, stack, template_file, settings, fingerprint, timings, report)
+            result = _make(staging, target, job, template_file, fingerprint, timings, report)
             result.details["template_sha256"] = _hash_of_options(template)
             _write_result(staging, result)
             publish()
@@ -147,12 +150,20 @@ class Job:
         MintPy's options and ours.
     settings : Settings
     stack : Stack
+    knowledge : Knowledge
     """
 
     project: Path
     template: dict[str, str]
     settings: Settings
     stack: Stack
+    knowledge: Knowledge
+
+    def of_island(self, keep: NDArray[np.bool_]) -> Job:
+        """The same with fewer pairs kept."""
+        stack = replace(self.stack, keep=keep)
+        dates, looks = _dates_to_learn_from(stack), _looks(stack, self.settings)
+        return replace(self, stack=stack, knowledge=read_knowledge(self.template, self.settings, stack, dates, looks))
 
     def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
         """What decides the correction.
@@ -171,6 +182,8 @@ class Job:
             known[f"{name}_sha256"] = earlier[f"{name}_sha256"] if same else digest(path)
         return {
             **known,
+            "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
+            "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
             "settings": self.settings.as_dict(),
             "dataset": self.stack.phase_name,
             "version": __version__,
@@ -186,11 +199,13 @@ def prepare(
 ) -> Job:
     """Read templates and stack, and check them; parameters as for :func:`correct`."""
     path = Path(os.path.abspath(stack_file))
-    project = path.parent.parent if path.parent.name == "inputs" else path.parent
+    project = project_of(path)
     template = mintpy_app.read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
-    return Job(project, template, settings, open_stack(path, geometry_file, template))
+    stack = open_stack(path, geometry_file, template)
+    knowledge = read_knowledge(template, settings, stack, _dates_to_learn_from(stack), _looks(stack, settings))
+    return Job(project, template, settings, stack, knowledge)
 
 
 def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
@@ -206,23 +221,22 @@ def corrected_dir(project: Path) -> Path:
 def _make(
     staging: Path,
     target: Path,
-    project: Path,
-    stack: Stack,
+    job: Job,
     template_file: str | os.PathLike[str] | None,
-    settings: Settings,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
-    template = mintpy_app.fill_work_dir(stack, project, staging, template_file).name
+    template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     try:
-        details = _correct_into(staging, stack, settings, fingerprint, timings, report)
+        details = _correct_into(staging, job, fingerprint, timings, report)
         status, reason = "corrected", ""
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
-        details = _leave_uncorrected(staging, stack, settings, fingerprint)
-    warnings = details.pop("warnings", [])
+        details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+    warnings = job.knowledge.warnings + details.pop("warnings", [])
+    details["knowledge"] = job.knowledge.summary(_dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
 
@@ -259,7 +273,7 @@ class Learned:
     details: dict[str, Any]
 
 
-def learn(stack: Stack, settings: Settings, timings: dict[str, float], report: Report | None = None) -> Learned:
+def learn(job: Job, timings: dict[str, float], report: Report | None = None) -> Learned:
     """Read the stack and separate its atmosphere.
 
     Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
@@ -270,15 +284,16 @@ def learn(stack: Stack, settings: Settings, timings: dict[str, float], report: R
     NotEnoughEvidence
         When the data do not allow it, on no island.
     """
+    stack = job.stack
     label = islands(stack.pairs[stack.keep], len(stack.dates))
     sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
     if len(sizes) == 1:
-        return _learn(stack, settings, timings, report)
+        return _learn(job, timings, report)
     learned, left = [], []
     for k, _ in sizes.most_common():
-        part = replace(stack, keep=stack.keep & (label[stack.pairs] == k).all(axis=1))
+        part = stack.keep & (label[stack.pairs] == k).all(axis=1)
         try:
-            learned.append(_learn(part, settings, timings, report))
+            learned.append(_learn(job.of_island(part), timings, report))
         except NotEnoughEvidence as refusal:
             dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
@@ -305,10 +320,11 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     return Learned(atmosphere, fits, details)
 
 
-def _learn(stack: Stack, settings: Settings, timings: dict[str, float], report: Report | None) -> Learned:
+def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learned:
     """The same for a network in one piece."""
     begin = time.time()
-    factor = max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+    stack, settings, knowledge = job.stack, job.settings, job.knowledge
+    factor = _looks(stack, settings)
     phase, weight = pool_pairs(stack, factor, settings.max_memory)
     timings["read"] = timings.get("read", 0) + time.time() - begin
 
@@ -316,8 +332,8 @@ def _learn(stack: Stack, settings: Settings, timings: dict[str, float], report: 
     kept = stack.keep
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
     pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
-    dates = [stack.dates[k] for k in used]
-    found = separate(phase[kept], weight[kept], pairs, dates, pool_map(stack.height, factor), settings, report)
+    dates, height = _dates_to_learn_from(stack), pool_map(stack.height, factor)
+    found = separate(phase[kept], weight[kept], pairs, dates, height, settings, report, knowledge=knowledge)
     before, after = _noise_of_pairs(found, pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
@@ -330,19 +346,40 @@ def _learn(stack: Stack, settings: Settings, timings: dict[str, float], report: 
         values[used] = full(rows)
         return values
 
-    return Learned(atmosphere, found.fits, _details(found, dates, pairs, before, after, stack))
+    details = _details(found, dates, pairs, before, after, stack)
+    details["warnings"] += _not_searched(knowledge, found)
+    return Learned(atmosphere, found.fits, details)
+
+
+def _looks(stack: Stack, settings: Settings) -> int:
+    """Pixels of one pixel of the training grid, along both axes."""
+    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+
+
+def _dates_to_learn_from(stack: Stack) -> list[str]:
+    """Dates that a kept pair reaches."""
+    return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
+
+
+def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
+    searched = {f.name for f in found.functions}
+    return [
+        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        for f in knowledge.functions
+        if f.name not in searched
+    ]
 
 
 def _correct_into(
     staging: Path,
-    stack: Stack,
-    settings: Settings,
+    job: Job,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
 ) -> dict[str, Any]:
     """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
-    learned = learn(stack, settings, timings, report)
+    stack, settings = job.stack, job.settings
+    learned = learn(job, timings, report)
     begin = time.time()
     model_file = staging / "vae_model.pt"
     _save_networks(model_file, learned.fits, settings)

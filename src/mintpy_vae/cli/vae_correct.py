@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ EXAMPLE = """example:
   vae_correct.py inputs/ifgramStack.h5                         # writes PROJECT_vae beside the project
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --update  # skip if nothing changed
+  vae_correct.py inputs/ifgramStack.h5 --stable-mask bedrock.h5 --gnss gnss.csv --bad-date 20190103 20190210
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --delay-file  # inputs/VAE.h5 only, for your own project
   vae_correct.py inputs/ifgramStack.h5 -o /data/Tehran_vae --device cpu --seed 3
 
@@ -46,6 +48,13 @@ def create_parser(subparsers: Any = None) -> Any:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where the network trains (default: auto)")
     parser.add_argument("--seed", type=int, help="random seed (default: 1)")
     parser.add_argument("--ram", "--memory", dest="max_memory", type=float, help="memory for input and output, in GB")
+    known = parser.add_argument_group("what you know already", "mintpy.timeFunc.* of the template are read as well")
+    known.add_argument("--stable-mask", metavar="FILE", help="mask of ground known not to move (MintPy's format)")
+    known.add_argument("--moving-mask", metavar="FILE", help="mask of ground known to move")
+    known.add_argument("--gnss", dest="gnss_file", metavar="FILE", help="table: station,lat,lon,rate,std in mm/yr")
+    known.add_argument(
+        "--bad-date", dest="bad_dates", metavar="DATE", nargs="+", help="dates known to be bad, or a file"
+    )
     parser.add_argument("--update", action="store_true", help="skip if nothing changed since the last run")
     parser.add_argument("--no-invert", dest="invert", action="store_false", help="write the stack, run no MintPy step")
     parser.add_argument(
@@ -137,33 +146,32 @@ def print_result(result: Any, what: str = "the stack") -> None:
 
 
 def _run(inps: Namespace) -> Any:
+    given = (inps.stack_file, inps.geometry_file, inps.template_file)
+    options: dict[str, Any] = {
+        "update": inps.update,
+        "report": Bars(),
+        "device": inps.device,
+        "seed": inps.seed,
+        "max_memory": inps.max_memory,
+        "stable_mask": _from_here(inps.stable_mask),
+        "moving_mask": _from_here(inps.moving_mask),
+        "gnss_file": _from_here(inps.gnss_file),
+        "bad_dates": None if inps.bad_dates is None else " ".join(_from_here(word) or "" for word in inps.bad_dates),
+    }
     if inps.delay_file:
         from mintpy_vae.delay import write_delay
 
-        return write_delay(
-            inps.stack_file,
-            inps.geometry_file,
-            inps.template_file,
-            update=inps.update,
-            report=Bars(),
-            device=inps.device,
-            seed=inps.seed,
-            max_memory=inps.max_memory,
-        )
+        return write_delay(*given, **options)
     from mintpy_vae.workflow import correct
 
-    return correct(
-        inps.stack_file,
-        inps.geometry_file,
-        inps.template_file,
-        inps.work_dir,
-        update=inps.update,
-        invert=inps.invert,
-        report=Bars(),
-        device=inps.device,
-        seed=inps.seed,
-        max_memory=inps.max_memory,
-    )
+    return correct(*given, inps.work_dir, invert=inps.invert, **options)
+
+
+def _from_here(word: str | None) -> str | None:
+    """A file named in the shell, where paths start at the current directory; dates stay, and ``no`` is none."""
+    if word is None or word.replace(",", "").isdigit():
+        return word
+    return "" if word == "no" else os.path.abspath(os.path.expanduser(word))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 """
 
 from .checks import COMPLETE, METHOD
-from .hdf5 import Progress, content_hash, file_hash
-from .pooling import pool_map, pool_pairs
+from .hdf5 import Progress, content_hash, file_hash, project_of
+from .pooling import has_phase, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Atmosphere, write_corrected_stack, write_delay_file
 
@@ -21,9 +21,11 @@ __all__ = [
     "Stack",
     "content_hash",
     "file_hash",
+    "has_phase",
     "open_stack",
     "pool_map",
     "pool_pairs",
+    "project_of",
     "write_corrected_stack",
     "write_delay_file",
 ]

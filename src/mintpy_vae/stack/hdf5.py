@@ -19,6 +19,12 @@ _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
 _HASH_MEMORY = 0.5  # GB
 
 
+def project_of(stack_file: str | os.PathLike[str]) -> Path:
+    """MintPy's directory of a stack: where ``inputs`` lies, or that of the stack itself."""
+    directory = Path(os.path.abspath(stack_file)).parent
+    return directory.parent if directory.name == "inputs" else directory
+
+
 def file_hash(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from .cluster import worked_on
-from .hdf5 import Progress, has_data, open_hdf5, read, slabs
+from .hdf5 import Progress, damage, has_data, open_hdf5, read, slabs
 from .reading import Stack
 
 
@@ -91,6 +91,18 @@ def pool_map(map2d: np.ndarray, factor: int) -> np.ndarray:
     count = _pool(valid.astype(np.float64), factor)
     with np.errstate(invalid="ignore"):
         return (total / np.where(count > 0, count, np.nan)).astype(np.float32)
+
+
+def has_phase(stack: Stack, rows: slice, columns: slice) -> bool:
+    """Whether at least half of the kept pairs have phase somewhere in a window, on land of known height."""
+    ground = np.isfinite(stack.height[rows, columns])
+    if stack.land is not None:
+        ground &= stack.land[rows, columns]
+    if not ground.any():
+        return False
+    with open_hdf5(stack.file) as f, damage(stack.file):
+        phase = f[stack.phase_name][:, rows, columns][stack.keep]
+    return bool((has_data(phase) & ground).any(axis=(1, 2)).mean() >= 0.5)
 
 
 def _reference_phase(stack: Stack, phase: h5py.Dataset) -> np.ndarray:
