@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -62,8 +63,9 @@ def write_delay(
     earlier = _marks(out)
     fingerprint = job.fingerprint({})
     marks = provenance("corrected", job.stack, job.settings, fingerprint)
+    marks["made_of"] = json.dumps({k: v for k, v in fingerprint.items() if not k.endswith("_state")}, sort_keys=True)
     result = Result("corrected", "", job.project, _next_command(job.project, template_file))
-    if update and all(earlier.get(f"vae.{key.removeprefix('vae.')}") == value for key, value in marks.items()):
+    if update and earlier.get("vae.made_of") == marks["made_of"]:
         result.skipped = True
         return result
     timings = {"checks": time.time() - start}

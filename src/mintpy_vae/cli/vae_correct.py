@@ -137,33 +137,21 @@ def print_result(result: Any, what: str = "the stack") -> None:
 
 
 def _run(inps: Namespace) -> Any:
+    given = (inps.stack_file, inps.geometry_file, inps.template_file)
+    options: dict[str, Any] = {
+        "update": inps.update,
+        "report": Bars(),
+        "device": inps.device,
+        "seed": inps.seed,
+        "max_memory": inps.max_memory,
+    }
     if inps.delay_file:
         from mintpy_vae.delay import write_delay
 
-        return write_delay(
-            inps.stack_file,
-            inps.geometry_file,
-            inps.template_file,
-            update=inps.update,
-            report=Bars(),
-            device=inps.device,
-            seed=inps.seed,
-            max_memory=inps.max_memory,
-        )
+        return write_delay(*given, **options)
     from mintpy_vae.workflow import correct
 
-    return correct(
-        inps.stack_file,
-        inps.geometry_file,
-        inps.template_file,
-        inps.work_dir,
-        update=inps.update,
-        invert=inps.invert,
-        report=Bars(),
-        device=inps.device,
-        seed=inps.seed,
-        max_memory=inps.max_memory,
-    )
+    return correct(*given, inps.work_dir, invert=inps.invert, **options)
 
 
 @contextmanager
