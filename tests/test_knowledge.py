@@ -143,7 +143,7 @@ def values_of(functions):
 def test_functions_are_the_columns_of_the_velocity_step(mapped_stack):
     found = known(mapped_stack, ALL)
     assert [f.name for f in found.functions] == NAMES and found.warnings == []
-    assert not any(f.scanned for f in found.functions)
+    assert not any(f.family for f in found.functions)
     np.testing.assert_array_equal(values_of(found.functions), as_mintpy(mapped_stack, ALL)[:, 2:])
 
 
