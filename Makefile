@@ -13,12 +13,13 @@ export OMP_NUM_THREADS ?= 2
 # Figures go to files; no screen is needed.
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   simulate a small MintPy project, correct it, compare with the truth"
 	@echo "make test   ruff, mypy and the whole test suite"
 	@echo "make lint   ruff and mypy only"
+	@echo "make docs   the documentation, in site/; its warnings are errors"
 	@echo "make clean  remove $(VENV), caches and the demo's files"
 
 demo: $(READY)
@@ -31,10 +32,13 @@ lint: $(READY)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("constraints.txt needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test,docs]'
 	@touch $@
 
 clean:

@@ -109,9 +109,9 @@ _SEPARATIONS: dict = {}
 @pytest.fixture
 def remembered(monkeypatch):
     """For tests of files: the same separation of the same stack is computed once."""
-    from mintpy_vae import workflow
+    from mintpy_vae import learning
 
-    separate = workflow.separate
+    separate = learning.separate
 
     def once(phase, weight, pairs, dates, height, settings, report=None, **more):
         key = (phase.tobytes(), str(settings), repr(more))
@@ -119,7 +119,7 @@ def remembered(monkeypatch):
             _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report, **more)
         return _SEPARATIONS[key]
 
-    monkeypatch.setattr(workflow, "separate", once)
+    monkeypatch.setattr(learning, "separate", once)
 
 
 def velocity_std(work):

@@ -148,12 +148,12 @@ def test_the_command_itself_ends_with_one_line(project, arguments, code):
 
 
 def test_what_nobody_foresaw_is_one_line_too(project, capsys, monkeypatch):
-    from mintpy_vae import workflow
+    from mintpy_vae import job
 
     def fail(*args, **kwargs):
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(workflow, "open_stack", fail)
+    monkeypatch.setattr(job, "open_stack", fail)
     with pytest.raises(SystemExit) as stop:
         main([str(project / "inputs" / "ifgramStack.h5")])
     assert stop.value.code.startswith("ERROR: ZeroDivisionError: first line second line (")
@@ -163,7 +163,7 @@ def test_what_nobody_foresaw_is_one_line_too(project, capsys, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------------ options at work
-def test_without_inversion_and_with_update(simulated, remembered, capsys):
+def test_without_inversion_and_with_update(simulated, capsys):
     stack, template, work = simulated
     arguments = [str(stack), "-t", str(template), "--no-invert"]
     main(arguments)
@@ -200,7 +200,7 @@ moment = sys.argv[1]
 if moment == "start":
     mintpy_app.fill_work_dir = pause()
 elif moment == "training":
-    vae_correct._Bars.__call__ = pause()
+    vae_correct.Bars.__call__ = pause()
 elif moment == "writing":
     workflow.write_delay_file = pause()
 elif moment == "exchange":

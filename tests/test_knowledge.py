@@ -13,7 +13,7 @@ from mintpy.cli.timeseries2velocity import cmd_line_parse as velocity_parse
 from mintpy.utils import time_func, writefile
 
 from conftest import make_simulated, read
-from mintpy_vae import InputError, Settings, workflow
+from mintpy_vae import InputError, Settings, learning, workflow
 from mintpy_vae.cli import vae_correct
 from mintpy_vae.knowledge import Knowledge
 from mintpy_vae.knowledge_input import read_functions, read_knowledge
@@ -143,7 +143,7 @@ def values_of(functions):
 def test_functions_are_the_columns_of_the_velocity_step(mapped_stack):
     found = known(mapped_stack, ALL)
     assert [f.name for f in found.functions] == NAMES and found.warnings == []
-    assert not any(f.scanned for f in found.functions)
+    assert not any(f.family for f in found.functions)
     np.testing.assert_array_equal(values_of(found.functions), as_mintpy(mapped_stack, ALL)[:, 2:])
 
 
@@ -583,7 +583,7 @@ def test_the_job_reads_it_and_passes_it_on(project, monkeypatch):
         passed.append((knowledge, separate(*args, knowledge=knowledge, **how)))
         return passed[-1][1]
 
-    monkeypatch.setattr(workflow, "separate", spy)
+    monkeypatch.setattr(learning, "separate", spy)
     write_mask(stack, np.arange(stack.shape[1]) < 20 + np.zeros((stack.shape[0], 1)))
     with open(template, "a") as f:
         f.write(f"vae.stableMask = mask.h5\nvae.badDate = {stack.dates[4]}\n")

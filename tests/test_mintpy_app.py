@@ -304,11 +304,11 @@ def test_what_mintpy_complains_about_is_passed_on(tmp_path):
 
 
 def test_an_exit_of_mintpy_is_no_exit_of_ours(tmp_path):
-    with pytest.raises(InputError, match="exit code 2"), mintpy_app._mintpy("step", str(tmp_path)):
+    with pytest.raises(InputError, match="exit code 2"), mintpy_app.at_work("step", str(tmp_path)):
         sys.exit(2)
-    with pytest.raises(InputError, match=r"\(step\): No way\."), mintpy_app._mintpy("step", str(tmp_path)):
+    with pytest.raises(InputError, match=r"\(step\): No way\."), mintpy_app.at_work("step", str(tmp_path)):
         sys.exit("No way.")
-    with pytest.raises(KeyboardInterrupt), mintpy_app._mintpy("step", str(tmp_path)):
+    with pytest.raises(KeyboardInterrupt), mintpy_app.at_work("step", str(tmp_path)):
         raise KeyboardInterrupt
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from mintpy.objects import timeseries
+from mintpy.utils import readfile
 
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import (
@@ -19,6 +21,7 @@ from mintpy_vae.stack import (
     pool_pairs,
     write_corrected_stack,
     write_delay_file,
+    write_std_file,
 )
 from tiny import NO_DATA_ROW, REF_YX, VARIANT, WAVELENGTH, delays, make_project
 
@@ -91,7 +94,7 @@ def test_unknown_heights_become_nan(tmp_path):
     assert np.isnan(height[0, :3]).all() and np.isfinite(height[0, 3:]).all()
 
 
-def test_a_date_without_kept_pairs_is_no_island(tmp_path):
+def test_a_date_without_kept_pairs_opens(tmp_path):
     file = make_project(tmp_path / "p") / "inputs" / "ifgramStack.h5"
     last = open_stack(file).pairs[:, 1] == N_DATES - 1
     change(file, dropIfgram=lambda keep: keep & ~last)
@@ -168,13 +171,6 @@ def corrected_before(root):
     with h5py.File(root / "inputs" / "ifgramStack.h5", "r+") as f:
         f.attrs["atmos_correct_method"] = "VAE"
         f["unwrapPhase"].attrs[COMPLETE] = "yes"
-
-
-def islands(root):
-    """Keep only pairs among the first four dates and among the rest."""
-    stack = open_stack(root / "inputs" / "ifgramStack.h5")
-    same_side = (stack.pairs[:, 0] < 4) == (stack.pairs[:, 1] < 4)
-    change(root / "inputs" / "ifgramStack.h5", dropIfgram=lambda keep: keep & same_side)
 
 
 def water_everywhere(root):
@@ -254,7 +250,6 @@ BAD = {
     "reversed": (set_pair(0, b"20200117", b"20200105"), "20200117_20200105 are reversed"),
     "duplicate": (set_pair(1, b"20200105", b"20200117"), "more than once: 20200105_20200117"),
     "all dropped": (dataset(dropIfgram=lambda a: a & False), "all pairs are dropped"),
-    "islands": (islands, "not connected; no pair joins 20200105, 20200117, 20200129, 20200210 with"),
     "all NaN": (dataset(unwrapPhase=lambda a: a * np.nan), "holds no data"),
     "all zero": (dataset(**ZERO), "holds no data"),
     "no coherence": (dataset(coherence=lambda a: a * 0), "coherence is 0 or NaN"),
@@ -660,6 +655,27 @@ def test_delay_file_is_displacement_in_metres(stack, tmp_path):
             assert not [key for key in f.attrs if key in ("REF_Y", "REF_X", "REF_DATE")]
             assert f["timeseries"].dtype == np.float32
     assert os.listdir(tmp_path) == ["VAE.h5"]
+
+
+def test_std_file_is_a_time_series_of_mintpy(stack, tmp_path):
+    std = np.abs(delays(N_DATES, SIZE))
+    std[2] = np.nan  # a date that was left as it was
+    file = str(tmp_path / "vae_std.h5")
+    for max_memory in (1e-5, 1.0):
+        write_std_file(stack, file, rows_of(std), max_memory, {"status": "corrected"})
+        values, attributes = readfile.read(file, datasetName=f"timeseries-{stack.dates[5]}")
+        np.testing.assert_allclose(values, WAVELENGTH / (4 * np.pi) * std[5], rtol=1e-6)
+        values = readfile.read(file)[0]
+        np.testing.assert_allclose(values, WAVELENGTH / (4 * np.pi) * std, rtol=1e-6)
+        assert values.dtype == np.float32 and timeseries(file).get_date_list() == stack.dates
+        assert attributes["FILE_TYPE"] == "timeseries" and attributes["UNIT"] == "m"
+        assert attributes["LENGTH"] == str(SIZE[0]) and "REF_DATE" not in attributes
+    with h5py.File(file) as f:
+        assert f["timeseries"].attrs[COMPLETE] == "yes" and f["timeseries"].attrs["vae.status"] == "corrected"
+    assert os.listdir(tmp_path) == ["vae_std.h5"]
+    with pytest.raises(ValueError, match="shape"):
+        write_std_file(stack, tmp_path / "other.h5", rows_of(std[1:]), 1.0)
+    assert os.listdir(tmp_path) == ["vae_std.h5"]
 
 
 # ----------------------------------------------------------------------------------------------------------- real data

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from conftest import DROPPED, QUICK, make_simulated, read, shell, tree, velocity_std
-from mintpy_vae import workflow
+from mintpy_vae import learning, workflow
 from mintpy_vae.errors import InputError
-from mintpy_vae.stack import COMPLETE, file_hash, open_stack
+from mintpy_vae.stack import COMPLETE, content_hash, file_hash, open_stack
 from mintpy_vae.workflow import RESULT, correct
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
@@ -47,7 +47,7 @@ def test_the_next_command_runs_to_the_end(coord, request):
     run = request.getfixturevalue(coord)
     assert run.mintpy.returncode == 0 and "Normal end" in run.mintpy.stdout, run.mintpy.stderr[-2000:]
     assert run.next_command[0] == "smallbaselineApp.py" and run.next_command[-2:] == ["--start", "velocity"]
-    for name in ("timeseries.h5", "velocity.h5", "temporalCoherence.h5", "inputs/VAE.h5", "vae_model.pt"):
+    for name in ("timeseries.h5", "velocity.h5", "temporalCoherence.h5", "inputs/VAE.h5", "vae_std.h5", "vae_model.pt"):
         assert (run.work / name).is_file(), name
     assert len(list(run.work.glob("*.he5"))) == 1
     assert (run.work / "geo" / "geo_velocity.h5").is_file() == (coord == "radar")
@@ -129,7 +129,7 @@ def test_everything_else_in_the_stack_is_as_it_was(mapped):
 def test_what_was_done_is_written_down(mapped):
     content = result_of(mapped.work)
     assert content["status"] == "corrected" and content["reason"] == "" and content["mintpy"] == "reference_date"
-    assert content["stack_sha256"] == file_hash(mapped.stack)
+    assert content["stack_sha256"] == content_hash(mapped.stack)
     assert content["model_sha256"] == file_hash(mapped.work / "vae_model.pt")
     assert content["settings"]["vae.trainSteps"] == 10 and content["versions"]["mintpy"]
     pairs, dates = open_stack(mapped.stack).keep.sum(), len(dates_of(mapped))
@@ -257,7 +257,7 @@ def test_training_that_fails_leaves_the_stack_uncorrected(simulated, monkeypatch
         raise NotEnoughEvidence("the training diverged")
 
     stack, template, work = simulated
-    monkeypatch.setattr(workflow, "separate", fail)
+    monkeypatch.setattr(learning, "separate", fail)
     done = correct(stack, template_file=template, invert=False)
     assert (done.status, done.reason) == ("uncorrected", "the training diverged")
     assert read(stack, "unwrapPhase").tobytes() == read(work / "inputs" / "ifgramStack.h5", "unwrapPhase").tobytes()

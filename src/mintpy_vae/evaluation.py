@@ -20,11 +20,12 @@ from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
 from .injection import Refit, inject, parse_signals
 from .inverted import Inverted, read_inverted
+from .job import corrected_dir, what_is_known
 from .network import closure
 from .report import write_report
 from .settings import Settings
-from .stack import file_hash, open_stack, pool_map
-from .workflow import RESULT, what_is_known
+from .stack import content_hash, open_stack, pool_map
+from .workflow import RESULT
 
 TABLE = "evaluation"
 SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
@@ -87,7 +88,7 @@ def evaluate(
         With one sentence that says what is wrong.
     """
     source = Path(os.path.abspath(project))
-    work = Path(os.path.abspath(work_dir)) if work_dir else source.with_name(source.name + "_vae")
+    work = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(source)
     target = Path(os.path.abspath(out_dir)) if out_dir else work
     if not (work / RESULT).is_file():
         raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
@@ -112,7 +113,7 @@ def evaluate(
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
     outcome["stack"] = consistency(work, refit, inverted)
     outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
-    if file_hash(stack.file) != result["stack_sha256"]:
+    if content_hash(stack.file) != result["stack_sha256"]:
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
     say(text_table(outcome))
     _write(outcome, target)

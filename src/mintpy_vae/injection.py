@@ -21,11 +21,11 @@ from .clustering import Clusterer
 from .errors import InputError, NotEnoughEvidence
 from .evidence import Evidence, pixel_size
 from .knowledge import NOTHING, Knowledge
+from .learning import TrainingData, training_data
 from .separation import Separation, separate
 from .settings import Settings
 from .stack import Stack
 from .timefunctions import acquisition_years
-from .workflow import TrainingData, training_data
 
 Array = NDArray[np.float64]
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))

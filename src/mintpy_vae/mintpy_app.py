@@ -25,7 +25,21 @@ from mintpy.utils import readfile
 from .errors import InputError
 from .stack import Stack
 
-__all__ = ["ensure_reference_point", "fill_work_dir", "next_command", "read_templates", "run_to_reference_date"]
+__all__ = [
+    "STEP",
+    "STEPS",
+    "at_work",
+    "copy_templates",
+    "ensure_reference_point",
+    "fill_work_dir",
+    "next_command",
+    "read_templates",
+    "run_to_reference_date",
+]
+
+STEP = "correct_vae"
+STEPS = [name for step in STEP_LIST for name in ((STEP, step) if step == "invert_network" else (step,))]
+"""MintPy's steps with ours between ``correct_unwrap_error`` and ``invert_network``."""
 
 _CFG = "smallbaselineApp.cfg"
 _TROPOSPHERE = "mintpy.troposphericDelay.method"
@@ -95,7 +109,6 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
     if work.exists() and project.exists() and work.samefile(project):
         raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
-    templates = _template_files(project, template_file)
     options = read_templates(project, template_file)
     _check_place(work, stack, options)
     try:
@@ -107,12 +120,34 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
             _copy_if_there(project, work, "inputs/ionStack.h5")
         for name in (*_AUXILIARY, *_named_files(options, project)):
             _copy_if_there(project, work, name)
-        if not templates:
-            templates = [work / f"{project.name or 'project'}.txt"]
-            templates[0].write_text(f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n")
-        for template in templates:
-            copy = work / template.name
-            _write_text(copy, _adapted(_read_text(template)))
+    except OSError as error:
+        raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
+    new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
+    return copy_templates(project, work, template_file, new)
+
+
+def copy_templates(project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "") -> Path:
+    """Bring the templates in `work_dir` up to date with the project's, adapted; what is the same is not touched.
+
+    Parameters
+    ----------
+    project_dir, work_dir, template_file : path
+        As for :func:`fill_work_dir`.
+    new : str
+        What to write, adapted too, if the project has no template at all.
+
+    Returns
+    -------
+    template : Path
+        In `work_dir`: the custom template's copy, or that of ``smallbaselineApp.cfg`` if there is no other.
+    """
+    project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
+    try:
+        texts = {path.name: _read_text(path) for path in _template_files(project, template_file)}
+        for name, text in (texts or {f"{project.name or 'project'}.txt": new}).items():
+            copy = work / name
+            if not copy.is_file() or _read_text(copy) != _adapted(text):
+                _write_text(copy, _adapted(text))
     except OSError as error:
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
     return copy
@@ -193,6 +228,9 @@ def _named_files(options: Mapping[str, str], project: Path) -> Iterator[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
+    old, new = source.stat(), target.stat() if target.exists() else None
+    if new and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)  # with its time: MintPy compares times to see what is out of date
 
@@ -254,7 +292,7 @@ def _reference_point(file: Path) -> tuple[int, int] | None:
 def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
     work, template = os.path.abspath(work_dir), os.path.abspath(template_file)
     app = TimeSeriesAnalysis(None if os.path.basename(template) == _CFG else template, work)
-    with _mintpy("opening the templates", work):
+    with at_work("opening the templates", work):
         app.open()
         method: Any = app.template[_TROPOSPHERE]
     if method:
@@ -263,13 +301,13 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
             f"the template in {work}."
         )
     for step in steps:
-        with _mintpy(f"step {step}", work):
+        with at_work(f"step {step}", work):
             app.run(steps=[step])
 
 
 @contextmanager
-def _mintpy(what: str, work: str) -> Iterator[None]:
-    """MintPy at work in `work`: whatever it raises becomes a sentence, and the directory before is entered again."""
+def at_work(what: str, work: str) -> Iterator[None]:
+    """MintPy at work in `work`: whatever it raises becomes an InputError, and the directory before is entered again."""
     cwd = os.getcwd()
     state = random.getstate()
     random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one

@@ -78,7 +78,7 @@ class Settings:
         if _given(memory):
             values["max_memory"] = _convert("mintpy.compute.maxMemory", memory, float)
         for key, value in template.items():
-            if not key.startswith(PREFIX):
+            if not key.lower().startswith(PREFIX):
                 continue
             if key not in fields:
                 near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]

@@ -1,4 +1,4 @@
-"""The job: from an interferogram stack to a corrected MintPy directory. The method is in :mod:`.separation`."""
+"""From an interferogram stack to a corrected MintPy directory: learn, write, drive MintPy, write down what was done."""
 
 from __future__ import annotations
 
@@ -18,27 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from . import __version__, mintpy_app
-from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
-from .knowledge import Knowledge
-from .knowledge_input import given_files, read_knowledge
-from .separation import Array, Report, Separation, separate
+from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
+from .learning import Learned, learn
+from .separation import Report
 from .settings import PREFIX, Settings
-from .stack import (
-    Stack,
-    file_hash,
-    open_stack,
-    pool_map,
-    pool_pairs,
-    project_of,
-    write_corrected_stack,
-    write_delay_file,
-)
+from .stack import Stack, file_hash, write_corrected_stack, write_delay_file, write_std_file
 from .staging import staged
-from .training import Fit, choose_device
+from .training import Fit
 
 RESULT = "vae_result.json"
+STD = "vae_std.h5"
 
 
 @dataclass
@@ -97,7 +88,8 @@ def correct(
     settings : Settings, optional
         By default those of the template, with ``overrides`` by field name.
     update : bool
-        Skip what is done when `work_dir` holds the result of the same input, settings and template.
+        Skip what is done when `work_dir` holds the result of the same input and settings; other options of MintPy are
+        taken over.
     invert : bool
         Drive MintPy's steps up to ``reference_date`` in `work_dir`.
     report : callable, optional
@@ -110,89 +102,65 @@ def correct(
         corrected stack, which then stays in `work_dir`.
     """
     start = time.time()
-    stack_path = Path(os.path.abspath(stack_file))
-    project = project_of(stack_path)
-    target = Path(os.path.abspath(work_dir)) if work_dir else project.with_name(project.name + "_vae")
-    template = mintpy_app.read_templates(project, template_file)
-    settings = settings or Settings.from_template(template, **overrides)
-    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
-    stack = open_stack(stack_path, geometry_file, template)
+    job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
+    project, template, stack = job.project, job.template, job.stack
+    target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
-    knowledge = what_is_known(template, settings, stack)
-    fingerprint = {
-        "stack_sha256": file_hash(stack.file),
-        "geometry_sha256": file_hash(stack.geometry_file),
-        "template_sha256": _hash_of_options(template),
-        "knowledge_sha256": {key: file_hash(path) for key, path in given_files(settings, stack).items()},
-        "settings": settings.as_dict(),
-        "dataset": stack.phase_name,
-        "version": __version__,
-    }
+    fingerprint = job.fingerprint(_read_result(target) if update else {})
     with staged(target) as (staging, publish):
         result = _earlier(target, fingerprint) if update else None
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(
-                staging, target, project, stack, template_file, settings, knowledge, fingerprint, timings, report
-            )
+            result = _make(staging, target, job, template_file, fingerprint, timings, report)
+            result.details["template_sha256"] = _hash_of_options(template)
             _write_result(staging, result)
             publish()
+        elif result.details.get("template_sha256") != _hash_of_options(template):
+            _take_options(result, stack, project, template_file)
+            result.details["template_sha256"] = _hash_of_options(template)
         if invert and result.details["mintpy"] != "reference_date":
             _drive_mintpy(result)
         if not result.skipped:
-            _write_page(result)
+            begin = time.time()
+            result.warnings += write_page(target)
+            result.details["timings"]["report"] = time.time() - begin
             result.details["timings"]["total"] = time.time() - start
             _write_result(target, result)
     return result
 
 
-def _write_page(result: Result) -> None:
-    """Write the report."""
-
-    def write() -> None:
-        from .report import write_report  # here: a broken Plotly must not keep anyone from correcting
-
-        write_report(result.work_dir)
-
-    begin = time.time()
-    result.warnings += _spared("The report", write)
-    result.details["timings"]["report"] = time.time() - begin
-
-
-def _spared(what: str, write: Callable[[], None]) -> list[str]:
-    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
-    try:
-        write()
-    except Exception as error:
-        return [f"{what} could not be written ({type(error).__name__}: {error})."]
-    return []
-
-
 def _make(
     staging: Path,
     target: Path,
-    project: Path,
-    stack: Stack,
+    job: Job,
     template_file: str | os.PathLike[str] | None,
-    settings: Settings,
-    knowledge: Knowledge,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
-    template = mintpy_app.fill_work_dir(stack, project, staging, template_file).name
+    template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     try:
-        details = _correct_into(staging, stack, settings, knowledge, fingerprint, timings, report)
+        details = _correct_into(staging, job, fingerprint, timings, report)
         status, reason = "corrected", ""
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
-        details = _leave_uncorrected(staging, stack, settings, fingerprint)
-    warnings = knowledge.warnings + details.pop("warnings", [])
-    details["knowledge"] = knowledge.summary(_dates_to_learn_from(stack))
+        details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+    warnings = job.knowledge.warnings + details.pop("warnings", [])
+    details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
+
+
+def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
+    """Bring the templates of an earlier result up to date; MintPy's own update mode finds what they change."""
+    result.skipped = False
+    result.details["mintpy"] = "pending"
+    _write_result(result.work_dir, result)
+    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file)
+    result.details.update(template=copy.name, mintpy="not run")
+    result.next_command = mintpy_app.next_command(result.work_dir, copy)
 
 
 def _drive_mintpy(result: Result) -> None:
@@ -208,173 +176,67 @@ def _drive_mintpy(result: Result) -> None:
     result.details["mintpy"] = "reference_date"
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+def write_page(work_dir: Path) -> list[str]:
+    """Write the report of a corrected directory. Returns warnings, for no failure there is worth the correction."""
 
-    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
-    are the indices of ``dates`` into the dates of the stack.
-    """
+    def write() -> None:
+        from .report import write_report  # here: a broken Plotly must not keep anyone from correcting
 
-    phase: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    pairs: NDArray[np.integer]
-    dates: list[str]
-    used: NDArray[np.integer]
-    height: NDArray[np.float32]
-    factor: int
+        write_report(work_dir)
+
+    return _spared("The report", write)
 
 
-def training_data(stack: Stack, settings: Settings) -> TrainingData:
-    """Read the stack onto the training grid."""
-    factor = _looks(stack, settings)
-    phase, weight = pool_pairs(stack, factor, settings.max_memory)
-    kept = stack.keep
-    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
-    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
-    dates = _dates_to_learn_from(stack)
-    return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
+def _spared(what: str, write: Callable[[], None]) -> list[str]:
+    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
+    try:
+        write()
+    except Exception as error:
+        return [f"{what} could not be written ({type(error).__name__}: {error})."]
+    return []
 
 
 def _correct_into(
     staging: Path,
-    stack: Stack,
-    settings: Settings,
-    knowledge: Knowledge,
+    job: Job,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     report: Report | None,
 ) -> dict[str, Any]:
-    """Learn, correct and write stack, delay file and networks into the staging directory; return the details."""
+    """Learn, correct and write stack, delay file, its error, networks and evidence; return the details."""
+    stack, settings = job.stack, job.settings
+    learned = learn(job, timings, report)
     begin = time.time()
-    data = training_data(stack, settings)
-    used, pairs, dates, factor = data.used, data.pairs, data.dates, data.factor
-    timings["read"] = time.time() - begin
-
-    begin = time.time()
-    found = separate(data.phase, data.weight, pairs, dates, data.height, settings, report, knowledge=knowledge)
-    before, after = _noise_of_pairs(found, pairs)
-    if np.median(after) > np.median(before):
-        raise NotEnoughEvidence("the correction would add noise to most pairs")
-    timings["separate"] = time.time() - begin
-
-    begin = time.time()
-    full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
     model_file = staging / "vae_model.pt"
-    _save_networks(model_file, found.fits, settings)
-    evidence = (found, dates, pairs, np.stack([before, after]), data.height, factor, stack)
-    said = _spared("The evidence", lambda: write_evidence(staging / EVIDENCE, *evidence))
-
-    def atmosphere(rows: slice) -> NDArray[np.float32]:
-        # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
-        values = np.zeros((len(stack.dates), rows.stop - rows.start, stack.shape[1]), dtype=np.float32)
-        values[used] = full(rows)
-        return values
-
-    provenance = _provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
+    _save_networks(model_file, learned.fits, settings)
+    marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
     memory = settings.max_memory
-    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", atmosphere, provenance, memory)
-    write_delay_file(stack, staging / "inputs" / "VAE.h5", atmosphere, memory)
+    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", learned.atmosphere, marks, memory)
+    write_delay_file(stack, staging / "inputs" / "VAE.h5", learned.atmosphere, memory, marks)
+    write_std_file(stack, staging / STD, learned.std, memory, marks)
+    said = _spared("The evidence", lambda: _write_evidence(staging, learned))
     timings["write"] = time.time() - begin
-    details = _details(found, dates, pairs, before, after, stack, provenance["model_sha256"])
-    details["warnings"] += _not_searched(knowledge, found) + said
-    return details
+    warnings = learned.details["warnings"] + said
+    return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
 
-def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
-    """What the user knows of the ground, on the training grid."""
-    return read_knowledge(template, settings, stack, _dates_to_learn_from(stack), _looks(stack, settings))
-
-
-def _looks(stack: Stack, settings: Settings) -> int:
-    """Pixels of one pixel of the training grid, along both axes."""
-    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
-
-
-def _dates_to_learn_from(stack: Stack) -> list[str]:
-    """Dates that a kept pair reaches."""
-    return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
-
-
-def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
-    searched = {f.name for f in found.functions}
-    return [
-        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
-        for f in knowledge.functions
-        if f.name not in searched
-    ]
+def _write_evidence(staging: Path, learned: Learned) -> None:
+    data, found = learned.data, learned.found
+    seen = (data.dates, data.pairs, learned.noise, data.height, data.factor)
+    write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
 
 
 def _leave_uncorrected(
     staging: Path, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write the stack with the phase of the input, and no delay file."""
-    provenance = _provenance("uncorrected", stack, settings, fingerprint)
+    marks = provenance("uncorrected", stack, settings, fingerprint)
 
     def nothing(rows: slice) -> NDArray[np.float32]:
         raise AssertionError("an uncorrected stack is a copy")
 
-    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, provenance, settings.max_memory)
+    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, marks, settings.max_memory)
     return {}
-
-
-def _provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "status": status,
-        "version": __version__,
-        "dataset": stack.phase_name,
-        "stack_sha256": str(fingerprint["stack_sha256"]),
-        **{key: str(value) for key, value in settings.as_dict().items()},
-    }
-
-
-def _noise_of_pairs(found: Separation, pairs: NDArray[np.integer]) -> Array:
-    """Spatial standard deviation of each pair before and after, (2, pairs) radians, without what moves steadily."""
-    first, second = pairs.T
-    return np.asarray((found.noise[:, second] - found.noise[:, first]).std(axis=2))
-
-
-def _details(
-    found: Separation,
-    dates: list[str],
-    pairs: NDArray[np.integer],
-    before: Array,
-    after: Array,
-    stack: Stack,
-    model_hash: str,
-) -> dict[str, Any]:
-    """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
-    mm = 1000 * stack.wavelength / (4 * np.pi)
-    worse = float((after > before).mean())
-    warnings = list(found.atmosphere.warnings)
-    if worse > 0.1:
-        warnings.append(f"{worse:.0%} of the pairs have more noise after the correction than before.")
-    date_before, date_after = found.noise.std(axis=2)
-    if (noisier := float((date_after > 1.05 * date_before).mean())) > 0.1:
-        warnings.append(f"{noisier:.0%} of the dates have more noise after the correction than before.")
-    moving = float(found.atmosphere.moving[found.valid].mean())
-    return {
-        "warnings": warnings,
-        "model_sha256": model_hash,
-        "device": str(found.fits["separator"].device),
-        "training_grid": list(found.valid.shape),
-        "clusters": [c.evidence() for c in found.clusters],
-        "unclustered_share": found.noise_share,
-        "network_share_of_prior": found.network_share,
-        "held_out_misfit": {str(k): v for k, v in found.misfits.items()},
-        "deformation_atoms": found.deformation.atoms,
-        "moving_share": moving,
-        "loss": {name: [round(float(v), 5) for v in fit.losses[::10]] for name, fit in found.fits.items()},
-        "pairs_worse": worse,
-        "noise_per_pair_mm": {
-            f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
-            for (i, j), b, a in zip(pairs, before, after, strict=True)
-        },
-        "noise_per_date_mm": {
-            date: [round(float(b * mm), 3), round(float(a * mm), 3)]
-            for date, b, a in zip(dates, date_before, date_after, strict=True)
-        },
-    }
 
 
 def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> None:
@@ -431,15 +293,20 @@ def _check_replaceable(target: Path) -> None:
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     """The finished result in ``target`` if it has the same input and settings."""
-    try:
-        content = json.loads((target / RESULT).read_text())
-    except (OSError, ValueError):
-        return None
+    content = _read_result(target)
     whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
-    if not whole or any(content.get(key) != value for key, value in fingerprint.items()):
+    if not whole or not same_input(content, fingerprint):
         return None
     own = {key: content.pop(key) for key in ("status", "reason", "next_command", "warnings")}
     return Result(work_dir=target, details=content, skipped=True, **own)
+
+
+def _read_result(directory: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write_result(directory: Path, result: Result) -> None:

@@ -25,6 +25,7 @@ EXAMPLE = """example:
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --update  # skip if nothing changed
   vae_correct.py inputs/ifgramStack.h5 --stable-mask bedrock.h5 --gnss gnss.csv --bad-date 20190103 20190210
+  vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --delay-file  # inputs/VAE.h5 only, for your own project
   vae_correct.py inputs/ifgramStack.h5 -o /data/Tehran_vae --device cpu --seed 3
 
   # then, with the unmodified MintPy:
@@ -56,23 +57,32 @@ def create_parser(subparsers: Any = None) -> Any:
     )
     parser.add_argument("--update", action="store_true", help="skip if nothing changed since the last run")
     parser.add_argument("--no-invert", dest="invert", action="store_false", help="write the stack, run no MintPy step")
+    parser.add_argument(
+        "--delay-file",
+        action="store_true",
+        help="write PROJECT/inputs/VAE.h5, which smallbaselineApp.py subtracts, and nothing else",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     """Parse the command line."""
-    parsed: Namespace = create_parser().parse_args(args=iargs)
+    parser = create_parser()
+    parsed: Namespace = parser.parse_args(args=iargs)
+    if parsed.delay_file and parsed.work_dir:
+        parser.error("--delay-file writes into the project and knows no --outdir")
     return parsed
 
 
-class _Bars:
-    """One of MintPy's progress bars per stage."""
+class Bars:
+    """One of MintPy's progress bars per stage, a :data:`~mintpy_vae.separation.Report`."""
 
     def __init__(self) -> None:
         self.stage, self.bar = "", None
 
     def __call__(self, stage: str, done: int, total: int, message: str) -> None:
+        """Move the bar of a stage."""
         from mintpy.utils import ptime
 
         if stage != self.stage:
@@ -87,57 +97,76 @@ class _Bars:
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
     inps = cmd_line_parse(iargs)
+    start = time.time()
+    with one_sentence(inps.debug):
+        result = _run(inps)
+    print_result(result, "the delay file" if inps.delay_file else "the stack")
+    minutes, seconds = divmod(time.time() - start, 60)
+    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+    if inps.delay_file and result.status == "corrected":
+        from mintpy_vae.delay import TEMPLATE_LINES
+
+        print(f"\nPut into the template:\n{TEMPLATE_LINES}", end="")
+    if not inps.delay_file or result.status == "corrected":
+        print(f"\nNext:\n  {result.next_command}\n")
+
+
+@contextmanager
+def one_sentence(debug: bool) -> Iterator[None]:
+    """End the process with one sentence, whatever goes wrong inside; with ``debug``, let errors through."""
     from mintpy_vae.errors import InputError
 
-    start = time.time()
     try:
         with _terminated_like_interrupted():
-            result = _run(inps)
+            yield
     except InputError as error:
-        if inps.debug:
+        if debug:
             raise
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted. The input is as it was; the same command starts anew.")
     except Exception as error:
-        if inps.debug:
+        if debug:
             raise
         message = " ".join(str(error).split())
         sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
+
+
+def print_result(result: Any, what: str = "the stack") -> None:
+    """Say what a correction did, for people."""
     if result.skipped:
-        print(f"Nothing changed since the last run; {result.work_dir} stays as it is.")
+        print(f"Nothing changed since the last run; {what} in {result.work_dir} stays as it is.")
     if result.status == "uncorrected":
-        print(f"\nUNCORRECTED, because {result.reason}.\nThe stack in {result.work_dir} holds the phase of the input.")
-    else:
+        left = "holds the phase of the input" if what == "the stack" else "is not there"
+        print(f"\nUNCORRECTED, because {result.reason}.\n{what.capitalize()} in {result.work_dir} {left}.")
+    elif result.details:
         _summary(result.details)
     for warning in result.warnings:
         print(f"WARNING: {warning}")
-    if (page := result.work_dir / "vae_report.html").is_file():
+    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
         print(f"report: {page}")
-    minutes, seconds = divmod(time.time() - start, 60)
-    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
-    print(f"\nNext:\n  {result.next_command}\n")
 
 
 def _run(inps: Namespace) -> Any:
+    given = (inps.stack_file, inps.geometry_file, inps.template_file)
+    options: dict[str, Any] = {
+        "update": inps.update,
+        "report": Bars(),
+        "device": inps.device,
+        "seed": inps.seed,
+        "max_memory": inps.max_memory,
+        "stable_mask": _from_here(inps.stable_mask),
+        "moving_mask": _from_here(inps.moving_mask),
+        "gnss_file": _from_here(inps.gnss_file),
+        "bad_dates": None if inps.bad_dates is None else " ".join(_from_here(word) or "" for word in inps.bad_dates),
+    }
+    if inps.delay_file:
+        from mintpy_vae.delay import write_delay
+
+        return write_delay(*given, **options)
     from mintpy_vae.workflow import correct
 
-    return correct(
-        inps.stack_file,
-        inps.geometry_file,
-        inps.template_file,
-        inps.work_dir,
-        update=inps.update,
-        invert=inps.invert,
-        report=_Bars(),
-        device=inps.device,
-        seed=inps.seed,
-        max_memory=inps.max_memory,
-        stable_mask=_from_here(inps.stable_mask),
-        moving_mask=_from_here(inps.moving_mask),
-        gnss_file=_from_here(inps.gnss_file),
-        bad_dates=None if inps.bad_dates is None else " ".join(_from_here(word) or "" for word in inps.bad_dates),
-    )
+    return correct(*given, inps.work_dir, invert=inps.invert, **options)
 
 
 def _from_here(word: str | None) -> str | None:

@@ -45,6 +45,12 @@ class Data:
         assert self.evidence is not None
         return self.evidence
 
+    @property
+    def clusters(self) -> list[dict[str, Any]]:
+        """Evidence for those whose maps there are: the first, of a network in pieces, are of its largest island."""
+        shown: list[dict[str, Any]] = self.result["clusters"][: len(self.found.maps)]
+        return shown
+
     @cached_property
     def velocities(self) -> tuple[Array, Array, tuple[float, float]]:
         """Velocity before and after, mm/yr about the scene's median, and the size of a pixel in metres."""

@@ -96,7 +96,7 @@ def latent_space(data: Data) -> Section | None:
     if len(chosen) > SHOWN_SOURCES:
         chosen = np.sort(np.random.default_rng(0).permutation(len(chosen))[:SHOWN_SOURCES])
     places, method = embed(found.points[chosen])
-    kinds = [c["kind"] for c in data.result["clusters"]]
+    kinds = [c["kind"] for c in data.clusters]
     names = [f"{found.dates[i]}_{found.dates[j]}" for i, j in found.source_pairs[chosen]]
     text = (
         f"Each point is a source of one pair, {len(chosen)} of {len(found.points)}; near points are similar maps, "
@@ -109,9 +109,9 @@ def latent_space(data: Data) -> Section | None:
 
 def clusters(data: Data) -> Section | None:
     """Maps, amplitudes and evidence of the clusters."""
-    if not data.result["clusters"]:
+    if not data.clusters:
         return None
-    found, evidence = data.found, data.result["clusters"]
+    found, evidence = data.found, data.clusters
     rank = {"deformation": 0, "undecided": 1, "atmosphere": 2}
     order = sorted(range(len(evidence)), key=lambda k: (rank[evidence[k]["kind"]], -evidence[k]["energy"]))
     shown = order[:SHOWN_CLUSTERS]

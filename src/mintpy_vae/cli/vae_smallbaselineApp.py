@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Command line of MintPy's workflow with the step ``correct_vae``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+EXAMPLE = """example:
+  vae_smallbaselineApp.py TehranSenAT78.txt                       # MintPy's workflow with the correction in it
+  vae_smallbaselineApp.py TehranSenAT78.txt --dostep correct_vae  # the correction only; writes PROJECT_vae
+  vae_smallbaselineApp.py TehranSenAT78.txt --start correct_vae   # the correction and all after it, in PROJECT_vae
+  vae_smallbaselineApp.py TehranSenAT78.txt --end invert_network
+  vae_smallbaselineApp.py -H                                      # print    default template options
+  vae_smallbaselineApp.py -g TehranSenAT78.txt                    # generate/update smallbaselineApp.cfg
+
+  Steps up to correct_unwrap_error run in the project, those from invert_network on in PROJECT_vae beside it.
+"""
+
+REFERENCE = """reference:
+  Ghosh, B., Motagh, M., Anvari, M. and Maghsudi, S. (2025), Remote Sensing, 17(18), 3189.
+  Yunjun, Z., Fattahi, H. and Amelung, F. (2019), Computers & Geosciences, 133, 104331.
+"""
+
+HELP = """Command line options for steps processing with names chosen from the following list:
+
+{}
+
+In order to use either --start or --dostep, it is necessary that a
+previous run was done using one of the steps options to process at least
+through the step immediately preceding the starting step of the current run.
+"""
+
+
+@contextmanager
+def _mintpy_s_command_line() -> Iterator[Any]:
+    """MintPy's own command line, with one more step in its list and its help."""
+    from mintpy.cli import smallbaselineApp
+
+    from mintpy_vae.mintpy_app import STEPS
+
+    rows = "\n".join(str(STEPS[k : k + 5]) for k in range(0, len(STEPS), 5))
+    names: dict[str, Any] = {
+        "STEP_LIST": STEPS,
+        "STEP_HELP": HELP.format(rows),
+        "EXAMPLE": EXAMPLE,
+        "REFERENCE": REFERENCE,
+    }
+    names["create_parser"] = lambda create=smallbaselineApp.create_parser: _with_debug(create())
+    before = {name: getattr(smallbaselineApp, name) for name in names}
+    vars(smallbaselineApp).update(names)
+    try:
+        yield smallbaselineApp
+    finally:
+        vars(smallbaselineApp).update(before)
+
+
+def _with_debug(parser: ArgumentParser) -> ArgumentParser:
+    parser.description = "Routine Time Series Analysis for Small Baseline InSAR Stack, with the step correct_vae"
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def create_parser(subparsers: Any = None) -> ArgumentParser:
+    """The parser of ``smallbaselineApp.py`` with the step ``correct_vae``."""
+    with _mintpy_s_command_line() as mintpy:
+        return mintpy.create_parser()
+
+
+def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line; MintPy's own checks apply."""
+    if create_parser().parse_args(args=iargs).print_template:
+        from mintpy_vae.template import whole_template
+
+        print(whole_template())
+        sys.exit(0)
+    with _mintpy_s_command_line() as mintpy:
+        try:
+            return mintpy.cmd_line_parse(iargs)
+        except FileNotFoundError as error:
+            sys.exit(f"ERROR: The template {error} does not exist.")
+        except ValueError as error:
+            sys.exit("ERROR: " + " ".join(str(error).split()))
+
+
+def main(iargs: Sequence[str] | None = None) -> None:
+    """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
+    inps = cmd_line_parse(iargs)
+
+    # import
+    from mintpy_vae.cli.vae_correct import Bars, one_sentence, print_result
+    from mintpy_vae.smallbaseline import run
+
+    # run
+    start = time.time()
+    with one_sentence(inps.debug):
+        run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, Bars(), print_result)
+    minutes, seconds = divmod(time.time() - start, 60)
+    print(f"Time used: {minutes:02.0f} mins {seconds:02.1f} secs\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

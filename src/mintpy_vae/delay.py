@@ -1,0 +1,103 @@
+"""The correction inside the user's own project: one new file, which two lines of the template make MintPy subtract."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from .errors import InputError, NotEnoughEvidence
+from .job import prepare, provenance
+from .learning import learn
+from .separation import Report
+from .settings import Settings
+from .stack import COMPLETE, write_delay_file
+from .workflow import Result
+
+NAME = "VAE.h5"
+"""What MintPy looks for in ``inputs`` with ``weatherModel = VAE``; the name has to be in capitals."""
+TEMPLATE_LINES = """\
+mintpy.troposphericDelay.method       = pyaps
+mintpy.troposphericDelay.weatherModel = VAE
+"""
+
+
+def write_delay(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    *,
+    update: bool = False,
+    report: Report | None = None,
+    **overrides: Any,
+) -> Result:
+    """Write the atmosphere of each date to ``PROJECT/inputs/VAE.h5``, and nothing else.
+
+    Parameters
+    ----------
+    stack_file, geometry_file, template_file, settings, report, **overrides
+        As for :func:`mintpy_vae.correct`.
+    update : bool
+        Leave the file as it is if it is of the same input and settings.
+
+    Returns
+    -------
+    Result
+        Its `work_dir` is the project. Of an uncorrected stack there is no file; an earlier one is removed, or MintPy
+        would go on subtracting it.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong, among others where VAE.h5 was not written by this tool.
+    """
+    start = time.time()
+    job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
+    if job.stack.file.parent.name != "inputs":
+        raise InputError(f"{job.stack.file} does not lie in a directory inputs, where MintPy looks for {NAME}.")
+    out = job.stack.file.with_name(NAME)
+    earlier = _marks(out)
+    fingerprint = job.fingerprint({})
+    marks = provenance("corrected", job.stack, job.settings, fingerprint)
+    marks["made_of"] = json.dumps({k: v for k, v in fingerprint.items() if not k.endswith("_state")}, sort_keys=True)
+    result = Result("corrected", "", job.project, _next_command(job.project, template_file))
+    if update and earlier.get("vae.made_of") == marks["made_of"]:
+        result.skipped = True
+        return result
+    timings = {"checks": time.time() - start}
+    try:
+        learned = learn(job, timings, report)
+    except NotEnoughEvidence as refusal:
+        out.unlink(missing_ok=True)
+        result.status, result.reason = "uncorrected", str(refusal)
+        return result
+    write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks)
+    result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
+    result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
+    return result
+
+
+def _marks(file: Path) -> dict[str, str]:
+    """What an earlier run has written down in its file; refuses a file of another origin."""
+    if not os.path.lexists(file):
+        return {}
+    try:
+        with h5py.File(file, "r") as f:
+            marks = dict(f["timeseries"].attrs)
+    except (OSError, KeyError):
+        marks = {}
+    if marks.get(COMPLETE) != "yes" or file.is_symlink():
+        raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")
+    return marks
+
+
+def _next_command(project: Path, template_file: str | os.PathLike[str] | None) -> str:
+    start = "correct_troposphere" if (project / "timeseries.h5").is_file() else "modify_network"
+    template = [os.path.abspath(template_file)] if template_file else []
+    return shlex.join(["smallbaselineApp.py", *template, "--dir", str(project), "--start", start])

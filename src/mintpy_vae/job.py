@@ -1,0 +1,124 @@
+"""The job: templates, stack and what the user knows, read and checked; and what identifies its result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, mintpy_app
+from .knowledge import Knowledge
+from .knowledge_input import given_files, read_knowledge
+from .settings import Settings
+from .stack import Stack, content_hash, file_hash, open_stack, project_of
+from .training import choose_device
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be corrected, checked.
+
+    Attributes
+    ----------
+    project : Path
+        The directory that holds ``inputs/``.
+    template : dict
+        MintPy's options and ours.
+    settings : Settings
+    stack : Stack
+    knowledge : Knowledge
+    """
+
+    project: Path
+    template: dict[str, str]
+    settings: Settings
+    stack: Stack
+    knowledge: Knowledge
+
+    def of_island(self, keep: NDArray[np.bool_]) -> Job:
+        """The same with fewer pairs kept."""
+        stack = replace(self.stack, keep=keep)
+        return replace(self, stack=stack, knowledge=what_is_known(self.template, self.settings, stack))
+
+    def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides the correction.
+
+        Parameters
+        ----------
+        earlier : mapping
+            Fingerprint of an earlier run: files that it knows by path, size and time are not read again.
+        """
+        files = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        known: dict[str, Any] = {}
+        for name, (path, digest) in files.items():
+            state = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+            same = earlier.get(f"{name}_state") == state and f"{name}_sha256" in earlier
+            known[f"{name}_state"] = state
+            known[f"{name}_sha256"] = earlier[f"{name}_sha256"] if same else digest(path)
+        return {
+            **known,
+            "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
+            "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
+            "settings": self.settings.as_dict(),
+            "dataset": self.stack.phase_name,
+            "version": __version__,
+        }
+
+
+def prepare(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    **overrides: Any,
+) -> Job:
+    """Read templates and stack, and check them; parameters as for :func:`mintpy_vae.correct`."""
+    path = Path(os.path.abspath(stack_file))
+    project = project_of(path)
+    template = mintpy_app.read_templates(project, template_file)
+    settings = settings or Settings.from_template(template, **overrides)
+    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
+    stack = open_stack(path, geometry_file, template)
+    return Job(project, template, settings, stack, what_is_known(template, settings, stack))
+
+
+def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+    """What the user knows of the ground, on the training grid."""
+    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), looks(stack, settings))
+
+
+def looks(stack: Stack, settings: Settings) -> int:
+    """Pixels of one pixel of the training grid, along both axes."""
+    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+
+
+def dates_to_learn_from(stack: Stack) -> list[str]:
+    """Dates that a kept pair reaches."""
+    return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
+
+
+def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of the same contents; where the files lie does not matter."""
+    return all(earlier.get(key) == value for key, value in fingerprint.items() if not key.endswith("_state"))
+
+
+def corrected_dir(project: Path) -> Path:
+    """Where the corrected directory of a project is, unless another place is asked for."""
+    return project.with_name(project.name + "_vae")
+
+
+def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Attributes that say what a file was made of."""
+    return {
+        "status": status,
+        "version": __version__,
+        "dataset": stack.phase_name,
+        "stack_sha256": str(fingerprint["stack_sha256"]),
+        "geometry_sha256": str(fingerprint["geometry_sha256"]),
+        **{key: str(value) for key, value in settings.as_dict().items()},
+    }

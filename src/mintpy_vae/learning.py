@@ -1,0 +1,260 @@
+"""From a stack on disk to its atmosphere at full resolution: the method of :mod:`.separation` on the training grid."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .correction import FullResolution
+from .errors import NotEnoughEvidence
+from .job import Job, dates_to_learn_from, looks
+from .knowledge import Knowledge
+from .network import islands
+from .separation import Array, Report, Separation, separate
+from .settings import Settings
+from .stack import Rows, Stack, pool_map, pool_pairs
+from .training import Fit
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+
+    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
+    are the indices of ``dates`` into the dates of the stack.
+    """
+
+    phase: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    pairs: NDArray[np.integer]
+    dates: list[str]
+    used: NDArray[np.integer]
+    height: NDArray[np.float32]
+    factor: int
+
+
+def training_data(stack: Stack, settings: Settings) -> TrainingData:
+    """Read the stack onto the training grid."""
+    factor = looks(stack, settings)
+    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    kept = stack.keep
+    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
+    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    dates = dates_to_learn_from(stack)
+    return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The atmosphere of a stack, and what there is to say of it.
+
+    Attributes
+    ----------
+    atmosphere : callable
+        Phase of each date, radians; 0 where a date was not corrected.
+    std : callable
+        Its posterior standard deviation, radians; NaN where a date was not corrected.
+    fits : dict
+        The trained networks.
+    details : dict
+        What ``vae_result.json`` says.
+    stack : Stack
+    data : TrainingData
+    found : Separation
+    noise : (2, pairs)
+        Spatial standard deviation of each pair before and after, radians, without what moves steadily. These four are,
+        of a network in pieces, those of its largest island.
+    """
+
+    atmosphere: Rows
+    std: Rows
+    fits: dict[str, Fit]
+    details: dict[str, Any]
+    stack: Stack
+    data: TrainingData
+    found: Separation
+    noise: Array
+
+
+def learn(job: Job, timings: dict[str, float], report: Report | None = None) -> Learned:
+    """Read the stack and separate its atmosphere.
+
+    Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
+    other pairs dropped; what is too small for it stays as it is.
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When the data do not allow it, on no island.
+    """
+    stack = job.stack
+    label = islands(stack.pairs[stack.keep], len(stack.dates))
+    sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
+    if len(sizes) == 1:
+        return _learn(job, timings, report)
+    learned, left = [], []
+    for k, _ in sizes.most_common():
+        part = stack.keep & (label[stack.pairs] == k).all(axis=1)
+        try:
+            learned.append(_learn(job.of_island(part), timings, report))
+        except NotEnoughEvidence as refusal:
+            dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
+            left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
+    if not learned:
+        raise left[0][1]
+    said = f"The network has {len(sizes)} islands that no pair joins; the report shows the largest that was corrected."
+    return _joined(learned, [said, *(text for text, _ in left)])
+
+
+def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
+    """The islands of a network as one; details that are numbers are those of the first, which has most pairs."""
+
+    def atmosphere(rows: slice) -> NDArray[np.float32]:
+        return np.asarray(sum(island.atmosphere(rows) for island in learned))
+
+    def std(rows: slice) -> NDArray[np.float32]:
+        values = learned[0].std(rows)
+        for island in learned[1:]:
+            of_island = island.std(rows)
+            values = np.where(np.isnan(values), of_island, values)
+        return np.asarray(values)
+
+    details = dict(learned[0].details)
+    for other in learned[1:]:
+        for key, value in other.details.items():
+            if isinstance(value, list) and key != "training_grid":
+                details[key] = details[key] + value
+            elif key.startswith("noise_per_"):
+                details[key] = details[key] | value
+    details["warnings"] = warnings + details["warnings"]
+    fits = {f"{name}_{k}" if k else name: fit for k, island in enumerate(learned) for name, fit in island.fits.items()}
+    return replace(learned[0], atmosphere=atmosphere, std=std, fits=fits, details=details)
+
+
+def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learned:
+    """The same for a network in one piece."""
+    begin = time.time()
+    stack, settings, knowledge = job.stack, job.settings, job.knowledge
+    data = training_data(stack, settings)
+    timings["read"] = timings.get("read", 0) + time.time() - begin
+
+    begin = time.time()
+    found = separate(
+        data.phase, data.weight, data.pairs, data.dates, data.height, settings, report, knowledge=knowledge
+    )
+    before, after = noise = _noise_of_pairs(found, data.pairs)
+    if np.median(after) > np.median(before):
+        raise NotEnoughEvidence("the correction would add noise to most pairs")
+    timings["separate"] = timings.get("separate", 0) + time.time() - begin
+    details = _details(found, data.dates, data.pairs, before, after, stack)
+    details["warnings"] += _not_searched(knowledge, found)
+    full = FullResolution(found.atmosphere, stack.height - found.mean_height, data.factor)
+    between = Between(found.atmosphere.std, stack.shape, data.factor)
+    n_dates, used = len(stack.dates), data.used
+    # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
+    atmosphere, std = _of_all_dates(full, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
+    return Learned(atmosphere, std, found.fits, details, stack, data, found, noise)
+
+
+def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
+    """Values of the dates ``used``, and ``others`` on the rest."""
+
+    def of_all(rows: slice) -> NDArray[np.float32]:
+        values = of_some(rows)
+        filled = np.full((n_dates, *values.shape[1:]), others, dtype=np.float32)
+        filled[used] = values
+        return filled
+
+    return of_all
+
+
+class Between:
+    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
+
+    Parameters
+    ----------
+    maps : (n, h, w)
+    shape : (int, int)
+        Length and width of the stack.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
+        self.maps = maps.astype(np.float32)
+        self.down, self.across = (_hats(size, factor) for size in shape)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """(n, rows, width)."""
+        down = self.down[rows]
+        near = down.any(axis=0)  # of two rows of the training grid between which these lie, not all
+        return np.asarray(down[:, near] @ (self.maps[:, near] @ self.across.T), dtype=np.float32)
+
+
+def _hats(size: int, factor: int) -> NDArray[np.float32]:
+    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
+    starts = np.arange(0, size, factor)
+    centres = (starts + np.minimum(starts + factor, size) - 1) / 2
+    units = np.eye(len(centres))
+    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)
+
+
+def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
+    searched = {f.name for f in found.functions}
+    return [
+        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        for f in knowledge.functions
+        if f.name not in searched
+    ]
+
+
+def _noise_of_pairs(found: Separation, pairs: NDArray[np.integer]) -> Array:
+    """Spatial standard deviation of each pair before and after, (2, pairs) radians, without what moves steadily."""
+    first, second = pairs.T
+    return np.asarray((found.noise[:, second] - found.noise[:, first]).std(axis=2))
+
+
+def _details(
+    found: Separation,
+    dates: list[str],
+    pairs: NDArray[np.integer],
+    before: Array,
+    after: Array,
+    stack: Stack,
+) -> dict[str, Any]:
+    """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
+    mm = 1000 * stack.wavelength / (4 * np.pi)
+    worse = float((after > before).mean())
+    warnings = list(found.atmosphere.warnings)
+    if worse > 0.1:
+        warnings.append(f"{worse:.0%} of the pairs have more noise after the correction than before.")
+    date_before, date_after = found.noise.std(axis=2)
+    if (noisier := float((date_after > 1.05 * date_before).mean())) > 0.1:
+        warnings.append(f"{noisier:.0%} of the dates have more noise after the correction than before.")
+    moving = float(found.atmosphere.moving[found.valid].mean())
+    return {
+        "warnings": warnings,
+        "device": str(found.fits["separator"].device),
+        "training_grid": list(found.valid.shape),
+        "clusters": [c.evidence() for c in found.clusters],
+        "unclustered_share": found.noise_share,
+        "network_share_of_prior": found.network_share,
+        "held_out_misfit": {str(k): v for k, v in found.misfits.items()},
+        "deformation_atoms": found.deformation.atoms,
+        "moving_share": moving,
+        "loss": {name: [round(float(v), 5) for v in fit.losses[::10]] for name, fit in found.fits.items()},
+        "pairs_worse": worse,
+        "noise_per_pair_mm": {
+            f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
+            for (i, j), b, a in zip(pairs, before, after, strict=True)
+        },
+        "noise_per_date_mm": {
+            date: [round(float(b * mm), 3), round(float(a * mm), 3)]
+            for date, b, a in zip(dates, date_before, date_after, strict=True)
+        },
+    }

@@ -1,0 +1,32 @@
+"""A MintPy interferogram stack on disk: checked, read in slabs, written whole or not at all.
+
+The only place that knows the HDF5 layout of ``ifgramStack.h5`` and of the geometry file. The input is only ever opened
+for reading. No function here holds more of a stack in memory than it was allowed to.
+
+Conventions of MintPy: no-data is exactly 0 or NaN; ``dropIfgram`` True means KEEP; ``waterMask`` True means land;
+phase grows when the ground moves away, so displacement = -phase * wavelength / (4 pi).
+"""
+
+from .checks import COMPLETE, METHOD
+from .hdf5 import Progress, content_hash, file_hash, project_of
+from .pooling import has_phase, pool_map, pool_pairs
+from .reading import Stack, open_stack
+from .writing import Rows, write_corrected_stack, write_delay_file, write_std_file
+
+__all__ = [
+    "COMPLETE",
+    "METHOD",
+    "Progress",
+    "Rows",
+    "Stack",
+    "content_hash",
+    "file_hash",
+    "has_phase",
+    "open_stack",
+    "pool_map",
+    "pool_pairs",
+    "project_of",
+    "write_corrected_stack",
+    "write_delay_file",
+    "write_std_file",
+]

@@ -1,0 +1,244 @@
+"""What is wrong with a stack or its geometry, in one sentence of an InputError; reads what it has to for that."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from .hdf5 import damage, existing, has_data, open_hdf5, slabs
+
+METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
+COMPLETE = "vae.complete"  # attribute of the corrected dataset, the last thing written
+
+MAIN = "unwrapPhase"
+VARIANTS = {  # mintpy/cli/ifgram_inversion.py:156
+    "bridging": "unwrapPhase_bridging",
+    "phase_closure": "unwrapPhase_phaseClosure",
+    "bridging+phase_closure": "unwrapPhase_bridging_phaseClosure",
+}
+_MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR")
+_MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE")
+_MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP", "X_UNIT", "Y_UNIT")
+_HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
+_SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
+
+
+def attributes(f: h5py.File) -> dict[str, str]:
+    """Root attributes as text."""
+    return {
+        key: value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
+        for key, value in f.attrs.items()
+    }
+
+
+def phase_name(template: Mapping[str, Any]) -> str:
+    """The dataset that MintPy would invert, by ``mintpy.unwrapError.method``."""
+    method = str(template.get("mintpy.unwrapError.method", "auto")).lower().replace(" ", "")
+    if method in ("auto", "no", "none", "false", ""):
+        return MAIN
+    if method not in VARIANTS:
+        raise InputError(
+            f"mintpy.unwrapError.method = {method} is no method of MintPy; choose no or one of {', '.join(VARIANTS)}."
+        )
+    return VARIANTS[method]
+
+
+def check_attributes(path: Path, attributes: Mapping[str, str]) -> None:
+    """Refuse what is no stack, or lacks what MintPy needs."""
+    kind = attributes.get("FILE_TYPE", "missing")
+    if kind != "ifgramStack":
+        raise InputError(f"{path} is no interferogram stack: its FILE_TYPE is {kind}, not ifgramStack.")
+    wanted = _MANDATORY + (_MANDATORY_GEO if "Y_FIRST" in attributes else _MANDATORY_RADAR)
+    missing = [key for key in wanted if not attributes.get(key, "").strip()]
+    if missing:
+        raise InputError(f"{path} lacks the attribute{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+
+
+def _number(path: Path, attributes: Mapping[str, str], key: str) -> float:
+    try:
+        return float(attributes[key])
+    except ValueError:
+        raise InputError(f"{path}: the attribute {key} = {attributes[key]!r} is no number.") from None
+
+
+def whole(path: Path, attributes: Mapping[str, str], key: str) -> int:
+    """An attribute that has to be a whole number."""
+    value = _number(path, attributes, key)
+    if not (math.isfinite(value) and value == int(value)):
+        raise InputError(f"{path}: the attribute {key} = {attributes[key]} is no whole number.")
+    return int(value)
+
+
+def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
+    """Wavelength in metres."""
+    value = _number(path, attributes, "WAVELENGTH")
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{path}: WAVELENGTH = {attributes['WAVELENGTH']}; a positive number of metres is needed.")
+    return value
+
+
+def check_datasets(path: Path, f: h5py.File, phase_name: str, shape: tuple[int, int]) -> None:
+    """Names, shapes and types of the datasets."""
+    for name in dict.fromkeys([MAIN, phase_name, "coherence", "date", "dropIfgram", "bperp"]):
+        if isinstance(f.get(name), h5py.Dataset):
+            continue
+        if name in VARIANTS.values():
+            raise InputError(
+                f"{path} has no dataset {name}, which MintPy would invert by mintpy.unwrapError.method; run "
+                "smallbaselineApp.py --dostep correct_unwrap_error first."
+            )
+        raise InputError(f"{path} has no dataset {name}.")
+    if f[phase_name].attrs.get(COMPLETE) and f.attrs.get("atmos_correct_method") == METHOD:
+        raise InputError(f"{path} has been corrected already; give the stack of the original project.")
+    n_pairs = f["date"].shape[0] if f["date"].ndim else 0
+    expected = {
+        **{name: (n_pairs, *shape) for name in (MAIN, phase_name, "coherence")},
+        "date": (n_pairs, 2),
+        "dropIfgram": (n_pairs,),
+        "bperp": (n_pairs,),
+    }
+    if n_pairs == 0:
+        raise InputError(f"{path} holds no pair.")
+    for name, size in expected.items():
+        if f[name].shape != size:
+            raise InputError(
+                f"{path}: {name} has shape {f[name].shape}, but date, LENGTH and WIDTH ask for {size}; load it again."
+            )
+    kinds = {MAIN: "f", phase_name: "f", "coherence": "f", "bperp": "fiu", "dropIfgram": "b", "date": "SO"}
+    for name, letters in kinds.items():
+        if f[name].dtype.kind not in letters:
+            raise InputError(f"{path}: {name} has the wrong type {f[name].dtype}; load it again.")
+
+
+def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarray]:
+    """First and second date of each pair, and which pairs are kept."""
+    with damage(path):
+        table, keep = f["date"][:], f["dropIfgram"][:]
+    texts = [[_text(value) for value in row] for row in table]
+    for text in (text for row in texts for text in row):
+        if not _is_date(text):
+            raise InputError(f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD.")
+    for a, b in texts:
+        if a == b:
+            raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
+        if a > b:
+            raise InputError(f"{path}: the dates of the pair {a}_{b} are reversed; MintPy wants the earlier one first.")
+    doubles = [f"{a}_{b}" for (a, b), n in Counter(map(tuple, texts)).items() if n > 1]
+    if doubles:
+        raise InputError(f"{path} holds pairs more than once: {_some(doubles)}.")
+    if not keep.any():
+        raise InputError(f"{path}: all pairs are dropped (dropIfgram); reset with modify_network.py --reset.")
+    return [a for a, _ in texts], [b for _, b in texts], keep.astype(bool)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_date(text: str) -> bool:
+    if len(text) != 8 or not (text.isascii() and text.isdigit()):
+        return False
+    try:
+        datetime.strptime(text, "%Y%m%d")
+    except ValueError:
+        return False
+    return True
+
+
+def _some(names: list[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def reference_pixel(path: Path, attributes: Mapping[str, str], shape: tuple[int, int]) -> tuple[int, int] | None:
+    """Row and column of the reference pixel; None if there is none yet."""
+    given = [key for key in ("REF_Y", "REF_X") if attributes.get(key, "None") != "None"]
+    if not given:
+        return None
+    if len(given) == 1:
+        raise InputError(f"{path} has {given[0]} but only half of a reference pixel; run reference_point.py again.")
+    y, x = whole(path, attributes, "REF_Y"), whole(path, attributes, "REF_X")
+    if not (0 <= y < shape[0] and 0 <= x < shape[1]):
+        raise InputError(f"{path}: the reference pixel y/x {y}, {x} lies outside the scene of {shape[0]} x {shape[1]}.")
+    return y, x
+
+
+def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: Mapping[str, str]) -> Path:
+    """By MintPy's rule, ``mintpy.utils.utils.check_loaded_dataset``."""
+    if given is not None:
+        return existing(given, "geometry")
+    name = "geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5"
+    neighbour = path.with_name(name)
+    if not neighbour.is_file():
+        raise InputError(f"There is no geometry file {name} beside {path}; name it with -g.")
+    return neighbour
+
+
+def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Height in metres, NaN where unknown, and the land mask; (length, width) each."""
+    with open_hdf5(path) as f, damage(path):
+        if not isinstance(f.get("height"), h5py.Dataset):
+            raise InputError(f"The geometry file {path} has no dataset height.")
+        for name in ("height", "latitude", "waterMask"):
+            if name in f and f[name].shape != shape:
+                raise InputError(f"{name} in {path} has shape {f[name].shape}, but the stack has {shape}.")
+            if name in f and f[name].dtype.kind not in "fiub":
+                raise InputError(f"{name} in {path} has the wrong type {f[name].dtype}.")
+        height = f["height"][:].astype(np.float32)
+        unknown = ~(np.abs(height) < _HIGHEST)
+        if "latitude" in f:
+            latitude = f["latitude"][:]
+            unknown |= ~np.isfinite(latitude) | (latitude == 0)  # MintPy's mark of pixels that the DEM does not cover
+        land = np.nan_to_num(f["waterMask"][:]).astype(bool) if "waterMask" in f else None
+    height[unknown] = np.nan
+    if unknown.all():
+        raise InputError(f"height in {path} holds no valid value.")
+    if land is not None and not land.any():
+        raise InputError(f"waterMask in {path} marks the whole scene as water.")
+    return height, land
+
+
+def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land: np.ndarray | None) -> None:
+    """Stops at the first slab that holds a usable value."""
+    seen = ""
+    with damage(path):
+        for rows, blocks in slabs(f[phase_name], _SCAN_MEMORY):
+            for block in blocks:
+                valid = has_data(f[phase_name][block, rows])[keep[block]]
+                if not valid.any():
+                    continue
+                if land is not None:
+                    valid &= land[rows]
+                    seen = seen or "under water"
+                quality = f["coherence"][block, rows][keep[block]]
+                if (np.isfinite(quality) & (quality > 0) & valid).any():
+                    return
+                seen = "without coherence" if valid.any() else seen
+    if not seen:
+        raise InputError(f"{path}: {phase_name} holds no data, every value of the kept pairs is 0 or NaN.")
+    what = "its water mask leaves none of it" if seen == "under water" else "coherence is 0 or NaN wherever it has data"
+    raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
+
+
+def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> None:
+    """The reference pixel must have data in every kept pair."""
+    with damage(path):
+        values = f[phase_name][:, yx[0], yx[1]][keep]
+        quality = f["coherence"][:, yx[0], yx[1]][keep]
+    if np.all(values == 0) and np.all(quality > 0):
+        return  # referenced already: 0 there is a value
+    empty = int(np.sum(~has_data(values)))
+    if empty:
+        raise InputError(
+            f"{path}: the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs; "
+            "choose another one with reference_point.py."
+        )

@@ -1,0 +1,113 @@
+"""Blocks of a stack worked on one after another, or by the workers of MintPy's Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..errors import InputError
+
+Piece = TypeVar("Piece")
+Found = TypeVar("Found")
+
+_KEYS = ("mintpy.compute.cluster", "mintpy.compute.numWorker", "mintpy.compute.config")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Options ``mintpy.compute.*`` as MintPy understands them.
+
+    Attributes
+    ----------
+    cluster : str
+        ``local``, ``slurm``, ``pbs`` or ``lsf``; empty for this process alone.
+    num_worker : str
+        A number, or for ``local`` also ``all`` or a percentage of the cores.
+    config : str or None
+        Section of Dask's configuration, by default named as the cluster.
+    """
+
+    cluster: str = ""
+    num_worker: str = "1"
+    config: str | None = None
+
+    @classmethod
+    def from_template(cls, template: Mapping[str, Any]) -> Compute:
+        """Read the options of a template.
+
+        Raises
+        ------
+        InputError
+            For a cluster or a number of workers that MintPy does not know.
+        """
+        from mintpy.objects.cluster import CLUSTER_LIST, DaskCluster
+        from mintpy.utils import utils1
+
+        options = utils1.check_template_auto_value({key: str(template.get(key, "auto")) for key in _KEYS})
+        cluster, workers, config = (options[key] for key in _KEYS)
+        if not cluster:
+            return cls()
+        if cluster not in CLUSTER_LIST:
+            raise InputError(f"{_KEYS[0]} = {cluster} is unknown; choose none or one of {', '.join(CLUSTER_LIST)}.")
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                number = DaskCluster.format_num_worker(cluster, str(workers))
+        except ValueError:
+            raise InputError(f"{_KEYS[1]} = {workers} is no number of workers for the cluster {cluster}.") from None
+        return cls(cluster, str(number), config or None) if number > 1 else cls()
+
+
+def worked_on(
+    function: Callable[[Piece], Found], pieces: Iterable[Piece], compute: Compute
+) -> Iterator[tuple[Piece, Found]]:
+    """Pieces with what `function` makes of them, in order; the result is the same with any number of workers.
+
+    Parameters
+    ----------
+    function : callable
+        Of one piece; with a cluster it is sent to the workers, and must not depend on what happens here.
+    pieces : iterable
+    compute : Compute
+
+    Notes
+    -----
+    Each worker holds one piece at a time, and as many results wait here as there are workers.
+    """
+    pieces = list(pieces)
+    if not compute.cluster or len(pieces) < 2:
+        for piece in pieces:
+            yield piece, function(piece)
+        return
+    with _workers(compute) as (client, number):
+        shared = client.scatter(function, broadcast=True)
+        waiting: deque[tuple[Piece, Any]] = deque()
+        for piece in pieces:
+            waiting.append((piece, client.submit(_apply, shared, piece, pure=False)))
+            if len(waiting) > number:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+
+
+def _apply(function: Callable[[Piece], Found], piece: Piece) -> Found:
+    return function(piece)
+
+
+@contextmanager
+def _workers(compute: Compute) -> Iterator[tuple[Any, int]]:
+    from dask.distributed import Client
+    from mintpy.objects.cluster import DaskCluster
+
+    dask = DaskCluster(compute.cluster, compute.num_worker, config_name=compute.config)
+    dask.open()
+    # not dask.close(), which also moves every *.o and *.e of the current directory, whosesoever they are
+    with dask.cluster:
+        dask.cluster.scale(dask.num_worker)
+        with Client(dask.cluster) as client:
+            yield client, dask.num_worker

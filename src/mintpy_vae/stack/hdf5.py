@@ -1,0 +1,146 @@
+"""HDF5 files for reading: opened, damaged, cut into slabs that fit into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+
+Progress = Callable[[int, int], None]  # (rows done, rows in all)
+
+_COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
+_HASH_MEMORY = 0.5  # GB
+
+
+def project_of(stack_file: str | os.PathLike[str]) -> Path:
+    """MintPy's directory of a stack: where ``inputs`` lies, or that of the stack itself."""
+    directory = Path(os.path.abspath(stack_file)).parent
+    return directory.parent if directory.name == "inputs" else directory
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the datasets of a stack and of its own root attributes, in hexadecimal.
+
+    Unlike :func:`file_hash` it stays the same when MintPy's ``load_data`` writes the options of the template into the
+    attributes, which all have a dot in their names, or when a step rewrites what was there.
+    """
+    digest = hashlib.sha256()
+    with open_hdf5(Path(path)) as f:
+        own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
+        digest.update(repr(sorted(own.items())).encode())
+        for name, item in sorted(f.items()):
+            if not isinstance(item, h5py.Dataset):
+                continue
+            digest.update(f"{name} {item.shape} {item.dtype}".encode())
+            with damage(Path(path)):
+                if item.ndim == 3:
+                    for rows, blocks in slabs(item, _HASH_MEMORY):
+                        for block in blocks:
+                            digest.update(item[block, rows].tobytes())
+                else:
+                    digest.update(item[()].tobytes())
+    return digest.hexdigest()
+
+
+def existing(path: str | os.PathLike[str], what: str) -> Path:
+    """Absolute path of a file that has to be there."""
+    path = Path(os.path.abspath(path))
+    if not path.exists():
+        raise InputError(f"The {what} file {path} does not exist.")
+    if not path.is_file():
+        raise InputError(f"The {what} {path} is not a file.")
+    return path
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """The file for reading; whatever HDF5 complains about meanwhile is the file's fault."""
+    try:
+        if not h5py.is_hdf5(path):
+            with open(path, "rb"):  # a file that may not be read is no HDF5 file either: say which it is
+                pass
+            raise InputError(f"{path} is not an HDF5 file (or its beginning is lost).")
+        f = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}.") from error
+    with f:
+        yield f
+
+
+def reason(error: BaseException) -> str:
+    """What an OSError says, without the traces of HDF5's insides."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    text = str(error)
+    if "truncated" in text:
+        return "it is truncated, part of it was lost when it was written or copied"
+    if "lock" in text:
+        return "another program has it open for writing"
+    return " ".join(text.split()).rstrip(".")
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """HDF5 meeting a damaged chunk while it reads."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged: {reason(error)}.") from error
+
+
+def has_data(phase: np.ndarray) -> np.ndarray:
+    """MintPy's no-data is 0 or NaN."""
+    return np.isfinite(phase) & (phase != 0)
+
+
+def read(dataset: h5py.Dataset, block: slice, rows: slice) -> np.ndarray:
+    """Pairs and rows of a dataset (pairs, length, width)."""
+    with damage(Path(dataset.file.filename)):
+        return dataset[block, rows]
+
+
+def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> Iterator[tuple[slice, list[slice]]]:
+    """Cut a (pairs, length, width) dataset along its chunks into slabs that fit into memory.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    max_memory : float
+        GB for everything that has to do with one slab.
+    other_layers : int
+        Layers of the same rows that are held besides (the atmosphere of all dates).
+
+    Yields
+    ------
+    rows : slice
+    blocks : list of slice
+        Of pairs, to be read one after another. Rows are cut across chunks only if one chunk is too large already.
+    """
+    n_pairs, length, width = dataset.shape
+    chunk_pairs, chunk_rows, _ = dataset.chunks or (1, 1, width)
+    layers = max(1.0, max_memory * 1e9 / (4 * width))  # rows of all layers together that fit
+    block = n_pairs
+    if (_COPIES * n_pairs + 2 * other_layers) * chunk_rows > layers:
+        room = (layers / chunk_rows - 2 * other_layers) / _COPIES
+        block = min(n_pairs, max(1, int(room // chunk_pairs)) * chunk_pairs)
+    step = int(layers / (_COPIES * block + 2 * other_layers))
+    step = max(1, step // chunk_rows * chunk_rows or step)
+    blocks = [slice(k, min(k + block, n_pairs)) for k in range(0, n_pairs, block)]
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length)), blocks

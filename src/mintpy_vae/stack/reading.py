@@ -1,0 +1,118 @@
+"""A stack and its geometry, opened and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .cluster import Compute
+from .hdf5 import existing, open_hdf5
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """What there is to know about a stack without reading its phase.
+
+    Attributes
+    ----------
+    file, geometry_file : Path
+        Absolute paths.
+    phase_name : str
+        The dataset that MintPy would invert.
+    pairs : (pairs, 2) int array
+        Indices into `dates`, first < second; of all pairs, kept or dropped.
+    dates : list of str
+        YYYYMMDD, sorted, of all pairs.
+    keep : (pairs,) bool array
+        False for pairs that MintPy ignores in the inversion.
+    shape : (int, int)
+        Length and width.
+    wavelength : float
+        Metres.
+    ref_yx : (int, int) or None
+        Reference pixel, None if MintPy has not selected one yet.
+    attributes : dict of str
+        Root attributes.
+    height : (length, width) float32 array
+        Metres, NaN where unknown.
+    land : (length, width) bool array or None
+        True on land; None if the geometry file has no water mask.
+    compute : Compute
+        Who works on its blocks.
+    """
+
+    file: Path
+    geometry_file: Path
+    phase_name: str
+    pairs: np.ndarray
+    dates: list[str]
+    keep: np.ndarray
+    shape: tuple[int, int]
+    wavelength: float
+    ref_yx: tuple[int, int] | None
+    attributes: dict[str, str]
+    height: np.ndarray
+    land: np.ndarray | None
+    compute: Compute = Compute()
+
+
+def open_stack(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template: Mapping[str, Any] | None = None,
+) -> Stack:
+    """Check a stack and its geometry.
+
+    Parameters
+    ----------
+    stack_file : path
+        ``PROJECT/inputs/ifgramStack.h5``.
+    geometry_file : path, optional
+        Default: the neighbour ``geometryGeo.h5`` or ``geometryRadar.h5``, by the coordinates of the stack.
+    template : mapping, optional
+        MintPy's options; ``mintpy.unwrapError.method`` decides which phase is read, ``mintpy.compute.*`` by whom.
+
+    Raises
+    ------
+    InputError
+        For anything that a correction could not work with, in one sentence.
+    """
+    path = existing(stack_file, "stack")
+    phase_name = checks.phase_name(template or {})
+    with open_hdf5(path) as f:
+        attributes = checks.attributes(f)
+        checks.check_attributes(path, attributes)
+        shape = checks.whole(path, attributes, "LENGTH"), checks.whole(path, attributes, "WIDTH")
+        checks.check_datasets(path, f, phase_name, shape)
+        first, second, keep = checks.read_pairs(path, f)
+        dates = sorted(set(first) | set(second))
+        index = {date: i for i, date in enumerate(dates)}
+        pairs = np.array([[index[a], index[b]] for a, b in zip(first, second, strict=True)], dtype=np.int64)
+        ref_yx = checks.reference_pixel(path, attributes, shape)
+        wavelength = checks.wavelength(path, attributes)
+        geometry_path = checks.geometry_file(path, geometry_file, attributes)
+        height, land = checks.read_geometry(geometry_path, shape)
+        checks.check_data(path, f, phase_name, keep, land)
+        if ref_yx is not None:
+            checks.check_reference(path, f, phase_name, keep, ref_yx)
+    return Stack(
+        path,
+        geometry_path,
+        phase_name,
+        pairs,
+        dates,
+        keep,
+        shape,
+        wavelength,
+        ref_yx,
+        attributes,
+        height,
+        land,
+        Compute.from_template(template or {}),
+    )

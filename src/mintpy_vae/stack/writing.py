@@ -1,0 +1,321 @@
+"""The corrected stack, the delay file and its error, written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from .checks import COMPLETE, MAIN, METHOD, VARIANTS
+from .cluster import worked_on
+from .hdf5 import Progress, has_data, open_hdf5, read, reason, slabs
+from .reading import Stack
+
+Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
+
+_REFERENCE = ("REF_Y", "REF_X", "REF_LAT", "REF_LON", "REF_DATE")
+_ALMOST_ZERO = np.float32(1e-6)  # radians; stands for an exact 0, which MintPy would take for no-data
+_HEADERS = 100_000  # bytes of a new file that are not values of its datasets, an upper bound
+
+
+def write_corrected_stack(
+    stack: Stack,
+    out_file: str | os.PathLike[str],
+    atmosphere: Rows,
+    provenance: Mapping[str, str],
+    max_memory: float,
+    progress: Progress | None = None,
+) -> None:
+    """Write a copy of the stack with the atmosphere taken out of its phase.
+
+    Every dataset and attribute is copied; of the phase, only the dataset that MintPy would invert. It becomes
+    ``unwrapPhase`` and, if it had another name, is found under that name too, so that MintPy inverts it with the
+    template unchanged. The pattern of no-data stays as it is, but for the reference pixel of a dataset that was
+    referenced already: MintPy keeps 0 there although it is valid, and there it is corrected as any other.
+
+    Parameters
+    ----------
+    stack : Stack
+    out_file : path
+        Appears only when it is complete; until then there is ``out_file + '.part'``.
+    atmosphere : callable
+        Rows -> (dates, rows, width) phase in radians; the correction of pair (i, j) is its difference j - i.
+    provenance : mapping of str
+        Becomes attributes ``vae.<key>`` of the phase, beside the input's MODIFICATION_TIME. With ``status`` =
+        ``uncorrected`` nothing is corrected: all datasets are copied as they are, `atmosphere` is not called.
+    max_memory : float
+        GB.
+    progress : callable, optional
+        Called with rows done and rows in all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    marks = _marks(provenance)
+    uncorrected = marks.get("vae.status") == "uncorrected"
+    with open_hdf5(stack.file) as source, _new_file(out_file, _size_needed(source, stack), [stack.file]) as out:
+        out.attrs.update(source.attrs)
+        for name in source:
+            if uncorrected or not (name == stack.phase_name or _is_phase(name)):
+                _copy(source, name, out, max_memory)
+        if uncorrected:
+            phase = out[stack.phase_name]
+            if progress:
+                progress(stack.shape[0], stack.shape[0])
+        else:
+            phase = _create_like(source[stack.phase_name], out, MAIN)
+            _write_difference(stack, source, phase, atmosphere, max_memory, progress)
+            if stack.phase_name != MAIN:
+                out[stack.phase_name] = phase  # a hard link within the file: both names are one dataset
+            out.attrs["atmos_correct_method"] = METHOD
+        phase.attrs.update(marks)
+        phase.attrs["vae.input_MODIFICATION_TIME"] = source[stack.phase_name].attrs.get("MODIFICATION_TIME", "none")
+        # MintPy inverts again only if the dataset is newer than its time series: never keep the time of the source.
+        phase.attrs["MODIFICATION_TIME"] = str(time.time())
+        out.flush()
+        phase.attrs[COMPLETE] = "yes"
+
+
+def write_delay_file(
+    stack: Stack,
+    out_file: str | os.PathLike[str],
+    atmosphere: Rows,
+    max_memory: float,
+    provenance: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the atmosphere per date as MintPy expects a weather model's delay: LOS displacement in metres.
+
+    Parameters as for :func:`write_corrected_stack`; the provenance goes to the dataset ``timeseries``. There is no
+    reference pixel or date: MintPy references when it subtracts the file.
+    """
+    to_metres = -stack.wavelength / (4 * np.pi)
+    _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, max_memory, provenance or {}, progress)
+
+
+def write_std_file(
+    stack: Stack,
+    out_file: str | os.PathLike[str],
+    std: Rows,
+    max_memory: float,
+    provenance: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the standard deviation of the atmosphere of each date as a time series of MintPy, in metres.
+
+    Parameters as for :func:`write_delay_file`; ``std`` is in radians, NaN on dates that were not corrected. It
+    refers to the date alone, not to its difference from a reference date or pixel.
+    """
+    to_metres = stack.wavelength / (4 * np.pi)
+    _write_series(stack, out_file, partial(_layers, std, stack), to_metres, max_memory, provenance or {}, progress)
+
+
+def _write_series(
+    stack: Stack,
+    out_file: str | os.PathLike[str],
+    values_of: Rows,
+    to_metres: float,
+    max_memory: float,
+    provenance: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    """A time series of MintPy, in metres, of values in radians that are made as they are written."""
+    length, width = stack.shape
+    n_dates = len(stack.dates)
+    with _new_file(out_file, 4 * n_dates * length * width + _HEADERS, [stack.file]) as out:
+        attributes = {key: value for key, value in stack.attributes.items() if key not in _REFERENCE}
+        attributes |= {"FILE_TYPE": "timeseries", "UNIT": "m"}
+        attributes |= {"START_DATE": stack.dates[0], "END_DATE": stack.dates[-1]}
+        out.attrs.update(attributes)
+        out["date"] = np.array(stack.dates, dtype="S8")
+        series = out.create_dataset("timeseries", (n_dates, length, width), np.float32)
+        pieces = [rows for rows, _ in slabs(series, max_memory, other_layers=n_dates)]
+        for rows, values in worked_on(values_of, pieces, stack.compute):
+            series[:, rows] = values * np.float32(to_metres)
+            if progress:
+                progress(rows.stop, length)
+        series.attrs.update(_marks(provenance))
+        series.attrs["MODIFICATION_TIME"] = str(time.time())
+        out.flush()
+        series.attrs[COMPLETE] = "yes"
+
+
+def _marks(provenance: Mapping[str, str]) -> dict[str, str]:
+    return {key if key.startswith("vae.") else f"vae.{key}": str(value) for key, value in provenance.items()}
+
+
+@contextmanager
+def _new_file(out_file: str | os.PathLike[str], size: int, inputs: list[Path]) -> Iterator[h5py.File]:
+    """An HDF5 file that takes its name only when it is complete and on the disk."""
+    out = Path(os.path.abspath(out_file))
+    part = out.with_name(out.name + ".part")
+    for source in inputs:
+        if any(p.exists() and p.samefile(source) for p in (out, part)):
+            raise InputError(f"{out} is the input itself, which is never written to; choose another place.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(out.parent).free
+        if size > free:
+            raise InputError(f"{out} needs {size / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB left.")
+        _reserve(part, size)
+        with h5py.File(part, "r+") as f:
+            yield f
+        with open(part, "rb+") as done:
+            os.fsync(done.fileno())
+        os.replace(part, out)
+        _sync_directory(out.parent)
+    except OSError as error:
+        raise InputError(f"{out} could not be written: {reason(error)}.") from error
+    finally:
+        with suppress(OSError):  # there may be nothing, or no directory
+            part.unlink()
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make an empty HDF5 file that has its place on the disk already; HDF5 cuts what is left over when it closes.
+
+    A disk (or quota, or ``ulimit -f``) that is too small must show here: if HDF5 meets it, it cannot close the file any
+    more, and the process ends in a segmentation fault.
+    """
+    with h5py.File("empty", "w", driver="core", backing_store=False) as empty:
+        empty.flush()
+        image = empty.id.get_file_image()
+    with open(path, "wb") as f:
+        f.write(image)
+        f.flush()
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(f.fileno(), 0, size)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _size_needed(f: h5py.File, stack: Stack) -> int:
+    """Bytes: the file as it is, plus what lies outside it, plus what the phase takes more if it does not compress."""
+    size = stack.file.stat().st_size
+    size += sum(item.nbytes for item in f.values() if isinstance(item, h5py.Dataset) and not _in_file(item))
+    phase = f[stack.phase_name]
+    if phase.compression and _in_file(phase):
+        chunks = math.prod(math.ceil(n / c) for n, c in zip(phase.shape, phase.chunks, strict=True))
+        size += max(0, chunks * math.prod(phase.chunks) * phase.dtype.itemsize - phase.id.get_storage_size())
+    return int(size + size // 50 + _HEADERS)
+
+
+def _is_phase(name: str) -> bool:
+    return name == MAIN or name in VARIANTS.values()
+
+
+def _in_file(dataset: h5py.Dataset) -> bool:
+    """Not virtual and not in an external file: then HDF5 copies the values, not the pointers to them."""
+    return not dataset.is_virtual and not dataset.external
+
+
+def _create_like(source: h5py.Dataset, out: h5py.File, name: str) -> h5py.Dataset:
+    """An empty dataset with the type, chunks, compression and attributes of another."""
+    if _in_file(source):
+        properties = source.id.get_create_plist()
+        h5py.h5d.create(out.id, name.encode(), source.id.get_type(), source.id.get_space(), properties)
+        new = out[name]
+    else:
+        new = out.create_dataset(name, source.shape, source.dtype, chunks=True if source.ndim == 3 else None)
+    new.attrs.update(source.attrs)
+    return new
+
+
+def _copy(source: h5py.File, name: str, out: h5py.File, max_memory: float) -> None:
+    item = source[name]
+    if not isinstance(item, h5py.Dataset) or _in_file(item):
+        source.copy(item, out, name)
+        return
+    new = _create_like(item, out, name)
+    if item.ndim == 3:
+        for rows, blocks in slabs(new, max_memory):
+            for block in blocks:
+                new[block, rows] = read(item, block, rows)
+    else:
+        new[...] = item[...]
+
+
+def _layers(of_rows: Rows, stack: Stack, rows: slice) -> np.ndarray:
+    values = np.asarray(of_rows(rows), np.float32)
+    expected = (len(stack.dates), rows.stop - rows.start, stack.shape[1])
+    if values.shape != expected:
+        raise ValueError(f"what is of rows {rows.start}:{rows.stop} has shape {values.shape}, not {expected}")
+    return values
+
+
+def _call(atmosphere: Rows, stack: Stack, rows: slice) -> np.ndarray:
+    values = _layers(atmosphere, stack, rows)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the atmosphere of rows {rows.start}:{rows.stop} is not finite")
+    return values
+
+
+def _write_difference(
+    stack: Stack,
+    source: h5py.File,
+    out: h5py.Dataset,
+    atmosphere: Rows,
+    max_memory: float,
+    progress: Progress | None,
+) -> None:
+    layers = slabs(source[stack.phase_name], max_memory, other_layers=len(stack.dates))
+    pieces = [(rows, block) for rows, blocks in layers for block in blocks]
+    difference = _Difference(stack, _is_referenced(stack, source), atmosphere)
+    for (rows, block), corrected in worked_on(difference, pieces, stack.compute):
+        out[block, rows] = corrected
+        if progress and block.stop == len(stack.pairs):
+            progress(rows.stop, stack.shape[0])
+
+
+class _Difference:
+    """Corrected phase of some rows of some pairs."""
+
+    def __init__(self, stack: Stack, referenced: np.ndarray, atmosphere: Rows) -> None:
+        self.stack, self.referenced, self.atmosphere = stack, referenced, atmosphere
+        self.last: tuple[slice, np.ndarray] | None = None  # the next block of pairs is mostly of the same rows
+
+    def __call__(self, piece: tuple[slice, slice]) -> np.ndarray:
+        rows, block = piece
+        stack, last = self.stack, self.last
+        delay = last[1] if last and last[0] == rows else _call(self.atmosphere, stack, rows)
+        self.last = rows, delay
+        with open_hdf5(stack.file) as f:
+            data = read(f[stack.phase_name], block, rows)
+        valid = has_data(data)
+        if self.referenced[block].any() and stack.ref_yx and rows.start <= stack.ref_yx[0] < rows.stop:
+            valid[:, stack.ref_yx[0] - rows.start, stack.ref_yx[1]] |= self.referenced[block]
+        first, second = stack.pairs[block].T
+        corrected = data - (delay[second] - delay[first])
+        corrected[corrected == 0] = _ALMOST_ZERO
+        return np.where(valid, corrected, data)
+
+
+def _is_referenced(stack: Stack, f: h5py.File) -> np.ndarray:
+    """(pairs,) bool: the phase is 0 at the reference pixel because it was subtracted, not because it is missing.
+
+    MintPy's corrections of unwrapping errors leave it so, and ``reference_point.py --write-data``. Were 0 kept there,
+    MintPy would find no data at the reference pixel and refuse it, and the other pixels would be shifted by the
+    atmosphere at the reference pixel.
+    """
+    if stack.ref_yx is None:
+        return np.zeros(len(stack.pairs), bool)
+    y, x = stack.ref_yx
+    zero = f[stack.phase_name][:, y, x] == 0
+    return zero & (f["coherence"][:, y, x] > 0) if zero[stack.keep].all() else np.zeros(len(zero), bool)
