@@ -19,7 +19,7 @@ import pytest
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import file_hash
 
-QUICK = "vae.trainSteps = 10\n"
+QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\n"
 DROPPED = (2, 9)
 
 

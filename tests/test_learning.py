@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
-from mintpy_vae import Settings
+from mintpy_vae import Settings, learning
 from mintpy_vae.job import prepare
 from mintpy_vae.learning import Between, learn
+from mintpy_vae.separation import separate
 from mintpy_vae.stack import open_stack, pool_map
 
 
@@ -34,7 +35,7 @@ def test_bilinear_between_the_centres_and_flat_outside(shape, factor):
 
 
 def test_the_standard_deviation_is_that_of_the_training_grid(mapped, remembered):
-    job = prepare(mapped.stack, settings=Settings(train_steps=10))
+    job = prepare(mapped.stack, settings=Settings(train_steps=10, num_seeds=1))
     learned = learn(job, {})
     length = open_stack(mapped.stack).shape[0]
     std = learned.std(slice(0, length))
@@ -43,3 +44,20 @@ def test_the_standard_deviation_is_that_of_the_training_grid(mapped, remembered)
     pooled = np.array([pool_map(layer, learned.data.factor) for layer in std])
     assert np.corrcoef(pooled.ravel(), coarse.ravel())[0, 1] > 0.99
     assert pooled.mean() == pytest.approx(coarse.mean(), rel=0.02)
+
+
+def test_seeds_agree_or_it_is_said_that_they_do_not(mapped, monkeypatch):
+    job = prepare(mapped.stack, settings=Settings(train_steps=10, num_seeds=2))
+    details = learn(job, {}).details
+    assert len(details["seed_spread"]) == 1 and details["seed_spread"][0] <= 1.0
+    assert not any("Another seed" in text for text in details["warnings"])
+    # the second run sees another stack, as a network that finds something else every time would
+    runs = []
+
+    def unlike(phase, *args, **kwargs):
+        runs.append(1)
+        return separate(phase if len(runs) == 1 else phase[::-1], *args, **kwargs)
+
+    monkeypatch.setattr(learning, "separate", unlike)
+    details = learn(job, {}).details
+    assert details["seed_spread"][0] > 1.0 and any("Another seed" in text for text in details["warnings"])

@@ -15,7 +15,7 @@ from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
 from .network import islands
-from .separation import Array, Report, Separation, separate
+from .separation import Array, Report, Separation, separate, spread
 from .settings import Settings
 from .stack import Rows, Stack, pool_map, pool_pairs
 from .training import Fit
@@ -144,21 +144,32 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learne
     timings["read"] = timings.get("read", 0) + time.time() - begin
 
     begin = time.time()
-    found = separate(
-        data.phase, data.weight, data.pairs, data.dates, data.height, settings, report, knowledge=knowledge
-    )
+    found = _separate(data, settings, knowledge, report)
     before, after = noise = _noise_of_pairs(found, data.pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
-    timings["separate"] = timings.get("separate", 0) + time.time() - begin
     details = _details(found, data.dates, data.pairs, before, after, stack)
     details["warnings"] += _not_searched(knowledge, found)
+    details["seed_spread"] = [
+        spread(found, _separate(data, replace(settings, seed=settings.seed + k), knowledge, report))
+        for k in range(1, settings.num_seeds)
+    ]
+    if max(details["seed_spread"], default=0.0) > 1.0:
+        details["warnings"].append(
+            f"Another seed gives an atmosphere that differs by {max(details['seed_spread']):.1f} times its stated "
+            "uncertainty: see whether what you look for is the same with another vae.seed."
+        )
+    timings["separate"] = timings.get("separate", 0) + time.time() - begin
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, data.factor)
     between = Between(found.atmosphere.std, stack.shape, data.factor)
     n_dates, used = len(stack.dates), data.used
     # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
     atmosphere, std = _of_all_dates(full, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
     return Learned(atmosphere, std, found.fits, details, stack, data, found, noise)
+
+
+def _separate(data: TrainingData, settings: Settings, knowledge: Knowledge, report: Report | None) -> Separation:
+    return separate(data.phase, data.weight, data.pairs, data.dates, data.height, settings, report, knowledge=knowledge)
 
 
 def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:

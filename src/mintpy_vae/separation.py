@@ -297,6 +297,13 @@ def separate(
     )
 
 
+def spread(one: Separation, other: Separation) -> float:
+    """Root mean square difference of two corrections of the same data, over the first one's standard deviation."""
+    difference = one.corrected - other.corrected
+    difference = difference - difference.mean(axis=0)
+    return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
+
+
 def _without(series: Array, functions: list[TimeFunction]) -> Array:
     """Series (dates, pixels) without its mean and the functions that are not scanned, each date at its old variance."""
     fixed = [np.ones(len(series))] + [f.values for f in functions if not f.family]

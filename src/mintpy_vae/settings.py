@@ -27,6 +27,13 @@ class Settings:
 
     device: str = _option("auto", "device", "where the network trains: auto (a GPU if there is one), cpu, cuda")
     seed: int = _option(1, "seed", "random seed; the same seed on the same device gives the same result", 0, 2**31 - 1)
+    num_seeds: int = _option(
+        2,
+        "numSeed",
+        "seeds to run; they must agree within the stated uncertainty; the result is the first's; 1: no check",
+        1,
+        20,
+    )
     max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
     coarse_pixels: int = _option(
         2500, "coarsePixels", "the network trains on the stack multilooked to at most so many pixels", 400, 16384
