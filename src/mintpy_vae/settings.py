@@ -30,7 +30,7 @@ class Settings:
     num_seeds: int = _option(
         2,
         "numSeed",
-        "seeds to run; they must agree within the stated uncertainty; the result is the first's; 1: no check",
+        "seeds that must agree; the result is the first's; 1: no check",
         1,
         20,
     )
