@@ -88,7 +88,8 @@ class Settings:
             if not key.lower().startswith(PREFIX):
                 continue
             if key not in fields:
-                near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
+                names = {name.lower(): name for name in fields}
+                near = names[difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.0)[0]]
                 raise InputError(f"Template option {key} is unknown; did you mean {near}?")
             f = fields[key]
             # of an option that has nothing for a default, no means nothing, as in MintPy
