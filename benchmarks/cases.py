@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from mintpy_vae import metrics, training
-from mintpy_vae.atmosphere import height_slopes
+from mintpy_vae.atmosphere import without_height
 from mintpy_vae.baselines import BASELINES
 from mintpy_vae.clustering import Fishdbc, Hdbscan
 from mintpy_vae.correction import FullResolution
@@ -171,7 +171,7 @@ class Bench:
         return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
 
     def _own(self, variant: Variant) -> tuple[Separation, NDArray[np.float32]]:
-        """As in :mod:`mintpy_vae.workflow`, without files."""
+        """As in :mod:`mintpy_vae.learning`, without files."""
         scene, settings = self.scene, self.settings
         phase, weight = pool_pairs(scene.phase, self.weight, self.factor, scene.ref_yx)
         make = Hdbscan if variant.hdbscan else Fishdbc
@@ -181,8 +181,7 @@ class Bench:
             phase, weight, scene.pairs, scene.dates, coarse_height, settings,
             clusterer=clusterer, stages=variant.stages, trainer=self.trainer,
         )  # fmt: skip
-        first, second = scene.pairs.T
-        before, after = (found.noise[:, second] - found.noise[:, first]).std(axis=2)
+        before, after = found.noise_of_pairs(scene.pairs)
         if np.median(after) > np.median(before):
             raise NotEnoughEvidence("the correction would add noise to most pairs")
         full = FullResolution(found.atmosphere, self.height - found.mean_height, self.factor)
@@ -214,7 +213,7 @@ class Bench:
             return pooled - pooled.mean(axis=1, keepdims=True)
 
         motion = on_grid(self.scene.displacement)
-        motion = found.flatten(motion - height_slopes(motion, height)[:, None] * height)  # as the network's input
+        motion = found.flatten(without_height(motion, height))  # as the network's input
         called = [c for c in found.clusters if c.kind == "deformation"]
         explained = [metrics.explained_share(c.amplitude, motion @ c.map) for c in called]
         atmosphere = found.atmosphere

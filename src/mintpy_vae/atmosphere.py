@@ -87,6 +87,11 @@ def height_slopes(maps: Array, height: Array) -> Array:
     return np.asarray(maps @ height / max(float(height @ height), 1e-12))
 
 
+def without_height(maps: Array, height: Array) -> Array:
+    """Maps (maps, pixels) without their linear trend with ``height`` (pixels,), zero mean."""
+    return np.asarray(maps - height_slopes(maps, height)[:, None] * height)
+
+
 def radial_spectrum(residual: Array, valid: NDArray[np.bool_]) -> tuple[Array, Array, float]:
     """Variance of each cosine mode of a stationary isotropic field.
 

@@ -24,7 +24,7 @@ from .clustering import Hdbscan
 from .correction import FullResolution
 from .errors import InputError, NotEnoughEvidence
 from .injection import Refit
-from .inverted import Inverted, full_mask, read_delay
+from .inverted import Inverted, full_mask, geometry_file, read_delay
 from .stack import pool_map
 
 Array = NDArray[np.floating]
@@ -133,7 +133,7 @@ def gacos(scene: Scene, refit: Refit) -> Array:
     lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
     if lacking:
         raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
-    geometry = next((scene.work / "inputs").glob("geometry*.h5"))
+    geometry = geometry_file(scene.work)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         file = Path(scratch) / "GACOS.h5"
         calculate_delay_timeseries(str(file), str(scene.work / "timeseries.h5"), str(geometry), str(folder))

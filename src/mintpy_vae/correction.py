@@ -289,10 +289,15 @@ class _Guard:
         return said
 
 
+def cell_centres(size: int, factor: int) -> Array:
+    """Centres of the cells of ``factor`` pixels along an axis of ``size``, (cells,); the last cell may be smaller."""
+    starts = np.arange(0, size, factor)
+    return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
+
+
 def _spline(size: int, factor: int) -> NDArray[np.float32]:
     """Matrix (size, coarse) of the cubic spline from the centres of ``factor``-pixel cells to pixels."""
-    starts = np.arange(0, size, factor)
-    centres = (starts + np.minimum(starts + factor, size) - 1) / 2
+    centres = cell_centres(size, factor)
     degree = min(3, len(centres) - 1)
     if degree < 1:
         return np.ones((size, 1), dtype=np.float32)

@@ -16,7 +16,7 @@ from . import gnss_series as gnss
 from .comparison import Scene, Stations
 from .errors import InputError
 from .evidence import Evidence
-from .inverted import Inverted
+from .inverted import Inverted, geometry_file
 from .stack import Stack, pool_map
 
 Array = NDArray[np.floating]
@@ -110,7 +110,7 @@ def locate(
     InputError
         If there are fewer than two stations on the scene, or one has no known place.
     """
-    geometry = next((work / "inputs").glob("geometry*.h5"))
+    geometry = geometry_file(work)
     names = list(stations)
     first = reference or names[0]
     if first not in stations:
@@ -138,7 +138,7 @@ def locate(
 
 def pixel_of(work: Path, inverted: Inverted, latitude: float, longitude: float, name: str) -> tuple[int, int]:
     """Row and column on the grid of `inverted`."""
-    geometry = next((work / "inputs").glob("geometry*.h5"))
+    geometry = geometry_file(work)
     with contextlib.redirect_stdout(io.StringIO()):
         coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
         row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])

@@ -103,7 +103,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
     for values in (before, after):
         values[:, ~valid] = np.nan
         values -= values[dates.index(attributes.get("REF_DATE", dates[0]))].copy()
-    with h5py.File(_geometry(work)) as f:
+    with h5py.File(geometry_file(work)) as f:
         height = f["height"][:].astype(np.float32)
         incidence = f["incidenceAngle"][:] if "incidenceAngle" in f else np.full(shape, np.nan, np.float32)
     height[~(np.abs(height) < 1e4)] = np.nan
@@ -164,7 +164,8 @@ def _mask(work: Path, series: h5py.Dataset, shape: tuple[int, int]) -> NDArray[n
     return good
 
 
-def _geometry(work: Path) -> Path:
+def geometry_file(work: Path) -> Path:
+    """The geometry of a MintPy directory."""
     for name in ("geometryGeo.h5", "geometryRadar.h5"):
         if (work / "inputs" / name).is_file():
             return work / "inputs" / name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .correction import FullResolution
+from .correction import FullResolution, cell_centres
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
@@ -145,7 +145,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learne
 
     begin = time.time()
     found = _separate(data, settings, knowledge, report)
-    before, after = noise = _noise_of_pairs(found, data.pairs)
+    before, after = noise = found.noise_of_pairs(data.pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
     details = _details(found, data.dates, data.pairs, before, after, stack)
@@ -209,8 +209,7 @@ class Between:
 
 def _hats(size: int, factor: int) -> NDArray[np.float32]:
     """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
-    starts = np.arange(0, size, factor)
-    centres = (starts + np.minimum(starts + factor, size) - 1) / 2
+    centres = cell_centres(size, factor)
     units = np.eye(len(centres))
     return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)
 
@@ -222,12 +221,6 @@ def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
         for f in knowledge.functions
         if f.name not in searched
     ]
-
-
-def _noise_of_pairs(found: Separation, pairs: NDArray[np.integer]) -> Array:
-    """Spatial standard deviation of each pair before and after, (2, pairs) radians, without what moves steadily."""
-    first, second = pairs.T
-    return np.asarray((found.noise[:, second] - found.noise[:, first]).std(axis=2))
 
 
 def _details(

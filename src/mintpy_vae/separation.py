@@ -20,6 +20,7 @@ from .atmosphere import (
     principal_modes,
     source_weights,
     stationary_modes,
+    without_height,
 )
 from .attribution import Cluster, attribute, confirm
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
@@ -137,6 +138,11 @@ class Separation:
     noise: Array
     sources: Sources
 
+    def noise_of_pairs(self, pairs: NDArray[np.integer]) -> Array:
+        """Spatial standard deviation of pairs (pairs, 2) before and after, (2, pairs) radians; see ``noise``."""
+        first, second = pairs.T
+        return np.asarray((self.noise[:, second] - self.noise[:, first]).std(axis=2))
+
 
 def separate(
     phase: NDArray[np.floating],
@@ -212,7 +218,7 @@ def separate(
         return (lambda done, total, message: report(stage, done, total, message)) if report else None
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
-    level = x - height_slopes(x, z)[:, None] * z
+    level = without_height(x, z)
     steady = _without(level, [trend(years)])
     flatten = Flattener((steady / date_strength(steady)[:, None])[good], valid)
     flat = as_maps(flatten(level))
@@ -253,7 +259,7 @@ def separate(
         deformation = search.pursue(x, thresholds, min(shape))
 
     moves = deformation.series - deformation.series.mean(axis=1, keepdims=True)
-    clusters = confirm(clusters, flatten(moves - height_slopes(moves, z)[:, None] * z))
+    clusters = confirm(clusters, flatten(without_height(moves, z)))
 
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
