@@ -1,6 +1,10 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from conftest import shell
 from mintpy_vae.attribution import attribute, smoothness_p_value, von_neumann
 from mintpy_vae.clustering import Fishdbc, Hdbscan, axes_of, unsigned
 
@@ -26,6 +30,15 @@ def test_one_cluster_per_pattern_whatever_sign_and_amplitude(clusterer):
 def test_fishdbc_is_deterministic():
     points = unsigned(np.random.default_rng(0).normal(size=(600, 6)))
     assert np.array_equal(Fishdbc(5, 10)(points), Fishdbc(5, 10)(points))
+
+
+def test_fishdbc_labels_do_not_depend_on_the_process():
+    script = Path(__file__).parents[1] / "benchmarks" / "clustering.py"
+    done = shell([sys.executable, script, "--codes", 400, 4000])
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| 400", "| 4000"]
+    assert all(row[4] == "yes |" and int(row[3]) > 1 for row in rows)
 
 
 def test_fishdbc_refuses_nan_and_survives_too_few_points():
