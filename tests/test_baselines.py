@@ -154,13 +154,15 @@ def test_height_correlation_is_what_mintpy_s_command_makes(tmp_path, stratified)
     dates = np.array([str(d).replace("-", "") for d in days], "S8")
     files = {name: str(tmp_path / f"{name}.h5") for name in ("timeseries", "geometry", "mask", "out")}
     writefile.write({"timeseries": series, "date": dates, "bperp": np.zeros(N, np.float32)}, files["timeseries"], meta)
-    geometry = {"height": HEIGHT.astype(np.float32), "incidenceAngle": np.full(SHAPE, 38, np.float32)}
+    incidence = (30 + 16 * X / X.max()).astype(np.float32)  # a whole swath
+    geometry = {"height": HEIGHT.astype(np.float32), "incidenceAngle": incidence}
     writefile.write(geometry, files["geometry"], meta | {"FILE_TYPE": "geometry"})
     writefile.write({"mask": ~gap}, files["mask"], meta | {"FILE_TYPE": "mask"})
     tropo_phase_elevation.main([files["timeseries"], "-g", files["geometry"], "-m", files["mask"], "-o", files["out"]])
     with h5py.File(files["out"]) as f:
         theirs = f["timeseries"][:]
-    ours = run("height_correlation", np.where(gap, np.nan, series).astype(np.float32))
+    given = np.where(gap, np.nan, series).astype(np.float32)
+    ours = BASELINES["height_correlation"](given, YEARS, HEIGHT, incidence)
     ours -= ours[:, 30:31, 40:41]  # the reference point is a choice of its own
     theirs -= theirs[:, 30:31, 40:41]
     assert np.abs(theirs - series + series[:, 30:31, 40:41]).max() > 1e-3  # it does something

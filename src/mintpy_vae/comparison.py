@@ -169,23 +169,16 @@ def _less_delay(scene: Scene, file: Path) -> Array:
 
 def _simple(name: str) -> Method:
     def correct(scene: Scene, refit: Refit) -> Array:
-        return BASELINES[name].correct(scene.inverted.before, scene.inverted.years, scene.inverted.height)
+        baseline, inverted = BASELINES[name], scene.inverted
+        if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
+            raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
+        return baseline(inverted.before, inverted.years, inverted.height, inverted.incidence)
 
     return correct
 
 
-def height_correlation(scene: Scene, refit: Refit) -> Array:
-    """MintPy's line against height; its height is that divided by the cosine of the incidence angle."""
-    inverted = scene.inverted
-    if not np.isfinite(inverted.incidence[inverted.valid]).all():
-        raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
-    slant = inverted.height / np.cos(np.deg2rad(inverted.incidence))
-    return BASELINES["height_correlation"].correct(inverted.before, inverted.years, slant)
-
-
 METHODS: dict[str, tuple[str, Method]] = {
     **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
-    "height_correlation": (BASELINES["height_correlation"].label, height_correlation),
     "era5": ("ERA5, then a ramp in range", era5),
     "gacos": ("GACOS", gacos),
     "vae": ("vae_correct.py", vae),
