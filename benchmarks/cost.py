@@ -4,10 +4,10 @@
     python benchmarks/cost.py --train-steps 100 --dates 20 --sizes 50 100
 
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
-by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries and
-the data (285 to 350 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series at
-full resolution; the VAE learns on at most `vae.coarsePixels` pixels, whatever the size, and its atmosphere is then brought
-to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
+by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries
+and the data (some 300 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series
+at full resolution; the VAE learns on at most `vae.coarsePixels` pixels, whatever the size, and its atmosphere is then
+brought to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
 """
 
 from __future__ import annotations

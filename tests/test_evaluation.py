@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from conftest import read, shell, tree
-from mintpy_vae import comparison, evaluation, injection
+from mintpy_vae import evaluation, injection, methods
 from mintpy_vae.cli.vae_evaluate import main
-from mintpy_vae.comparison import METHODS
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation import consistency, evaluate
 from mintpy_vae.evaluation_inputs import make_scene
 from mintpy_vae.injection import Signal, inject, kept, parse_signals
 from mintpy_vae.inverted import read_inverted
+from mintpy_vae.methods import METHODS
 from mintpy_vae.network import incidence
 from mintpy_vae.report.figures import gains
 from mintpy_vae.settings import Settings
@@ -207,7 +207,7 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     assert found["skipped"] == []
     inverted = read_inverted(work)
     scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
-    taken = inverted.before - comparison.gacos(scene, None)
+    taken = inverted.before - methods.gacos(scene, None)
     delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
     y, z = inverted.ref_yx
     delay = delay - delay[:, y, z][:, None, None]

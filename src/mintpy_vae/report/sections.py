@@ -261,7 +261,7 @@ def injection(data: Data) -> Section | None:
     text = "Known motion added to copies of your pairs before the correction: the share of it that comes back (gain)."
     sentences = [text, *(r["sentence"] for r in rows)]
     shown = [draw.gains(kind, [r for r in rows if r["kind"] == kind]) for kind in kinds]
-    return Section("injection", "Signals that are safe", sentences, shown)
+    return Section("injection", "Signals that are safe, and those that are not", sentences, shown)
 
 
 def provenance(data: Data) -> Section:

@@ -72,7 +72,7 @@ class Scene:
 
     @property
     def incidence(self) -> Array:
-        """(length, width) float32, degrees: near to far range, from left to right on an ascending, right-looking orbit."""
+        """(length, width) float32, degrees: larger from left to right, as on an ascending, right-looking orbit."""
         return 36 + 4 * np.broadcast_to(np.linspace(0, 1, self.land.shape[1], dtype=np.float32), self.land.shape)
 
 
