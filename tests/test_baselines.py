@@ -130,6 +130,14 @@ def test_the_ends_share_no_scene_with_both_sides():
     assert corrected[1:-1].std() < series[1:-1].std()
 
 
+def test_common_scene_stacking_removes_the_atmosphere_of_single_dates_exactly():
+    sky = np.zeros((N, *SHAPE), np.float32)
+    sky[[8, 20]] = turbulence(12, 2)  # more than five dates apart
+    sky -= sky.mean(axis=(1, 2), keepdims=True)  # a constant per date is no atmosphere
+    rate = (0.03 * YEARS[:, None, None] * np.random.default_rng(13).normal(size=SHAPE)).astype(np.float32)
+    np.testing.assert_allclose(run("common_scene_stacking", rate + sky), rate, atol=1e-6)
+
+
 def test_only_height_correlation_imports_mintpy():
     code = (
         "import sys, numpy as np; from mintpy_vae.baselines import BASELINES\n"
