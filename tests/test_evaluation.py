@@ -296,11 +296,16 @@ def test_hdbscan_in_place_of_fishdbc_is_a_row_on_request(copies, no_page):
     assert 0.2 < rows["vae_hdbscan"]["pair_std"] / rows["vae"]["pair_std"] < 5
 
 
+def write_mask(file, mask):
+    with h5py.File(file, "w") as f:
+        f["mask"] = mask
+        f.attrs.update(FILE_TYPE="mask", LENGTH=str(mask.shape[0]), WIDTH=str(mask.shape[1]))
+
+
 def test_a_user_s_mask_says_what_is_stable(copies, no_page, tmp_path):
     mask = np.zeros((48, 60), dtype=bool)
     mask[5:20, 5:30] = True
-    with h5py.File(tmp_path / "m.h5", "w") as f:
-        f["mask"] = mask
+    write_mask(tmp_path / "m.h5", mask)
     found = run(copies[0], methods=["uncorrected"], mask_file=tmp_path / "m.h5")
     series = read_inverted(copies[1])
     rate = np.polyfit(series.years, 1000 * series.before[:, series.valid & mask], 1)[0]
@@ -312,9 +317,7 @@ def test_the_mask_of_the_template_says_what_is_stable_where_nothing_better_does(
     mask = np.zeros((48, 60), dtype=bool)
     mask[5:20, 5:30] = True
     for name, marked in (("bedrock.h5", mask), ("other.h5", ~mask)):
-        with h5py.File(project / name, "w") as f:
-            f["mask"] = marked
-            f.attrs.update(FILE_TYPE="mask", LENGTH="48", WIDTH="60")
+        write_mask(project / name, marked)
     (tmp_path / "my.txt").write_text("vae.stableMask = bedrock.h5\n")
     notes = {}
     for given in ({}, {"mask_file": project / "other.h5"}, {"truth_file": project / "truth.h5"}):
