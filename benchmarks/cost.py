@@ -60,7 +60,9 @@ def main() -> None:
     text = "\n".join(f"| {' | '.join(row)} |" for row in table)
     text += f"\n\n{inps.train_steps} training steps; {platform.machine()}, no GPU."
     if inps.output:
-        inps.output.write_text(f"# Cost\n\n{__doc__.split(chr(10) * 2)[2]}\n\n{text}\n")
+        further = inps.output.read_text().partition("\n## ") if inps.output.is_file() else ("", "", "")
+        head = f"# Cost\n\nMade by `python benchmarks/cost.py -o docs/cost.md`.\n\n{__doc__.split(chr(10) * 2)[2]}"
+        inps.output.write_text(f"{head}\n\n{text}\n{''.join(further[1:])}")
     print(text)
 
 

@@ -58,7 +58,7 @@ def velocity(data: Data) -> Section | None:
             draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
             for m, title in ((before, "before"), (after, "after"), (before - after, "difference (taken out)"))
         ]
-        + [draw.colour_map(moving, "where motion was found", "1: motion", 1.0)],
+        + [draw.colour_map(moving, "where motion was found (dark)", "", 1.0).update_traces(showscale=False)],
     )
 
 
@@ -259,7 +259,7 @@ def injection(data: Data) -> Section | None:
         return None
     kinds = dict.fromkeys(r["kind"] for r in rows)
     text = "Known motion added to copies of your pairs before the correction: the share of it that comes back (gain)."
-    sentences = [text, *(r["sentence"] for r in rows)]
+    sentences = [text, " ".join(r["sentence"] for r in rows)]
     shown = [draw.gains(kind, [r for r in rows if r["kind"] == kind]) for kind in kinds]
     return Section("injection", "Signals that are safe, and those that are not", sentences, shown)
 
