@@ -6,7 +6,7 @@ Works on a copy in a temporary directory; every row goes through the same MintPy
 MintPy's files as they are: line-of-sight double difference MMX1 - ICMX, median of 3 x 3 pixels at each station, against
 the mean of the GNSS days within one day of each acquisition, with a constant removed. The others are what
 ``vae_evaluate.py`` says.
-Seeds: mean [smallest to largest], where they differ.
+Seeds: mean [smallest to largest], where they differ; signals are injected with the first seed.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def main() -> None:
             stack = str(work / "inputs" / "ifgramStack.h5")
             run("vae_correct.py", stack, "-t", str(template), "-o", str(out), "--seed", str(seed), log=log)
             corrected.append(out)
-            outcomes.append(evaluated(work, out, inps.inject, log))
+            outcomes.append(evaluated(work, out, () if outcomes else inps.inject, log))
         against_gnss(work, corrected)
         side_by_side(outcomes)
-        injected(outcomes)
+        injected(outcomes[0])
 
 
 def run(*command: str, log: Path) -> None:
@@ -121,12 +121,11 @@ def side_by_side(outcomes: Sequence[dict[str, Any]]) -> None:
         print(f"| {rows[0]['method']} | {' | '.join(cells)} |")
 
 
-def injected(outcomes: Sequence[dict[str, Any]]) -> None:
-    """The third table."""
+def injected(outcome: dict[str, Any]) -> None:
+    """The third table, of the first seed."""
     print("\n| injected | comes back at |\n|---|---|")
-    for rows in zip(*(o["injection"] for o in outcomes), strict=True):
-        what = rows[0]["sentence"].split(" comes back")[0].split(" is narrower")[0].split(" leaves")[0]
-        print(f"| {what} | {spread([None if r['gain'] is None else 100 * r['gain'] for r in rows], '.0f')} % |")
+    for row in outcome["injection"]:
+        print(f"| {row['name']} | {'-' if row['gain'] is None else format(row['gain'], '.0%')} |")
 
 
 def spread(values: Sequence[float | None], form: str) -> str:

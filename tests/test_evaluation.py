@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import read, shell, tree
+from conftest import check_in_browser, read, shell, tree
 from mintpy_vae import evaluation, injection, methods
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.errors import InputError
@@ -51,12 +51,13 @@ def write_gnss(run, file):
 
 @pytest.fixture(scope="module")
 def outcome(mapped, tmp_path_factory):
-    """The command with truth and GNSS, its results aside."""
+    """The command with truth, GNSS, a point and a signal, its results aside."""
     out = tmp_path_factory.mktemp("evaluation")
     before = tree(mapped.project), tree(mapped.work)
     gnss = write_gnss(mapped, out / "g.csv")
     mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
-    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount, "-o", out, "--debug")
+    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount)
+    options += ("--inject", "bowl:2:-200", "-o", out, "--debug")
     main([str(v) for v in (mapped.project, *options)])
     assert (tree(mapped.project), tree(mapped.work)) == before
     return out, json.loads((out / "evaluation.json").read_text())
@@ -158,6 +159,11 @@ def test_the_report_is_extended(outcome):
     page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
     assert "MOUNT (row 30, column 41)" in page
     assert "Against other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
+def test_in_a_browser_the_extended_report_is_whole(browser, outcome, width, media):
+    assert check_in_browser(browser, outcome[0] / "vae_report.html", width, media) > 15
 
 
 # -------------------------------------------------------------------------------------------------------------- methods
@@ -474,14 +480,11 @@ def test_a_step_that_no_date_sees_is_refused():
         Signal("step", 1.0, 5.0, "20170101").course(["20180101", "20190101"])
 
 
-def test_injection_reaches_the_real_method_and_the_report(copies):
-    project, work = copies
-    before = tree(project)
-    found = run(project, methods=["vae"], signals=["bowl:2:-200"])
+def test_injection_reaches_the_real_method_and_the_report(outcome):
+    out, found = outcome
     (row,) = found["injection"]
     assert 0.7 < row["gain"] < 1.2, row  # ten training steps; a bowl that no method should miss
-    assert tree(project) == before
-    page = (work / "vae_report.html").read_text(encoding="utf8")
+    page = (out / "vae_report.html").read_text(encoding="utf8")
     assert "Signals that are safe" in page and row["sentence"] in page and 'id="injection-0"' in page
     warned = [w for w in found["warnings"] if row["name"] in w]
     assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
