@@ -216,6 +216,7 @@ def key(tmp_path, monkeypatch):
     """A key of the Climate Data Store."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
+    monkeypatch.setattr(methods, "getproxies", dict)
     (tmp_path / "home" / ".cdsapirc").write_text("url: https://cds\nkey: none\n")
 
 
