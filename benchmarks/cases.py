@@ -159,7 +159,7 @@ class Bench:
         begin, found, reason = self.clock(), None, ""
         self.trainer.seconds = 0.0
         if row in BASELINES:
-            corrected = BASELINES[row].correct(self.series, self.scene.years, self.height)
+            corrected = BASELINES[row](self.series, self.scene.years, self.height, self.scene.incidence)
         else:
             try:
                 found, corrected = self._own(OWN[row])

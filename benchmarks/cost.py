@@ -1,11 +1,13 @@
 """Time and memory of each decomposition against the number of pairs and of pixels (section 6.3 of Ghosh et al., 2025).
 
-    python benchmarks/cost.py -o docs/cost.md                       # some ten minutes on one core
+    python benchmarks/cost.py -o docs/cost.md                       # some fifteen minutes on one core
     python benchmarks/cost.py --train-steps 100 --dates 20 --sizes 50 100
 
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
-by how much it raises the peak of the memory. PCA, ICA and NMF work on the inverted time-series at full resolution; the
-VAE learns on at most ``vae.coarsePixels`` pixels, whatever the size, and its atmosphere is then brought to all of them.
+by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries
+and the data (some 300 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series
+at full resolution; the VAE learns on at most `vae.coarsePixels` pixels, whatever the size, and its atmosphere is then
+brought to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -57,7 +60,9 @@ def main() -> None:
     text = "\n".join(f"| {' | '.join(row)} |" for row in table)
     text += f"\n\n{inps.train_steps} training steps; {platform.machine()}, no GPU."
     if inps.output:
-        inps.output.write_text(f"# Cost\n\n{__doc__.split(chr(10) * 2)[2]}\n\n{text}\n")
+        further = inps.output.read_text().partition("\n## ") if inps.output.is_file() else ("", "", "")
+        head = f"# Cost\n\nMade by `python benchmarks/cost.py -o docs/cost.md`.\n\n{__doc__.split(chr(10) * 2)[2]}"
+        inps.output.write_text(f"{head}\n\n{text}\n{''.join(further[1:])}")
     print(text)
 
 
@@ -110,8 +115,10 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
 
 def _peak() -> float:
     """Largest memory of this process so far, bytes."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux starts ru_maxrss of a new process at that of its parent
+        return 1024 * float(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts bytes
 
 
 if __name__ == "__main__":

@@ -125,3 +125,59 @@ def remembered(monkeypatch):
 def velocity_std(work):
     velocity = read(work / "velocity.h5", "velocity")
     return float(np.nanstd(velocity[velocity != 0]))
+
+
+# -------------------------------------------------------------------------------------------------------------- browser
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium to open reports in."""
+    required = bool(os.environ.get("BROWSER_REQUIRED"))  # set by .ci/run
+    if not required:
+        pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser test")
+    from playwright import sync_api as playwright
+
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    path = next((p for p in found if p), None)
+    with playwright.sync_playwright() as p:
+        try:
+            chromium = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            if required:
+                raise
+            pytest.skip(f"no Chromium to open the report with: {error.message.splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+def opened(browser, file, width, media="screen"):
+    """The page at a width, with what it said and asked for."""
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    said, asked = [], []
+    tab.on("console", lambda m: said.append(m.text))
+    tab.on("pageerror", lambda e: said.append(str(e)))
+    tab.on("request", lambda r: asked.append(r.url))
+    tab.emulate_media(media=media)
+    tab.goto(Path(file).as_uri())
+    tab.wait_for_function("document.querySelectorAll('.plotly-graph-div:not(.js-plotly-plot)').length == 0")
+    return tab, said, asked
+
+
+def check_in_browser(browser, file, width, media="screen"):
+    """All charts are drawn, nothing is cut off, no error is said and nothing is asked for; number of charts."""
+    tab, said, asked = opened(browser, file, width, media)
+    assert said == []
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [Path(file).as_uri()]
+    drawn = tab.evaluate("[...document.querySelectorAll('.plotly-graph-div')].filter(d => d._fullData.length).length")
+    assert drawn == len(re.findall(r'class="plotly-graph-div"', Path(file).read_text(encoding="utf8")))
+    empty = "[...document.querySelectorAll('.plotly-graph-div .main-svg')].filter(s => s.clientWidth < 200).length"
+    assert tab.evaluate(empty) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    wide = (
+        "[...document.querySelectorAll('.main-svg')].filter(s => s.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert tab.evaluate(wide) == 0
+    # printing does not draw again: what was drawn must fit on A4 (718 pixels at 96 dpi, less its margins)
+    drawn_widths = "[...document.querySelectorAll('.plotly-graph-div')].map(d => d._fullLayout.width)"
+    assert max(tab.evaluate(drawn_widths)) <= 700
+    tab.close()
+    return drawn

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ import cases  # noqa: E402
 import table  # noqa: E402
 
 from mintpy_vae import training  # noqa: E402
+from mintpy_vae.baselines import Baseline  # noqa: E402
 from mintpy_vae.errors import NotEnoughEvidence  # noqa: E402
 from mintpy_vae.settings import Settings  # noqa: E402
 from mintpy_vae.simulate import simulate, write_project  # noqa: E402
@@ -80,6 +82,20 @@ def test_what_cannot_be_corrected_counts_as_uncorrected(tmp_path, monkeypatch):
     ours, before = bench.run("ours"), bench.run("uncorrected")
     assert ours["refused"] == "too little"
     assert all(ours[name] == before[name] for name in table.ERRORS)
+
+
+def test_the_height_correlation_has_the_height_of_the_project_s_files(tmp_path, monkeypatch):
+    """So that the benchmark's row is the one that ``vae_evaluate.py`` makes of the same stack on disk."""
+    bench = cases.Bench(cases.Stack("topo", 1, size=32), Settings(device="cpu"), tmp_path)
+    write_project(bench.scene, tmp_path / "WORK")
+    with h5py.File(tmp_path / "WORK" / "inputs" / "geometryGeo.h5") as f:
+        expected = bench.height / np.cos(np.deg2rad(f["incidenceAngle"][:]))
+    seen = []
+    given = Baseline(lambda series, years, height: seen.append(height) or series, "", along_sight=True)
+    assert cases.BASELINES["height_correlation"].along_sight
+    monkeypatch.setitem(cases.BASELINES, "height_correlation", given)
+    bench.run("height_correlation")
+    np.testing.assert_allclose(seen[0], expected)
 
 
 def test_an_unknown_row_is_refused(capsys):

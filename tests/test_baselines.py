@@ -130,6 +130,14 @@ def test_the_ends_share_no_scene_with_both_sides():
     assert corrected[1:-1].std() < series[1:-1].std()
 
 
+def test_common_scene_stacking_removes_the_atmosphere_of_single_dates_exactly():
+    sky = np.zeros((N, *SHAPE), np.float32)
+    sky[[8, 20]] = turbulence(12, 2)  # more than five dates apart
+    sky -= sky.mean(axis=(1, 2), keepdims=True)  # a constant per date is no atmosphere
+    rate = (0.03 * YEARS[:, None, None] * np.random.default_rng(13).normal(size=SHAPE)).astype(np.float32)
+    np.testing.assert_allclose(run("common_scene_stacking", rate + sky), rate, atol=1e-6)
+
+
 def test_only_height_correlation_imports_mintpy():
     code = (
         "import sys, numpy as np; from mintpy_vae.baselines import BASELINES\n"
@@ -154,13 +162,15 @@ def test_height_correlation_is_what_mintpy_s_command_makes(tmp_path, stratified)
     dates = np.array([str(d).replace("-", "") for d in days], "S8")
     files = {name: str(tmp_path / f"{name}.h5") for name in ("timeseries", "geometry", "mask", "out")}
     writefile.write({"timeseries": series, "date": dates, "bperp": np.zeros(N, np.float32)}, files["timeseries"], meta)
-    geometry = {"height": HEIGHT.astype(np.float32), "incidenceAngle": np.full(SHAPE, 38, np.float32)}
+    incidence = (30 + 16 * X / X.max()).astype(np.float32)  # a whole swath
+    geometry = {"height": HEIGHT.astype(np.float32), "incidenceAngle": incidence}
     writefile.write(geometry, files["geometry"], meta | {"FILE_TYPE": "geometry"})
     writefile.write({"mask": ~gap}, files["mask"], meta | {"FILE_TYPE": "mask"})
     tropo_phase_elevation.main([files["timeseries"], "-g", files["geometry"], "-m", files["mask"], "-o", files["out"]])
     with h5py.File(files["out"]) as f:
         theirs = f["timeseries"][:]
-    ours = run("height_correlation", np.where(gap, np.nan, series).astype(np.float32))
+    given = np.where(gap, np.nan, series).astype(np.float32)
+    ours = BASELINES["height_correlation"](given, YEARS, HEIGHT, incidence)
     ours -= ours[:, 30:31, 40:41]  # the reference point is a choice of its own
     theirs -= theirs[:, 30:31, 40:41]
     assert np.abs(theirs - series + series[:, 30:31, 40:41]).max() > 1e-3  # it does something

@@ -1,6 +1,7 @@
 """``vae_evaluate.py`` on a simulated project: it must tell a good correction from a bad one."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -12,15 +13,15 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import read, shell, tree
-from mintpy_vae import comparison, evaluation, injection
+from conftest import check_in_browser, read, shell, tree
+from mintpy_vae import evaluation, injection, methods
 from mintpy_vae.cli.vae_evaluate import main
-from mintpy_vae.comparison import METHODS
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation import consistency, evaluate
 from mintpy_vae.evaluation_inputs import make_scene
-from mintpy_vae.injection import Signal, inject, kept, parse_signals
+from mintpy_vae.injection import Signal, inject, kept, parse_signals, unsafe
 from mintpy_vae.inverted import read_inverted
+from mintpy_vae.methods import METHODS
 from mintpy_vae.network import incidence
 from mintpy_vae.report.figures import gains
 from mintpy_vae.settings import Settings
@@ -50,12 +51,13 @@ def write_gnss(run, file):
 
 @pytest.fixture(scope="module")
 def outcome(mapped, tmp_path_factory):
-    """The command with truth and GNSS, its results aside."""
+    """The command with truth, GNSS, a point and a signal, its results aside."""
     out = tmp_path_factory.mktemp("evaluation")
     before = tree(mapped.project), tree(mapped.work)
     gnss = write_gnss(mapped, out / "g.csv")
     mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
-    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount, "-o", out, "--debug")
+    options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount)
+    options += ("--inject", "bowl:2:-200", "-o", out, "--debug")
     main([str(v) for v in (mapped.project, *options)])
     assert (tree(mapped.project), tree(mapped.work)) == before
     return out, json.loads((out / "evaluation.json").read_text())
@@ -159,6 +161,11 @@ def test_the_report_is_extended(outcome):
     assert "Against other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
 
 
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
+def test_in_a_browser_the_extended_report_is_whole(browser, outcome, width, media):
+    assert check_in_browser(browser, outcome[0] / "vae_report.html", width, media) > 15
+
+
 # -------------------------------------------------------------------------------------------------------------- methods
 @pytest.fixture
 def copies(mapped, tmp_path):
@@ -190,6 +197,60 @@ def test_a_weather_model_that_knows_the_atmosphere_removes_it(copies, no_page):
     assert rows["era5"]["displacement_stable"] < 0.5 * rows["uncorrected"]["displacement_stable"]
 
 
+def test_a_weather_model_and_a_ramp_in_range_that_are_all_of_it_leave_nothing(copies, no_page):
+    project, work = copies
+    x = np.linspace(0, 1, 60)
+    with h5py.File(work / "timeseries.h5", "r+") as f, h5py.File(work / "inputs" / "VAE.h5") as delay:
+        known = f["timeseries"][:] + delay["timeseries"][:]
+        f["timeseries"][:] = np.where(f["timeseries"][:] == 0, 0, f["timeseries"][:] + 0.02 * x)
+        attributes, dates = dict(f.attrs), f["date"][:]
+    with h5py.File(project / "inputs" / "ERA5.h5", "w") as f:
+        f.attrs.update(attributes)
+        f["date"], f["timeseries"] = dates, known
+    row, plain = run(project, methods=["era5", "uncorrected"])["table"]
+    assert plain["pair_std"] > 1 and row["pair_std"] < 1e-3  # mm
+
+
+@pytest.fixture
+def key(tmp_path, monkeypatch):
+    """A key of the Climate Data Store."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(methods, "getproxies", dict)
+    (tmp_path / "home" / ".cdsapirc").write_text("url: https://cds\nkey: none\n")
+
+
+def test_with_a_key_mintpy_downloads_era5_once(copies, no_page, key, monkeypatch):
+    """The service is played; what is asked of MintPy's command, its own parser checks."""
+    from mintpy.cli import tropo_pyaps3
+
+    project, work = copies
+    before, asked = tree(project), []
+
+    def command(iargs):
+        asked.append(tropo_pyaps3.cmd_line_parse(iargs))
+        weather(project)
+        shutil.move(project / "inputs" / "ERA5.h5", asked[-1].tropo_file)
+
+    monkeypatch.setattr(tropo_pyaps3, "main", command)
+    monkeypatch.setattr(methods.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    for _ in range(2):
+        rows = rows_of(run(project, methods=["uncorrected", "era5"], truth_file=project / "truth.h5"))
+        assert rows["era5"]["displacement_stable"] < 0.5 * rows["uncorrected"]["displacement_stable"]
+    assert len(asked) == 1 and tree(project) == before
+    assert asked[0].dis_file == str(work / "timeseries.h5") and Path(asked[0].geom_file).parent == work / "inputs"
+    assert not (work / "corrected.h5").exists()
+
+
+def test_without_a_network_era5_is_left_out_at_once(copies, no_page, key, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(methods.socket, "create_connection", offline)
+    (left,) = run(copies[0], methods=["uncorrected", "era5"])["skipped"]
+    assert "cannot be reached to download it" in left["reason"]
+
+
 def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     project, work = copies
     with h5py.File(project / "truth.h5") as f:
@@ -207,7 +268,7 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     assert found["skipped"] == []
     inverted = read_inverted(work)
     scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
-    taken = inverted.before - comparison.gacos(scene, None)
+    taken = inverted.before - methods.gacos(scene, None)
     delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
     y, z = inverted.ref_yx
     delay = delay - delay[:, y, z][:, None, None]
@@ -227,7 +288,7 @@ def test_the_height_correlation_is_what_mintpy_s_command_makes(copies, mapped, n
     assert done.returncode == 0, done.stderr
     theirs = read(work / "height.h5", "timeseries").astype(float)
     scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
-    ours = comparison.height_correlation(scene, None)
+    ours = METHODS["height_correlation"][1](scene, None)
     theirs, ours = (
         v - v[:1] - np.nanmean((v - v[:1])[:, inverted.valid], axis=1)[:, None, None] for v in (theirs, ours)
     )
@@ -242,15 +303,37 @@ def test_hdbscan_in_place_of_fishdbc_is_a_row_on_request(copies, no_page):
     assert 0.2 < rows["vae_hdbscan"]["pair_std"] / rows["vae"]["pair_std"] < 5
 
 
+def write_mask(file, mask):
+    with h5py.File(file, "w") as f:
+        f["mask"] = mask
+        f.attrs.update(FILE_TYPE="mask", LENGTH=str(mask.shape[0]), WIDTH=str(mask.shape[1]))
+
+
 def test_a_user_s_mask_says_what_is_stable(copies, no_page, tmp_path):
     mask = np.zeros((48, 60), dtype=bool)
     mask[5:20, 5:30] = True
-    with h5py.File(tmp_path / "m.h5", "w") as f:
-        f["mask"] = mask
+    write_mask(tmp_path / "m.h5", mask)
     found = run(copies[0], methods=["uncorrected"], mask_file=tmp_path / "m.h5")
     series = read_inverted(copies[1])
     rate = np.polyfit(series.years, 1000 * series.before[:, series.valid & mask], 1)[0]
-    assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "as m.h5 says" in found["note"]
+    assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "as m.h5 (--mask) says" in found["note"]
+
+
+def test_the_mask_of_the_template_says_what_is_stable_where_nothing_better_does(copies, no_page, tmp_path):
+    project, _ = copies
+    mask = np.zeros((48, 60), dtype=bool)
+    mask[5:20, 5:30] = True
+    for name, marked in (("bedrock.h5", mask), ("other.h5", ~mask)):
+        write_mask(project / name, marked)
+    (tmp_path / "my.txt").write_text("vae.stableMask = bedrock.h5\n")
+    notes = {}
+    for given in ({}, {"mask_file": project / "other.h5"}, {"truth_file": project / "truth.h5"}):
+        found = run(project, methods=["uncorrected"], template_file=tmp_path / "my.txt", **given)
+        notes[next(iter(given), "")] = found["note"], found["table"][0]["velocity_std"]
+    by_mask = run(project, methods=["uncorrected"], mask_file=project / "bedrock.h5")
+    assert "as bedrock.h5 (vae.stableMask) says" in notes[""][0]
+    assert notes[""][1] == by_mask["table"][0]["velocity_std"] != notes["mask_file"][1]
+    assert "as other.h5 (--mask) says" in notes["mask_file"][0] and "as truth.h5 says" in notes["truth_file"][0]
 
 
 def test_of_a_stack_that_was_left_uncorrected_the_others_are_compared(copies, no_page):
@@ -274,10 +357,11 @@ CHOICES = {
     "no correction yet": (["{}/WORK", "{}/nothing"], "holds no result of vae_correct.py"),
     "method unknown": (["{}/WORK", "--methods", "magic"], "--methods magic is unknown; choose from zero"),
     "writes into the project": (["{}/WORK", "-o", "{}/WORK"], "is the original project"),
-    "mask is no mask": (["{}/WORK", "--mask", "{}/WORK/inputs/nothing.h5"], "holds no mask"),
+    "mask is no mask": (["{}/WORK", "--mask", "{}/WORK/inputs/nothing.h5"], "--mask: MintPy cannot read"),
     "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is no truth of this stack"),
     "signal unknown": (["{}/WORK", "--inject", "bowl"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
     "signal of no width": (["{}/WORK", "--inject", "bowl:0:3"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
+    "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there are no dates before"),
     "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
 }
 
@@ -346,6 +430,31 @@ def test_the_gain_is_the_share_that_the_method_keeps(share, text):
     assert row["sentence"].endswith(f"comes back at {share:.0%}.")
 
 
+def test_what_does_not_come_back_whole_is_warned_of():
+    def said(share):
+        return unsafe(inject(Method(share), parse_signals(["bowl:2:12", "bowl:0.3:5"]), None, lambda text: None))
+
+    assert said(1.0) == said(0.951) == said(1.049) == []
+    for share in (0.94, 1.06, 0.0):
+        (text,) = said(share)
+        assert text.startswith(f"Not safe here: a bowl 2 km wide and 12 mm/yr strong ({share * 100:.0f} %). ")
+        assert text.endswith("none of those tested.") and "0.3 km" not in text
+    (text,) = unsafe([{"name": "one", "gain": 0.5}, {"name": "two", "gain": 1.0}, {"name": "three", "gain": np.nan}])
+    assert "one (50 %)" in text and text.endswith("95 to 105 %: two (100 %).")
+
+
+def test_into_a_network_in_pieces_nothing_is_injected_and_it_is_said_why(copies, no_page):
+    project, _ = copies
+    with h5py.File(project / "inputs" / "ifgramStack.h5", "r+") as f:
+        late = f["date"][:].astype(str) > "20180601"
+        f["dropIfgram"][:] = f["dropIfgram"][:] & (late[:, 0] == late[:, 1])
+        assert 0 < late.mean() < 1
+    found = run(project, methods=["uncorrected", "vae_hdbscan"], signals=["bowl:2:20"])
+    reason = "no kept pair joins some dates of the network with the others"
+    assert f"Nothing was injected, because {reason}." in found["warnings"]
+    assert found["skipped"][0]["reason"] == reason and len(found["table"]) == 1
+
+
 def test_a_grid_of_signals_and_its_words():
     found = parse_signals(["bowl:1,3:2,10", "ramp:8"])
     assert found == [Signal("bowl", w, a) for w in (1, 3) for a in (2, 10)] + [Signal("ramp", 0, 8)]
@@ -372,15 +481,14 @@ def test_a_step_that_no_date_sees_is_refused():
         Signal("step", 1.0, 5.0, "20170101").course(["20180101", "20190101"])
 
 
-def test_injection_reaches_the_real_method_and_the_report(copies):
-    project, work = copies
-    before = tree(project)
-    found = run(project, methods=["vae"], signals=["bowl:2:-200"])
+def test_injection_reaches_the_real_method_and_the_report(outcome):
+    out, found = outcome
     (row,) = found["injection"]
     assert 0.7 < row["gain"] < 1.2, row  # ten training steps; a bowl that no method should miss
-    assert tree(project) == before
-    page = (work / "vae_report.html").read_text(encoding="utf8")
-    assert "Signals that are safe" in page and row["sentence"] in page
+    page = (out / "vae_report.html").read_text(encoding="utf8")
+    assert "Signals that are safe" in page and row["sentence"] in page and 'id="injection-0"' in page
+    warned = [w for w in found["warnings"] if row["name"] in w]
+    assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
 
 
 def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):

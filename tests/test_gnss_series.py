@@ -81,6 +81,37 @@ def test_a_bad_file_is_refused_in_a_sentence(tmp_path, name, text, reason):
         read_stations([tmp_path / name])
 
 
+def test_a_station_is_downloaded_by_mintpy_once(tmp_path, monkeypatch):
+    from mintpy.objects import gnss
+
+    asked = []
+
+    def retrieve(url, file):
+        asked.append(url)
+        if not url.endswith(".tenv3"):
+            raise OSError("no picture")  # MintPy fetches one after the data
+        tenv3(Path(file).parent)
+
+    monkeypatch.setattr(gnss, "urlretrieve", retrieve)
+    for _ in range(2):
+        found = read_stations(["abcd"], tmp_path / "GNSS-UNR")
+    assert list(found) == ["ABCD"] and len(found["ABCD"].days) == 40
+    assert len([url for url in asked if url.endswith("ABCD.tenv3")]) == 1
+
+
+def test_a_station_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
+    from mintpy.objects import gnss
+
+    def offline(url, file):
+        raise OSError("no network")
+
+    monkeypatch.setattr(gnss, "urlretrieve", offline)
+    with pytest.raises(InputError, match="ABCD is no file, and cannot be downloaded .*: no network"):
+        read_stations(["ABCD"], tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):  # nowhere to put it
+        read_stations(["ABCD"])
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_stations([tmp_path / "none.csv"])

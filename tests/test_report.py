@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import QUICK, make_simulated, read
+from conftest import QUICK, check_in_browser, make_simulated, opened, read
 from mintpy_vae import metrics, report, workflow
 from mintpy_vae.evidence import EVIDENCE, pixel_size, read_evidence
 from mintpy_vae.inverted import read_inverted
@@ -162,52 +162,9 @@ def test_buttons_hold_every_order():
 
 
 # -------------------------------------------------------------------------------------------------------------- browser
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser test")
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    path = next((p for p in found if p), None)
-    with playwright.sync_playwright() as p:
-        try:
-            chromium = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium to open the report with: {error.message.splitlines()[0]}")
-        yield chromium
-        chromium.close()
-
-
-def opened(browser, file, width, media="screen"):
-    """The page at a width, with what it said and asked for."""
-    tab = browser.new_page(viewport={"width": width, "height": 800})
-    said, asked = [], []
-    tab.on("console", lambda m: said.append(m.text))
-    tab.on("pageerror", lambda e: said.append(str(e)))
-    tab.on("request", lambda r: asked.append(r.url))
-    tab.emulate_media(media=media)
-    tab.goto(Path(file).as_uri())
-    tab.wait_for_function("document.querySelectorAll('.plotly-graph-div:not(.js-plotly-plot)').length == 0")
-    return tab, said, asked
-
-
 @pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
-def test_in_a_browser_all_is_drawn_and_nothing_leaves_the_file(browser, mapped, page, width, media):
-    file = mapped.work / REPORT
-    tab, said, asked = opened(browser, file, width, media)
-    assert said == []
-    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
-    drawn = tab.evaluate("[...document.querySelectorAll('.plotly-graph-div')].filter(d => d._fullData.length).length")
-    assert drawn == len(re.findall(r'class="plotly-graph-div"', page)) > 12
-    empty = "[...document.querySelectorAll('.plotly-graph-div .main-svg')].filter(s => s.clientWidth < 200).length"
-    assert tab.evaluate(empty) == 0
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    wide = (
-        "[...document.querySelectorAll('.main-svg')].filter(s => s.getBoundingClientRect().right > innerWidth).length"
-    )
-    assert tab.evaluate(wide) == 0
-    # printing does not draw again: what was drawn must fit on A4 (718 pixels at 96 dpi, less its margins)
-    drawn_widths = "[...document.querySelectorAll('.plotly-graph-div')].map(d => d._fullLayout.width)"
-    assert max(tab.evaluate(drawn_widths)) <= 700
-    tab.close()
+def test_in_a_browser_all_is_drawn_and_nothing_leaves_the_file(browser, mapped, width, media):
+    assert check_in_browser(browser, mapped.work / REPORT, width, media) > 12
 
 
 def test_in_a_browser_bars_sort_and_hovering_shows_the_pair(browser, mapped):

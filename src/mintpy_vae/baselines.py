@@ -54,10 +54,19 @@ class Correction(Protocol):
 
 @dataclass(frozen=True)
 class Baseline:
-    """A correction and its short name for tables."""
+    """A correction and its short name for tables.
+
+    `along_sight`: its height is that along the line of sight, the vertical one divided by the cosine of the incidence
+    angle, as MintPy's ``tropo_phase_elevation.py`` takes it.
+    """
 
     correct: Correction
     label: str
+    along_sight: bool = False
+
+    def __call__(self, series: Array, years: Array, height: Array, incidence: Array) -> Series:
+        """Corrected series of a scene with this height and this incidence angle (degrees), both (length, width)."""
+        return self.correct(series, years, height / np.cos(np.deg2rad(incidence)) if self.along_sight else height)
 
 
 def zero(series: Array, years: Array, height: Array) -> Series:
@@ -86,7 +95,8 @@ def line(series: Array, years: Array, height: Array) -> Series:
 def height_correlation(series: Array, years: Array, height: Array, looks: int = 8) -> Series:
     """MintPy's ``tropo_phase_elevation.py`` with its defaults: a line against height per date (Doin et al., 2009).
 
-    MintPy's own functions; `looks` is its ``mintpy.troposphericDelay.looks``.
+    MintPy's own functions; `looks` is its ``mintpy.troposphericDelay.looks``. MintPy's height is that along the line
+    of sight, see :class:`Baseline`.
     """
     from mintpy import tropo_phase_elevation as mintpy
 
@@ -254,7 +264,7 @@ BASELINES: dict[str, Baseline] = {
     "zero": Baseline(zero, "zero map"),
     "line": Baseline(line, "line per pixel"),
     "uncorrected": Baseline(uncorrected, "uncorrected"),
-    "height_correlation": Baseline(height_correlation, "height correlation (MintPy)"),
+    "height_correlation": Baseline(height_correlation, "height correlation (MintPy)", along_sight=True),
     "local_height_correlation": Baseline(local_height_correlation, "local height correlation"),
     "gaussian": Baseline(gaussian, "Gaussian filter in space and time"),
     "common_scene_stacking": Baseline(common_scene_stacking, "common-scene stacking"),

@@ -1,17 +1,8 @@
-"""Corrections side by side on the user's own stack: one inversion, one grid, one set of figures.
-
-Every correction here is a difference of one field per date, which commutes with MintPy's inversion: all of them work on
-the one time-series that MintPy has inverted (:mod:`.inverted`). Neither closure nor temporal coherence changes.
-"""
+"""Corrections side by side on the user's own stack: one inversion, one grid, one set of figures."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +10,11 @@ from numpy.typing import NDArray
 
 from . import gnss_series as gnss
 from . import metrics
-from .baselines import BASELINES
-from .clustering import Hdbscan
-from .correction import FullResolution
-from .errors import InputError, NotEnoughEvidence
+from .errors import InputError
 from .injection import Refit
-from .inverted import Inverted, full_mask, geometry_file, read_delay
-from .stack import pool_map
+from .methods import METHODS, Scene, Unavailable
 
 Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 SAMPLED_PAIRS = 40
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -53,145 +39,6 @@ COLUMNS: dict[str, dict[str, str]] = {
     "gnss_rms": {"title": "RMS against GNSS", "unit": "mm"},
 }
 """Figures of a row in the order of the table; those that cannot be had are left out."""
-
-
-Stations = list[tuple[str, int, int, Array]]
-
-
-class Unavailable(Exception):
-    """Why a method is left out."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What the methods get and what they are judged by, all on one grid.
-
-    Attributes
-    ----------
-    inverted : Inverted
-    work, project : Path
-        The corrected directory and the original one.
-    pairs : (pairs, 2) int
-        Kept pairs, indices into the dates of `inverted`.
-    stable : (h, w) bool
-        Ground that counts as not moving.
-    source : str
-        Where `stable` comes from.
-    template : mapping
-        MintPy's options.
-    truth : (dates, h, w) or None
-        Metres.
-    moves : (h, w) bool or None
-        Where it moves.
-    stations : list of (name, row, column, GNSS double difference)
-        On the grid; the first is the reference, whose double difference is 0.
-    """
-
-    inverted: Inverted
-    work: Path
-    project: Path
-    pairs: NDArray[np.integer]
-    stable: Mask
-    source: str
-    template: Mapping[str, str]
-    truth: Array | None = None
-    moves: Mask | None = None
-    stations: Stations = field(default_factory=list)
-
-
-# ------------------------------------------------------------------------------------------------------------- methods
-Method = Callable[[Scene, Refit], Array]
-
-
-def vae(scene: Scene, refit: Refit) -> Array:
-    """What ``vae_correct.py`` has made."""
-    if not (scene.work / "inputs" / "VAE.h5").is_file():
-        raise Unavailable("vae_correct.py left this stack uncorrected")
-    return scene.inverted.after
-
-
-def era5(scene: Scene, refit: Refit) -> Array:
-    """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
-    from mintpy.objects.ramp import deramp
-
-    file = scene.project / "inputs" / "ERA5.h5"
-    if not file.is_file():
-        raise Unavailable(f"there is no {file.name} in {file.parent.name}; MintPy's correct_troposphere downloads it")
-    left = _less_delay(scene, file)
-    with contextlib.redirect_stdout(io.StringIO()):
-        maps = [deramp(np.nan_to_num(d), scene.inverted.valid, ramp_type="linear_range")[0] for d in left]
-    flat = np.where(scene.inverted.valid, np.array(maps), np.nan)
-    return scene.inverted.referenced(flat)
-
-
-def gacos(scene: Scene, refit: Refit) -> Array:
-    """Delays of the GACOS service, read by MintPy."""
-    from mintpy.tropo_gacos import calculate_delay_timeseries
-
-    named = scene.template.get("mintpy.troposphericDelay.gacosDir", "auto")
-    folder = scene.project / (named if named not in ("auto", "") else "GACOS")
-    lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
-    if lacking:
-        raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
-    geometry = geometry_file(scene.work)
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        file = Path(scratch) / "GACOS.h5"
-        calculate_delay_timeseries(str(file), str(scene.work / "timeseries.h5"), str(geometry), str(folder))
-        return _less_delay(scene, file)
-
-
-def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
-    """The same with HDBSCAN in place of FISHDBC; trains again."""
-    settings = refit.settings
-    try:
-        found = refit(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
-    except NotEnoughEvidence as reason:
-        raise Unavailable(str(reason)) from reason
-    inverted, stack = scene.inverted, refit.stack
-    full = FullResolution(found.atmosphere, stack.height - found.mean_height, refit.factor)
-    good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
-    at_reference = full(slice(inverted.ref_yx[0], inverted.ref_yx[0] + 1))[:, 0, inverted.ref_yx[1]]
-    parts = []
-    for top in range(0, stack.shape[0], step):
-        rows = slice(top, min(top + step, stack.shape[0]))
-        phase = np.where(good[rows], full(rows) - at_reference[:, None, None], np.nan)
-        parts.append(np.array([pool_map(layer, inverted.factor) for layer in phase]))
-    delay = np.concatenate(parts, axis=1) * (-stack.wavelength / (4 * np.pi))
-    index = [refit.dates.index(date) for date in inverted.dates]
-    return np.asarray(inverted.before - inverted.referenced(delay[index]))
-
-
-def _less_delay(scene: Scene, file: Path) -> Array:
-    inverted = scene.inverted
-    delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
-    return np.asarray(inverted.before - inverted.referenced(delay))
-
-
-def _simple(name: str) -> Method:
-    def correct(scene: Scene, refit: Refit) -> Array:
-        return BASELINES[name].correct(scene.inverted.before, scene.inverted.years, scene.inverted.height)
-
-    return correct
-
-
-def height_correlation(scene: Scene, refit: Refit) -> Array:
-    """MintPy's line against height; its height is that divided by the cosine of the incidence angle."""
-    inverted = scene.inverted
-    if not np.isfinite(inverted.incidence[inverted.valid]).all():
-        raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
-    slant = inverted.height / np.cos(np.deg2rad(inverted.incidence))
-    return BASELINES["height_correlation"].correct(inverted.before, inverted.years, slant)
-
-
-METHODS: dict[str, tuple[str, Method]] = {
-    **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
-    "height_correlation": (BASELINES["height_correlation"].label, height_correlation),
-    "era5": ("ERA5, then a ramp in range", era5),
-    "gacos": ("GACOS", gacos),
-    "vae": ("vae_correct.py", vae),
-    "vae_hdbscan": ("the same with HDBSCAN", vae_hdbscan),
-}
-"""Label and function of each method by the name used in ``--methods``."""
 
 
 # ------------------------------------------------------------------------------------------------------------- figures

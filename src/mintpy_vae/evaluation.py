@@ -14,17 +14,19 @@ import numpy as np
 
 from . import __version__, mintpy_app
 from . import gnss_series as gnss
-from .comparison import METHODS, compare
-from .errors import InputError
+from .comparison import compare
+from .errors import InputError, NotEnoughEvidence
 from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
-from .injection import Refit, inject, parse_signals
+from .injection import Refit, inject, parse_signals, unsafe
 from .inverted import Inverted, read_inverted
 from .job import corrected_dir, what_is_known
+from .knowledge_input import STABLE, given_files
+from .methods import METHODS
 from .network import closure
 from .report import write_report
 from .settings import Settings
-from .stack import content_hash, open_stack, pool_map
+from .stack import Stack, content_hash, open_stack, pool_map
 from .workflow import RESULT
 
 TABLE = "evaluation"
@@ -59,9 +61,9 @@ def evaluate(
     out_dir : path, optional
         `work_dir` by default.
     methods : sequence of str, optional
-        Keys of :data:`~mintpy_vae.comparison.METHODS`; all that need no training by default.
+        Keys of :data:`~mintpy_vae.methods.METHODS`; all that need no training by default.
     mask_file : Path, optional
-        Stable ground.
+        Stable ground; without it and without a truth, ``vae.stableMask`` of the correction or of the template.
     truth_file : Path, optional
         Of a simulated project.
     gnss_files : sequence of path
@@ -102,14 +104,22 @@ def evaluate(
     if stack.phase_name != result["dataset"]:
         raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
     inverted, evidence = read_inverted(work), read_evidence(work)
-    found = gnss.read_stations(gnss_files)
+    for signal in wanted:
+        signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
+    found = gnss.read_stations(gnss_files, target / "GNSS-UNR")
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
-    scene = make_scene(stack, source, work, inverted, evidence, template, mask_file, truth_file, places)
+    mask = _stable_mask(mask_file, truth_file, template, settings, stack)
+    scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     refit = Refit(stack, settings, what_is_known(template, settings, stack))
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)
-    outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+    try:
+        outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+        outcome["warnings"] += unsafe(outcome["injection"])
+    except NotEnoughEvidence as reason:  # the table is there all the same
+        outcome["injection"] = []
+        outcome["warnings"].append(f"Nothing was injected, because {reason}.")
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
     outcome["stack"] = consistency(work, refit, inverted)
     outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
@@ -119,6 +129,16 @@ def evaluate(
     _write(outcome, target)
     say(f"report: {write_report(work, target)}")
     return outcome
+
+
+def _stable_mask(
+    mask_file: Path | None, truth_file: Path | None, template: Mapping[str, str], settings: Settings, stack: Stack
+) -> tuple[str, Path] | None:
+    """The user's mask of stable ground and the option that names it; the truth knows better than ``vae.stableMask``."""
+    if mask_file is not None:
+        return "--mask", mask_file
+    named = given_files(Settings.from_template(template), stack) | given_files(settings, stack)
+    return (STABLE, named[STABLE]) if STABLE in named and truth_file is None else None
 
 
 def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float]:

@@ -13,10 +13,11 @@ from mintpy.utils import utils as ut
 from numpy.typing import NDArray
 
 from . import gnss_series as gnss
-from .comparison import Scene, Stations
 from .errors import InputError
 from .evidence import Evidence
 from .inverted import Inverted, geometry_file
+from .knowledge_input import read_mask
+from .methods import Scene, Stations
 from .stack import Stack, pool_map
 
 Array = NDArray[np.floating]
@@ -25,22 +26,25 @@ FEW_STABLE = 0.05
 """With less of the scene than this left as stable, all of it counts."""
 
 
-def stable_ground(inverted: Inverted, evidence: Evidence | None, mask_file: Path | None) -> tuple[Mask, str]:
+def stable_ground(
+    stack: Stack, inverted: Inverted, evidence: Evidence | None, mask: tuple[str, Path] | None
+) -> tuple[Mask, str]:
     """Ground that counts as not moving, on the grid of `inverted`, and where that is known from.
 
-    The user's mask (HDF5 file of MintPy's form, True or non-zero where stable); else what the correction did not find
-    to move; else, with next to nothing left, all of it.
+    The user's mask (the option that names it, and a file that MintPy reads as one, not 0 where stable); else what the
+    correction did not find to move; else, with next to nothing left, all of it.
 
     Raises
     ------
     InputError
         For a mask of the wrong size, or one that leaves nothing.
     """
-    if mask_file is not None:
-        found = inverted.valid & (_pooled_mask(mask_file, inverted) > 0.5)
+    if mask is not None:
+        option, file = mask
+        found = inverted.valid & (pool_map(read_mask(option, file, stack).astype(np.float32), inverted.factor) > 0.5)
         if found.sum() < 10:
-            raise InputError(f"{mask_file} leaves fewer than 10 stable pixels with data.")
-        return found, f"as {mask_file.name} says"
+            raise InputError(f"{option}: {file} leaves fewer than 10 stable pixels with data.")
+        return found, f"as {file.name} ({option}) says"
     if evidence is not None:
         rows, columns = (
             np.minimum((np.arange(n) + 0.5) * inverted.pixel[k] / evidence.pixel[k], evidence.valid.shape[k] - 1)
@@ -50,19 +54,6 @@ def stable_ground(inverted: Inverted, evidence: Evidence | None, mask_file: Path
         if found.sum() > FEW_STABLE * inverted.valid.sum():
             return found, "where the correction found no motion"
     return inverted.valid.copy(), "all of them"
-
-
-def _pooled_mask(file: Path, inverted: Inverted) -> Array:
-    shape = int(inverted.attributes["LENGTH"]), int(inverted.attributes["WIDTH"])
-    try:
-        with h5py.File(file) as f:
-            name = "mask" if "mask" in f else next(k for k, v in f.items() if getattr(v, "shape", ()) == shape)
-            values = f[name][:].astype(np.float32)
-    except (OSError, StopIteration):
-        raise InputError(f"{file} holds no mask of {shape[0]} x {shape[1]} pixels.") from None
-    if values.shape != shape:
-        raise InputError(f"The mask in {file} has {values.shape} pixels, not {shape}.")
-    return pool_map(np.nan_to_num(values), inverted.factor)
 
 
 def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
@@ -165,16 +156,16 @@ def make_scene(
     inverted: Inverted,
     evidence: Evidence | None,
     template: Mapping[str, str],
-    mask_file: Path | None = None,
+    mask: tuple[str, Path] | None = None,
     truth_file: Path | None = None,
     stations: Stations | None = None,
 ) -> Scene:
-    """Put together what the methods are judged by; see :class:`Scene`."""
+    """Put together what the methods are judged by; see :class:`Scene` and, for the mask, :func:`stable_ground`."""
     index = {date: k for k, date in enumerate(inverted.dates)}
     names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
     pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
-    stable, source = stable_ground(inverted, evidence, mask_file)
+    stable, source = stable_ground(stack, inverted, evidence, mask)
     truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
-    if moves is not None and truth_file is not None and mask_file is None:
+    if moves is not None and truth_file is not None and mask is None:
         stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
     return Scene(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +53,23 @@ class Station:
         return dict(zip(self.days.tolist(), values.tolist(), strict=True))
 
 
-def read_stations(files: Iterable[str | os.PathLike[str]]) -> dict[str, Station]:
+def read_stations(files: Iterable[str | os.PathLike[str]], folder: Path | None = None) -> dict[str, Station]:
     """Read stations from files of the Nevada Geodetic Laboratory (``.tenv3``) or from plain CSV.
 
     A CSV has a header ``station,date,e,n,u`` (date as YYYYMMDD or YYYY-MM-DD, metres), optionally with ``lat,lon``;
-    lines that begin with # do not count.
+    lines that begin with # do not count. The name of a station, four letters or digits, that is no file is downloaded
+    into ``folder``, if there is one, by MintPy.
 
     Raises
     ------
     InputError
-        For a file that is neither, or that holds no position.
+        For a file that is neither, or that holds no position, and for a station that cannot be downloaded.
     """
     found: dict[str, Station] = {}
     for file in files:
         path = Path(file)
+        if folder is not None and not path.exists() and re.fullmatch("[A-Za-z0-9]{4}", str(file)):
+            path = _download(str(file).upper(), folder)
         try:
             text = path.read_text(encoding="utf8")
         except (OSError, UnicodeDecodeError) as error:
@@ -154,6 +158,25 @@ def _csv(lines: list[str]) -> dict[str, Station]:
         )
         for name, some in rows.items()
     }
+
+
+def _download(name: str, folder: Path) -> Path:
+    """NGL's file of a station; one that is there already is taken."""
+    reason = "it is not there"
+    try:
+        from mintpy.objects.gnss import GNSS_UNR
+
+        folder.mkdir(parents=True, exist_ok=True)
+        site = GNSS_UNR(name, data_dir=str(folder))
+        site.dload_site(print_msg=False)
+    except Exception as error:  # also of a picture that MintPy fetches after the data
+        reason = str(error)
+    path = folder / f"{name}.tenv3"
+    if not path.is_file():
+        raise InputError(
+            f"{name} is no file, and cannot be downloaded as a station of the Nevada Geodetic Laboratory: {reason}."
+        )
+    return path
 
 
 def _tenv3(lines: list[str]) -> dict[str, Station]:

@@ -7,7 +7,7 @@ correction makes of the stack with the motion, less what it makes of the stack w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from .errors import InputError, NotEnoughEvidence
 from .evidence import Evidence, pixel_size
 from .knowledge import NOTHING, Knowledge
 from .learning import TrainingData, training_data
+from .network import islands
 from .separation import Separation, separate
 from .settings import Settings
 from .stack import Stack
@@ -31,6 +32,8 @@ Array = NDArray[np.float64]
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
 """Signals and the unit of their amplitude."""
+WHOLE = (95, 105)
+"""Per cent of a signal that must come back for it to count as safe."""
 SEEN, STILL = 0.1, 0.01
 """Shares of the peak: ground above the first is judged, ground below the second is referred to."""
 
@@ -149,8 +152,16 @@ class Refit:
         return int(self.data.factor)
 
     def __call__(self, added: Array | None = None, clusterer: Clusterer | None = None) -> Separation:
-        """Separate, with displacement ``added`` (dates, h, w) in metres where there is some."""
+        """Separate, with displacement ``added`` (dates, h, w) in metres where there is some.
+
+        Raises
+        ------
+        NotEnoughEvidence
+            When the data do not allow it, or the network is not in one piece.
+        """
         data = self.data
+        if islands(data.pairs, len(data.dates)).any():
+            raise NotEnoughEvidence("no kept pair joins some dates of the network with the others")
         phase = data.phase
         if added is not None:
             motion = added * (-4 * np.pi / self.stack.wavelength)
@@ -177,19 +188,16 @@ def inject(
     -------
     list of dict
         ``kind``, ``width_km``, ``amplitude``, ``unit``, ``gain`` (of the displacement about its mean over time),
-        ``row`` and ``column`` of its centre in the stack, ``sentence``.
+        ``row`` and ``column`` of its centre in the stack, ``name`` and ``sentence``.
 
     Raises
     ------
-    InputError
-        When the stack cannot be corrected at all.
+    NotEnoughEvidence
+        When nothing can be injected, because the stack as it is cannot be corrected in one piece.
     """
     courses = [1e-3 * signal.amplitude * signal.course(refit.dates) for signal in signals]
     say(f"injecting {len(signals)} signals; each trains the networks once, and once more without any:")
-    try:
-        plain = refit()
-    except NotEnoughEvidence as reason:
-        raise InputError(f"Nothing can be injected: {reason}.") from reason
+    plain = refit()
     moving = plain.atmosphere.moving if evidence is None else evidence.moving
     centre = _quiet_place(plain.valid, moving)
     pixel = pixel_size(refit.stack.attributes)
@@ -211,9 +219,27 @@ def inject(
             except NotEnoughEvidence as reason:
                 words = f"leaves the stack uncorrected, because {reason}."
         name = signal.name()
-        rows.append(row | {"gain": gain, "sentence": f"{name[0].upper()}{name[1:]} {words}"})
+        rows.append(row | {"gain": gain, "name": name, "sentence": f"{name[0].upper()}{name[1:]} {words}"})
         say(f"  {rows[-1]['sentence']}")
     return rows
+
+
+def unsafe(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning, if a signal of :func:`inject` that could be tested did not come back whole; which ones did."""
+    lost: list[str] = []
+    safe: list[str] = []
+    for row in rows:
+        if np.isfinite(row["gain"]):
+            percent = round(100 * row["gain"])
+            whole = WHOLE[0] <= percent <= WHOLE[1]
+            (safe if whole else lost).append(f"{row['name']} ({percent} %)")
+    if not lost:
+        return []
+    return [
+        f"Not safe here: {'; '.join(lost)}. Of known motion that was added to the pairs, so much came back: what is "
+        "missing was taken for atmosphere, what is too much is atmosphere taken for motion, and real motion of that "
+        f"size fares alike. Safe, {WHOLE[0]} to {WHOLE[1]} %: {'; '.join(safe) or 'none of those tested'}."
+    ]
 
 
 def kept(plain: Separation, found: Separation, motion: Array, wavelength: float) -> float:

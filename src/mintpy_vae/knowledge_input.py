@@ -23,9 +23,9 @@ from .settings import PREFIX, Settings
 from .stack import Stack, pool_map, project_of
 from .timefunctions import Array, TimeFunction
 
-__all__ = ["given_files", "read_functions", "read_knowledge"]
+__all__ = ["STABLE", "given_files", "read_functions", "read_knowledge", "read_mask"]
 
-_STABLE, _MOVING, _GNSS, _BAD = (f"{PREFIX}{key}" for key in ("stableMask", "movingMask", "gnssFile", "badDate"))
+STABLE, _MOVING, _GNSS, _BAD = (f"{PREFIX}{key}" for key in ("stableMask", "movingMask", "gnssFile", "badDate"))
 _TIME = "mintpy.timeFunc."
 _EXAMPLES = {  # the options of MintPy's velocity step that name functions, in the order of its design matrix
     "polynomial": "2",
@@ -76,7 +76,7 @@ def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
         If one does not exist.
     """
     project = project_of(stack.file)
-    named = [(_STABLE, settings.stable_mask), (_MOVING, settings.moving_mask), (_GNSS, settings.gnss_file)]
+    named = [(STABLE, settings.stable_mask), (_MOVING, settings.moving_mask), (_GNSS, settings.gnss_file)]
     named += [(_BAD, name) for name in _dates_and_files(settings.bad_dates, project)[1]]
     files: dict[str, Path] = {}
     for option, name in named:
@@ -198,23 +198,30 @@ def _columns(model: Mapping[str, Any], dates: list[str], seconds: str | float) -
 # --------------------------------------------------------------------------------------------------------------- masks
 def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[Mask | None, Mask | None, list[str]]:
     """Stable and moving ground on the training grid, and warnings; where the two say the same, neither is believed."""
-    masks = {key: _read_mask(key, files[key], stack) for key in (_STABLE, _MOVING) if key in files}
-    both = masks[_STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)
+    masks = {key: read_mask(key, files[key], stack) for key in (STABLE, _MOVING) if key in files}
+    both = masks[STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)
     coarse = {key: pool_map((mask & ~both).astype(np.float32), factor) >= 0.5 for key, mask in masks.items()}
     if len(coarse) == 2:  # halves of a coarse pixel
-        border = coarse[_STABLE] & coarse[_MOVING]
+        border = coarse[STABLE] & coarse[_MOVING]
         coarse = {key: mask & ~border for key, mask in coarse.items()}
     for key, mask in coarse.items():
         if not mask.any():
-            besides = f", besides what is in {_MOVING if key == _STABLE else _STABLE} too," if len(coarse) == 2 else ""
+            besides = f", besides what is in {_MOVING if key == STABLE else STABLE} too," if len(coarse) == 2 else ""
             raise InputError(f"{key}: {files[key]} marks nothing{besides} that fills a pixel of the training grid.")
     if _MOVING in coarse and coarse[_MOVING].all():
         raise InputError(f"{_MOVING} marks the whole scene: no ground is left to tell the atmosphere from motion.")
-    note = f"{both.mean():.1%} of the scene is in {_STABLE} and in {_MOVING}; there, neither is used."
-    return coarse.get(_STABLE), coarse.get(_MOVING), [note] if both.any() else []
+    note = f"{both.mean():.1%} of the scene is in {STABLE} and in {_MOVING}; there, neither is used."
+    return coarse.get(STABLE), coarse.get(_MOVING), [note] if both.any() else []
 
 
-def _read_mask(key: str, path: Path, stack: Stack) -> Mask:
+def read_mask(key: str, path: Path, stack: Stack) -> Mask:
+    """Where a mask of the stack's size is not 0, (length, width); `key` is the option that an error names.
+
+    Raises
+    ------
+    InputError
+        For a file that MintPy does not read as one, or of another size.
+    """
     try:
         data = np.asarray(readfile.read(str(path), print_msg=False)[0])
         mask = np.nan_to_num(data.astype(np.float32)) != 0

@@ -15,7 +15,8 @@ REFERENCE = """references:
 
 TEMPLATE = """methods:
   zero, line, uncorrected, height_correlation, local_height_correlation, gaussian, common_scene_stacking, pca, ica, nmf,
-  era5 (with PROJECT/inputs/ERA5.h5), gacos (with .ztd files), vae; and vae_hdbscan, which trains again
+  era5 (PROJECT/inputs/ERA5.h5, or downloaded by MintPy with your key in ~/.cdsapirc), gacos (with .ztd files), vae;
+  and vae_hdbscan, which trains again
 
 signals to inject, KIND:WIDTH_KM:AMPLITUDE, lists separated by commas:
   bowl:3:10        a Gaussian bowl, 3 km wide at half its depth, 10 mm/yr
@@ -44,9 +45,11 @@ def create_parser(subparsers: Any = None) -> Any:
     parser.add_argument("work_dir", metavar="PROJECT_vae", nargs="?", help="what vae_correct.py has made of it")
     parser.add_argument("-t", "--template", dest="template_file", help="MintPy template of the project")
     parser.add_argument("--methods", nargs="+", help="what to compare (default: all but vae_hdbscan)")
-    parser.add_argument("--mask", dest="mask_file", type=Path, help="HDF5 mask, True on stable ground")
+    parser.add_argument("--mask", dest="mask_file", type=Path, help="mask of stable ground (default: vae.stableMask)")
     parser.add_argument("--truth", dest="truth_file", type=Path, help="truth.h5 of a simulated project")
-    parser.add_argument("--gnss", dest="gnss_files", nargs="+", default=[], help="NGL .tenv3 files, or CSV")
+    parser.add_argument(
+        "--gnss", dest="gnss_files", nargs="+", default=[], help="NGL .tenv3 files, CSV, or names to download"
+    )
     parser.add_argument("--gnss-ref", dest="gnss_ref", metavar="NAME", help="reference station (default: the first)")
     parser.add_argument("--site", nargs="+", default=[], metavar="NAME:LAT:LON", help="where stations are")
     parser.add_argument("--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="time-series for the report")

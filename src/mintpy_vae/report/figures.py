@@ -197,20 +197,23 @@ def time_series(dates: Sequence[str], curves: Mapping[str, Array], title: str) -
 
 
 def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Heat map of the gain of injected signals: width against amplitude."""
+    """Heat map of the gain of injected signals, width against amplitude: light where all comes back."""
     widths, sizes = (sorted({float(r[key]) for r in rows}) for key in ("width_km", "amplitude"))
     table = np.full((len(sizes), len(widths)), np.nan)
     for r in rows:
         table[sizes.index(float(r["amplitude"])), widths.index(float(r["width_km"]))] = (
             np.nan if r["gain"] is None else 100 * r["gain"]
         )
-    figure = chart(title={"text": kind, "font": {"size": 14}})
+    figure = chart(height=150 + 50 * len(sizes), title={"text": f"{kind}: gain [%]", "font": {"size": 14}})
     figure.add_heatmap(
         x=[f"{w:g} km" for w in widths], y=[f"{s:g} {rows[0]['unit']}" for s in sizes], z=table,
-        colorscale="Cividis", zmin=0, zmax=100, texttemplate="%{z:.0f} %",
-        colorbar={"title": {"text": "gain [%]"}, "thickness": 10},
-        hovertemplate="%{x}, %{y}: %{z:.1f} %<extra></extra>",
+        text=[["-" if np.isnan(g) else f"{g:.0f} %" for g in row] for row in table], texttemplate="%{text}",
+        colorscale=list(VIK), zmin=50, zmax=150,
+        colorbar={"orientation": "h", "thickness": 10, "y": -0.25, "yanchor": "top"},
+        hovertemplate="%{x}, %{y}: %{text}<extra></extra>",
     )  # fmt: skip
+    figure.update_xaxes(tickangle=0)
+    figure.update_layout(margin={"b": 70})
     return figure
 
 

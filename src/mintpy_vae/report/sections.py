@@ -15,6 +15,8 @@ from .data import Data
 from .page import Section, Table, bold
 
 Array = NDArray[np.floating]
+TABLE_COLUMNS = 11
+"""As many as fit on paper; the figures of noise are as many."""
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
 SHOWN_SOURCES = 700
@@ -58,7 +60,7 @@ def velocity(data: Data) -> Section | None:
             draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
             for m, title in ((before, "before"), (after, "after"), (before - after, "difference (taken out)"))
         ]
-        + [draw.colour_map(moving, "where motion was found", "1: motion", 1.0)],
+        + [draw.colour_map(moving, "where motion was found (dark)", "", 1.0).update_traces(showscale=False)],
     )
 
 
@@ -239,16 +241,18 @@ def evaluation(data: Data) -> Section | None:
     """The table of vae_evaluate.py."""
     if data.evaluation is None:
         return None
-    table = data.evaluation["table"]
-    columns = data.evaluation["columns"]
-    rows = [[row["method"], *(_number(row.get(key)) for key in columns)] for row in table]
+    columns = list(data.evaluation["columns"].items())
+    tables = []
+    for part in (columns[k : k + TABLE_COLUMNS] for k in range(0, len(columns), TABLE_COLUMNS)):
+        head = ["method", *(f"{c['title']} [{c['unit']}]" if c["unit"] else c["title"] for _, c in part)]
+        rows = [[row["method"], *(_number(row.get(key)) for key, _ in part)] for row in data.evaluation["table"]]
+        tables.append(Table(head, rows))
     skipped = [f"Left out: {s['method']}, because {s['reason']}." for s in data.evaluation.get("skipped", [])]
-    head = ["method", *(f"{c['title']} [{c['unit']}]" if c["unit"] else c["title"] for c in columns.values())]
     return Section(
         "evaluation",
         "Against other corrections",
         [data.evaluation["note"], *_same(data.evaluation), *skipped],
-        tables=[Table(head, rows)],
+        tables=tables,
     )
 
 
@@ -259,9 +263,9 @@ def injection(data: Data) -> Section | None:
         return None
     kinds = dict.fromkeys(r["kind"] for r in rows)
     text = "Known motion added to copies of your pairs before the correction: the share of it that comes back (gain)."
-    sentences = [text, *(r["sentence"] for r in rows)]
+    sentences = [text, " ".join(r["sentence"] for r in rows)]
     shown = [draw.gains(kind, [r for r in rows if r["kind"] == kind]) for kind in kinds]
-    return Section("injection", "Signals that are safe", sentences, shown)
+    return Section("injection", "Signals that are safe, and those that are not", sentences, shown)
 
 
 def provenance(data: Data) -> Section:

@@ -113,12 +113,11 @@ def _write_geometry(scene: Scene, inputs: Path, attributes: dict[str, str], lati
     from mintpy.utils import writefile
 
     shape = scene.land.shape
-    # near to far range, from left to right on an ascending, right-looking orbit
     across = np.broadcast_to(np.linspace(0, 1, shape[1], dtype=np.float32), shape)
     slant = float(attributes["STARTING_RANGE"]) + across * shape[1] * float(attributes["RANGE_PIXEL_SIZE"])
     data = {
         "height": scene.height,
-        "incidenceAngle": 36 + 4 * across,
+        "incidenceAngle": scene.incidence,
         "slantRangeDistance": slant.astype(np.float32),
         # of the vector from the ground to the satellite, anti-clockwise from north
         "azimuthAngle": np.full(shape, 90.0 - float(attributes["HEADING"]), np.float32),

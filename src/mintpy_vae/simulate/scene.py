@@ -70,6 +70,11 @@ class Scene:
         """(dates,) time since the first date."""
         return acquisition_years(self.dates)
 
+    @property
+    def incidence(self) -> Array:
+        """(length, width) float32, degrees: larger from left to right, as on an ascending, right-looking orbit."""
+        return 36 + 4 * np.broadcast_to(np.linspace(0, 1, self.land.shape[1], dtype=np.float32), self.land.shape)
+
 
 def simulate(
     preset: str,
