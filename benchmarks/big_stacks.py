@@ -1,4 +1,4 @@
-"""Large MintPy projects for the benchmarks: a simulated scene enlarged and written by slabs, as load_data lays it out."""
+"""Large MintPy projects for the benchmarks: a simulated scene, enlarged, as load_data lays it out, written by slabs."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from .deformation import Deformation, chance_exceeds
 from .knowledge import NOTHING, Knowledge
 from .timefunctions import TimeFunction
 
+F32 = NDArray[np.float32]
 MASK_SHARES = (0.01, 0.02, 0.05, 0.1)
 MASK_NOISE = 0.2
 """A pixel moves where its motion exceeds this share of the largest, and this share of the noise; the smallest share
@@ -296,10 +297,10 @@ def cell_centres(size: int, factor: int) -> Array:
     return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
 
 
-def tensor_product(maps: NDArray[np.float32], down: NDArray[np.float32], across: NDArray[np.float32]) -> Any:
+def tensor_product(maps: F32, down: F32, across: F32) -> F32:
     """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
     near = down.any(axis=0)  # some rows of the maps take part, not all
-    return down[:, near] @ (maps[:, near] @ across.T)
+    return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
 
 
 def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:

@@ -204,7 +204,7 @@ class Between:
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """(n, rows, width)."""
-        return np.asarray(tensor_product(self.maps, self.down[rows], self.across))
+        return tensor_product(self.maps, self.down[rows], self.across)
 
 
 def _hats(size: int, factor: int) -> NDArray[np.float32]:

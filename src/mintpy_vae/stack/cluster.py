@@ -78,13 +78,13 @@ def worked_on(
 
     Notes
     -----
-    Each worker holds one piece at a time, and as many results wait here as there are workers. Without a cluster a thread
-    is the worker: it reads and computes while the caller writes what came before.
+    Each worker holds one piece at a time, and as many results wait here as there are workers. Without a cluster a
+    thread is the worker: it reads and computes while the caller writes what came before.
     """
     pieces = list(pieces)
     if not compute.cluster or len(pieces) < 2:
         with ThreadPoolExecutor(max_workers=1) as thread:
-            yield from _in_order(partial(thread.submit, function), pieces, 1)
+            yield from _in_order(lambda piece: thread.submit(function, piece), pieces, 1)
         return
     with _workers(compute) as (client, number):
         shared = client.scatter(function, broadcast=True)
