@@ -83,8 +83,11 @@ def worked_on(
     """
     pieces = list(pieces)
     if not compute.cluster or len(pieces) < 2:
-        with ThreadPoolExecutor(max_workers=1) as thread:
+        thread = ThreadPoolExecutor(max_workers=1)
+        try:
             yield from _in_order(lambda piece: thread.submit(function, piece), pieces, 1)
+        finally:
+            thread.shutdown(cancel_futures=True)  # an interruption waits for one piece at most
         return
     with _workers(compute) as (client, number):
         shared = client.scatter(function, broadcast=True)
