@@ -1,5 +1,7 @@
 """Two workers of MintPy's Dask cluster make the same bytes as this process."""
 
+import threading
+
 import numpy as np
 import pytest
 from mintpy.objects.cluster import DaskCluster
@@ -57,6 +59,32 @@ def test_what_goes_wrong_at_a_worker_is_said_here(tmp_path, monkeypatch, two_cor
     with pytest.raises(InputError, match="The disk is gone"):
         write_corrected_stack(stack, tmp_path / "out.h5", fail, {}, MEMORY)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_the_next_piece_is_made_while_the_last_one_is_written():
+    started = [threading.Event() for _ in range(4)]
+
+    def make(k):
+        started[k].set()
+        return threading.get_ident()
+
+    for k, made_by in worked_on(make, range(4), Compute()):
+        assert made_by != threading.get_ident()
+        assert started[min(k + 1, 3)].wait(10), "it waits for the caller"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_goes_wrong_in_a_piece_is_raised_where_it_is_used(error):
+    def make(k):
+        if k == 2:
+            raise error
+        return k
+
+    done = []
+    with pytest.raises(error):
+        for k, _ in worked_on(make, range(5), Compute()):
+            done.append(k)
+    assert done == [0, 1]
 
 
 def test_one_piece_needs_no_cluster(monkeypatch):

@@ -86,6 +86,38 @@ def test_training_learns_is_repeatable_and_leaves_the_global_generator_alone():
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("fits", [1, 5, 16])
+def test_a_gpu_with_little_memory_gets_smaller_parts_of_the_same_batches(monkeypatch, fits):
+    """Twice as many parts until they fit; what is learnt is the same."""
+    series = _two_patterns()
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+    settings = Settings(train_steps=20, batch_size=16, device="cpu")
+    whole = train(*stack, settings)
+    loss, sizes = VAE.loss, []
+
+    def small(self, x, *others):
+        sizes.append(len(x))
+        if len(x) > fits:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return loss(self, x, *others)
+
+    monkeypatch.setattr(VAE, "loss", small)
+    parts = train(*stack, settings)
+    assert max(sizes) == 16 and sizes[-1] <= fits < 2 * max(sizes[-20:])
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-3)
+    if fits == 16:
+        np.testing.assert_array_equal(parts.losses, whole.losses)
+
+
+def test_a_gpu_without_memory_is_one_sentence(monkeypatch):
+    def none(self, *arguments):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(VAE, "loss", none)
+    with pytest.raises(InputError, match="too little memory.*--device cpu"):
+        train(np.ones((12, 16, 16)), np.ones((16, 16), bool), TIMES.numpy(), ATMOSPHERE_SLOTS, Settings(device="cpu"))
+
+
 def test_training_that_diverges_is_not_believed():
     series = _two_patterns()
     series[3, 5, 5] = np.inf

@@ -23,6 +23,7 @@ from mintpy_vae.stack import (
     write_delay_file,
     write_std_file,
 )
+from mintpy_vae.stack.hdf5 import slabs
 from tiny import NO_DATA_ROW, REF_YX, VARIANT, WAVELENGTH, delays, make_project
 
 SIZE = (30, 40)
@@ -449,6 +450,22 @@ def test_slabs_end_at_chunks_where_memory_allows(tmp_path, chunks):
     write_corrected_stack(stack, tmp_path / "out.h5", atmosphere, {}, memory)
     assert all(rows.start % chunks[1] == 0 for rows in asked)
     assert asked[0].stop == chunks[1] and asked[-1].stop == SIZE[0]
+
+
+@pytest.mark.parametrize("max_memory", [0.1, 1, 4, 64])
+def test_slabs_of_a_large_stack_are_small_however_much_memory_there_is(tmp_path, max_memory):
+    with h5py.File(tmp_path / "large.h5", "w") as f:  # nothing of it is on the disk
+        phase = f.create_dataset("unwrapPhase", (500, 2000, 3000), "f4", chunks=True, maxshape=(None, 2000, 3000))
+        cut = list(slabs(phase, max_memory, other_layers=128))
+        chunk = phase.chunks
+    assert [rows.stop for rows, _ in cut[:-1]] == [rows.start for rows, _ in cut[1:]]
+    assert (cut[0][0].start, cut[-1][0].stop) == (0, 2000)
+    for rows, blocks in cut:
+        height = rows.stop - rows.start
+        assert sum(block.stop - block.start for block in blocks) == 500
+        assert 4 * 3000 * height * (128 + blocks[0].stop) <= min(max_memory, 0.5) * 1e9
+        if max_memory >= 1:
+            assert rows.start % chunk[1] == 0 and all(block.start % chunk[0] == 0 for block in blocks)
 
 
 def test_a_valid_pixel_never_becomes_no_data(stack, tmp_path):

@@ -55,6 +55,11 @@ class Prior:
         """``maps @ C^-1`` by the Woodbury identity, (maps, pixels)."""
         return np.asarray((maps - self.coefficients(maps) @ self.modes) / self.noise)
 
+    def energy(self, one: Array) -> float:
+        """``one @ C^-1 @ one`` of one map (pixels,)."""
+        along = self.modes @ one
+        return float((one @ one - along @ self._inverse @ along / self.noise) / self.noise)  # type: ignore[attr-defined]
+
     def misfit(self, maps: Array) -> float:
         """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
         energy = np.sum(self.whiten(maps) * maps, axis=1).mean()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
+from scipy.interpolate import BSpline, make_interp_spline
 from scipy.ndimage import binary_dilation
 
 from .anchoring import anchor, stations_on
@@ -21,6 +21,7 @@ from .deformation import Deformation, chance_exceeds
 from .knowledge import NOTHING, Knowledge
 from .timefunctions import TimeFunction
 
+F32 = NDArray[np.float32]
 MASK_SHARES = (0.01, 0.02, 0.05, 0.1)
 MASK_NOISE = 0.2
 """A pixel moves where its motion exceeds this share of the largest, and this share of the noise; the smallest share
@@ -180,14 +181,15 @@ class FullResolution:
     def __init__(self, atmosphere: Atmosphere, height: NDArray[np.floating], factor: int) -> None:
         self.height = np.nan_to_num(height).astype(np.float32)
         self.slope = atmosphere.slope.astype(np.float32)
-        self.turbulent = atmosphere.turbulent.astype(np.float32)
-        self.across = _spline(height.shape[1], factor)
-        self.down = _spline(height.shape[0], factor)
+        self.down, to_down = _spline(height.shape[0], factor)
+        self.across, to_across = _spline(height.shape[1], factor)
+        self.coefficients = (to_down @ atmosphere.turbulent @ to_across.T).astype(np.float32)
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """Phase of the atmosphere per date on ``rows``, (dates, rows, width) radians."""
-        smooth = self.down[rows] @ (self.turbulent @ self.across.T)
-        return np.asarray(smooth + self.slope[:, None, None] * self.height[rows], dtype=np.float32)
+        phase = tensor_product(self.coefficients, self.down[rows], self.across)
+        phase += self.slope[:, None, None] * self.height[rows]
+        return phase
 
 
 def _motion(deformation: Deformation, functions: list[TimeFunction], years: Array, moves: bool) -> Array:
@@ -295,11 +297,20 @@ def cell_centres(size: int, factor: int) -> Array:
     return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
 
 
-def _spline(size: int, factor: int) -> NDArray[np.float32]:
-    """Matrix (size, coarse) of the cubic spline from the centres of ``factor``-pixel cells to pixels."""
+def tensor_product(maps: F32, down: F32, across: F32) -> F32:
+    """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
+    near = down.any(axis=0)  # some rows of the maps take part, not all
+    return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
+
+
+def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
+    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that makes their coefficients.
+
+    They interpolate values at the centres of ``factor``-pixel cells, and stay flat outside.
+    """
     centres = cell_centres(size, factor)
-    degree = min(3, len(centres) - 1)
-    if degree < 1:
-        return np.ones((size, 1), dtype=np.float32)
-    spline = make_interp_spline(centres, np.eye(len(centres)), k=degree if degree % 2 else 1)
-    return np.asarray(spline(np.clip(np.arange(size), centres[0], centres[-1])), dtype=np.float32)
+    if len(centres) == 1:
+        return np.ones((size, 1), dtype=np.float32), np.ones((1, 1))
+    spline = make_interp_spline(centres, np.eye(len(centres)), k=3 if len(centres) > 3 else 1)
+    pixels = np.clip(np.arange(size), centres[0], centres[-1])
+    return BSpline.design_matrix(pixels, spline.t, spline.k).toarray().astype(np.float32), spline.c

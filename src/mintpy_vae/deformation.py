@@ -247,6 +247,7 @@ class _Atoms:
         self.amplitudes = np.zeros(0)
         self.maps = np.zeros((0, series.shape[1]))
         self.whitened = np.zeros((0, series.shape[1]))
+        self.seen = np.zeros((len(search.whitened), 0))  # of each chosen bell by those of the dictionary
 
     def __len__(self) -> int:
         return len(self.places)
@@ -260,6 +261,7 @@ class _Atoms:
         self.inflation.append(float(search.inflation[bell]))
         self.maps = np.vstack([self.maps, search.bells.maps[bell]])
         self.whitened = np.vstack([self.whitened, search.whitened[bell]])
+        self.seen = np.column_stack([self.seen, search.whitened @ self.maps[-1]])
         self._refit()
 
     def refine(self, k: int) -> None:
@@ -268,7 +270,7 @@ class _Atoms:
         f = search.centred[self.functions[k]] * search.weights
         others = np.arange(len(self)) != k
         model = (search.centred[self.functions] * self.amplitudes[:, None])[others].T @ self.maps[others]
-        along = f @ (self.series - model)
+        along = search.prior.whiten((f @ (self.series - model))[None])[0]
         start = self.places[k]
 
         def misfit(move: Array) -> float:
@@ -276,8 +278,7 @@ class _Atoms:
             if np.hypot(place[3], place[4]) > MAX_STRETCH or not low <= place[2] <= high:
                 return 0.0
             bell = bell_map(place, search.bells.pixels)
-            white = search.prior.whiten(bell[None])[0]
-            return -float((white @ along) ** 2 / (white @ bell))
+            return -float((bell @ along) ** 2 / search.prior.energy(bell))
 
         size = np.exp(start[2])
         scale = np.array([0.5 * size, 0.5 * size, 0.3, 0.2, 0.2])
@@ -287,6 +288,7 @@ class _Atoms:
             self.places[k] = start + best.x * scale
             self.maps[k] = bell_map(self.places[k], search.bells.pixels)
             self.whitened[k] = search.prior.whiten(self.maps[k][None])[0]
+            self.seen[:, k] = search.whitened @ self.maps[k]
             self._refit()
 
     def score(self, k: int) -> float:
@@ -301,7 +303,7 @@ class _Atoms:
         gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
         right = ((self.whitened @ self.series.T) * search.weights * f).sum(axis=1)
         self.amplitudes = np.linalg.solve(gram, right)
-        self.left = self.response - search.whitened @ (self.maps.T @ (self.amplitudes[:, None] * f))
+        self.left = self.response - self.seen @ (self.amplitudes[:, None] * f)
 
     def deformation(self, shape: tuple[int, ...], side: float) -> Deformation:
         """What was found, with each atom's score in units of the threshold it had to pass."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .correction import FullResolution, cell_centres
+from .correction import FullResolution, cell_centres, tensor_product
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
@@ -174,6 +174,8 @@ def _separate(data: TrainingData, settings: Settings, knowledge: Knowledge, repo
 
 def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
     """Values of the dates ``used``, and ``others`` on the rest."""
+    if len(used) == n_dates:
+        return of_some
 
     def of_all(rows: slice) -> NDArray[np.float32]:
         values = of_some(rows)
@@ -202,9 +204,7 @@ class Between:
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """(n, rows, width)."""
-        down = self.down[rows]
-        near = down.any(axis=0)  # of two rows of the training grid between which these lie, not all
-        return np.asarray(down[:, near] @ (self.maps[:, near] @ self.across.T), dtype=np.float32)
+        return tensor_product(self.maps, self.down[rows], self.across)
 
 
 def _hats(size: int, factor: int) -> NDArray[np.float32]:

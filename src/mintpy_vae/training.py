@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .model import VAE
 from .settings import Settings
 
 Progress = Callable[[int, int, str], None]
+Run = tuple[VAE, NDArray[np.float64]]
 LEARNING_RATE = 2e-3
 RESTARTS = 2
 
@@ -86,6 +88,8 @@ def train(
     ------
     NotEnoughEvidence
         When training diverges, from ``RESTARTS`` other seeds too.
+    InputError
+        Where a GPU has no memory for even one pair.
     """
     device = choose_device(settings.device)
     scale = float(series[:, valid].std()) or 1.0
@@ -94,12 +98,26 @@ def train(
     years = torch.tensor(times - times[0], dtype=torch.float32, device=device)
     for attempt in range(RESTARTS + 1):
         seed = settings.seed + 1000 * attempt
-        model, losses = _run(data, mask, years, slots, settings, seed, progress)
+        run = partial(_run, data, mask, years, slots, settings, seed, progress)
+        model, losses = _in_parts(run, settings.batch_size)
         if _converged(losses):
             return Fit(model.eval(), scale, losses, seed, device)
     raise NotEnoughEvidence(
         f"the training of the network diverged from {RESTARTS + 1} different seeds; the stack may hold extreme values"
     )
+
+
+def _in_parts(run: Callable[[int], Run], most: int) -> Run:
+    """A training run; where the GPU's memory is too small, again with each batch in twice as many parts."""
+    parts = 1
+    while True:
+        try:
+            return run(parts)
+        except torch.cuda.OutOfMemoryError as error:
+            if parts >= most:
+                raise InputError("The GPU has too little memory for the network; use --device cpu.") from error
+            parts = min(2 * parts, most)
+        torch.cuda.empty_cache()
 
 
 def _run(
@@ -110,8 +128,12 @@ def _run(
     settings: Settings,
     seed: int,
     progress: Progress | None,
-) -> tuple[VAE, NDArray[np.float64]]:
-    """One training run. The losses stay on the device until its end, so that a GPU never waits for the host."""
+    parts: int,
+) -> Run:
+    """One training run. The losses stay on the device until its end, so that a GPU never waits for the host.
+
+    The gradients of the ``parts`` of a batch are added up, so that the result is the same but for rounding.
+    """
     steps, batch = settings.train_steps, settings.batch_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,13 +150,14 @@ def _run(
         beta = min(1.0, 0.05 + 0.95 * step / (0.4 * steps))
         first, second = pairs[step]
         noise = torch.randn(batch, sum(model.sizes), device=data.device, generator=generator)
-        loss = model.loss(data[second] - data[first], first, second, mask, beta, noise)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for i, j, z in zip(first.chunk(parts), second.chunk(parts), noise.chunk(parts), strict=True):
+            loss = model.loss(data[j] - data[i], i, j, mask, beta, z) * (len(i) / batch)
+            loss.backward()
+            losses[step] += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses[step] = loss.detach()
         if progress and (step % 20 == 0 or step == steps - 1):
             progress(step + 1, steps, f"loss {losses[step].item():.4f}")
     return model, losses.cpu().double().numpy()

@@ -6,8 +6,10 @@ import contextlib
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import InputError
@@ -76,23 +78,32 @@ def worked_on(
 
     Notes
     -----
-    Each worker holds one piece at a time, and as many results wait here as there are workers.
+    Each worker holds one piece at a time, and as many results wait here as there are workers. Without a cluster a
+    thread is the worker: it reads and computes while the caller writes what came before.
     """
     pieces = list(pieces)
     if not compute.cluster or len(pieces) < 2:
-        for piece in pieces:
-            yield piece, function(piece)
+        thread = ThreadPoolExecutor(max_workers=1)
+        try:
+            yield from _in_order(lambda piece: thread.submit(function, piece), pieces, 1)
+        finally:
+            thread.shutdown(cancel_futures=True)  # an interruption waits for one piece at most
         return
     with _workers(compute) as (client, number):
         shared = client.scatter(function, broadcast=True)
-        waiting: deque[tuple[Piece, Any]] = deque()
-        for piece in pieces:
-            waiting.append((piece, client.submit(_apply, shared, piece, pure=False)))
-            if len(waiting) > number:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        for done, future in waiting:
+        yield from _in_order(partial(client.submit, _apply, shared, pure=False), pieces, number)
+
+
+def _in_order(submit: Callable[[Piece], Any], pieces: Iterable[Piece], number: int) -> Iterator[tuple[Piece, Any]]:
+    """Pieces with their results, while ``number`` more are worked on."""
+    waiting: deque[tuple[Piece, Any]] = deque()
+    for piece in pieces:
+        waiting.append((piece, submit(piece)))
+        if len(waiting) > number:
+            done, future = waiting.popleft()
             yield done, future.result()
+    for done, future in waiting:
+        yield done, future.result()
 
 
 def _apply(function: Callable[[Piece], Found], piece: Piece) -> Found:

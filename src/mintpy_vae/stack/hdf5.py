@@ -12,11 +12,12 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
+from .cluster import Compute, worked_on
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
 _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
-_HASH_MEMORY = 0.5  # GB
+_ENOUGH = 0.5  # GB; larger slabs only overflow the processor's caches
 
 
 def project_of(stack_file: str | os.PathLike[str]) -> Path:
@@ -50,9 +51,9 @@ def content_hash(path: str | os.PathLike[str]) -> str:
             digest.update(f"{name} {item.shape} {item.dtype}".encode())
             with damage(Path(path)):
                 if item.ndim == 3:
-                    for rows, blocks in slabs(item, _HASH_MEMORY):
-                        for block in blocks:
-                            digest.update(item[block, rows].tobytes())
+                    pieces = [(block, rows) for rows, blocks in slabs(item, _ENOUGH) for block in blocks]
+                    for _, values in worked_on(item.__getitem__, pieces, Compute()):
+                        digest.update(values.data)
                 else:
                     digest.update(item[()].tobytes())
     return digest.hexdigest()
@@ -122,7 +123,7 @@ def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> It
     ----------
     dataset : h5py.Dataset
     max_memory : float
-        GB for everything that has to do with one slab.
+        GB for everything that has to do with one slab; of more than 0.5 no use is made.
     other_layers : int
         Layers of the same rows that are held besides (the atmosphere of all dates).
 
@@ -134,7 +135,7 @@ def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> It
     """
     n_pairs, length, width = dataset.shape
     chunk_pairs, chunk_rows, _ = dataset.chunks or (1, 1, width)
-    layers = max(1.0, max_memory * 1e9 / (4 * width))  # rows of all layers together that fit
+    layers = max(1.0, min(max_memory, _ENOUGH) * 1e9 / (4 * width))  # rows of all layers together that fit
     block = n_pairs
     if (_COPIES * n_pairs + 2 * other_layers) * chunk_rows > layers:
         room = (layers / chunk_rows - 2 * other_layers) / _COPIES

@@ -72,16 +72,20 @@ def _weighted_sums(
     rows, block = piece
     with open_hdf5(stack.file) as f:
         p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
-    valid = has_data(p)
-    valid &= np.isfinite(c)
-    if stack.land is not None:
-        valid &= stack.land[rows]
-    c = np.where(valid, c, 0).astype(np.float32, copy=False)
-    np.clip(c, 0, 1, out=c)
-    c *= c
-    p = np.where(valid, p - reference[block, None, None], 0).astype(np.float32, copy=False)
-    p *= c
-    return _pool_columns(c, factor), _pool_columns(p, factor)
+    shape = (*p.shape[:2], math.ceil(p.shape[2] / factor))
+    weights, phases = np.empty(shape), np.empty(shape)
+    # pair by pair: what is worked on stays in the processor's cache
+    for k in range(len(p)):
+        valid = has_data(p[k]) & np.isfinite(c[k])
+        if stack.land is not None:
+            valid &= stack.land[rows]
+        weight = np.where(valid, c[k], 0).astype(np.float32, copy=False)
+        np.clip(weight, 0, 1, out=weight)
+        weight *= weight
+        phase = np.where(valid, p[k] - reference[block][k], 0).astype(np.float32, copy=False)
+        phase *= weight
+        weights[k], phases[k] = _pool_columns(weight, factor), _pool_columns(phase, factor)
+    return weights, phases
 
 
 def pool_map(map2d: np.ndarray, factor: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .cluster import worked_on
-from .hdf5 import Progress, has_data, open_hdf5, read, reason, slabs
+from .hdf5 import Progress, open_hdf5, read, reason, slabs
 from .reading import Stack
 
 Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
@@ -141,8 +141,8 @@ def _write_series(
         out["date"] = np.array(stack.dates, dtype="S8")
         series = out.create_dataset("timeseries", (n_dates, length, width), np.float32)
         pieces = [rows for rows, _ in slabs(series, max_memory, other_layers=n_dates)]
-        for rows, values in worked_on(values_of, pieces, stack.compute):
-            series[:, rows] = values * np.float32(to_metres)
+        for rows, values in worked_on(partial(_scaled, values_of, to_metres), pieces, stack.compute):
+            series[:, rows] = values
             if progress:
                 progress(rows.stop, length)
         series.attrs.update(_marks(provenance))
@@ -260,6 +260,10 @@ def _layers(of_rows: Rows, stack: Stack, rows: slice) -> np.ndarray:
     return values
 
 
+def _scaled(of_rows: Rows, factor: float, rows: slice) -> np.ndarray:
+    return of_rows(rows) * np.float32(factor)
+
+
 def _call(atmosphere: Rows, stack: Stack, rows: slice) -> np.ndarray:
     values = _layers(atmosphere, stack, rows)
     if not np.isfinite(values).all():
@@ -298,13 +302,19 @@ class _Difference:
         self.last = rows, delay
         with open_hdf5(stack.file) as f:
             data = read(f[stack.phase_name], block, rows)
-        valid = has_data(data)
-        if self.referenced[block].any() and stack.ref_yx and rows.start <= stack.ref_yx[0] < rows.stop:
-            valid[:, stack.ref_yx[0] - rows.start, stack.ref_yx[1]] |= self.referenced[block]
-        first, second = stack.pairs[block].T
-        corrected = data - (delay[second] - delay[first])
-        corrected[corrected == 0] = _ALMOST_ZERO
-        return np.where(valid, corrected, data)
+        y, x = stack.ref_yx if stack.ref_yx else (-1, -1)
+        # pair by pair and in place: what is worked on stays in the processor's cache
+        for phase, (first, second), referenced in zip(data, stack.pairs[block], self.referenced[block], strict=True):
+            empty = phase == 0  # NaN and infinity stay what they are by themselves
+            if referenced and rows.start <= y < rows.stop:
+                empty[y - rows.start, x] = False
+            phase -= delay[second] - delay[first]
+            nothing_left = phase == 0
+            if nothing_left.any():
+                phase[nothing_left] = _ALMOST_ZERO
+            if empty.any():
+                phase[empty] = 0
+        return data
 
 
 def _is_referenced(stack: Stack, f: h5py.File) -> np.ndarray:

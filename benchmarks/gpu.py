@@ -1,0 +1,128 @@
+"""Training and the whole correction on a GPU, or on the CPU with the same script.
+
+    python benchmarks/gpu.py                                             # on a machine with a GPU
+    python benchmarks/gpu.py --device cpu --train-steps 20 --whole 60x200x300
+
+One network learns the atmosphere of as many dates as 500 pairs have, on a training grid of the default size, from
+several seeds, in single and in mixed precision (bfloat16). What a network has learnt is the covariance of its maps; two
+are compared by the norm of their difference over that of the first. Mixed precision changes nothing that matters where
+that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from big_stacks import make_project
+from measured import VAE_CORRECT, machine, median, run, table
+
+from mintpy_vae.atmosphere import network_modes
+from mintpy_vae.model import ATMOSPHERE_SLOTS
+from mintpy_vae.settings import Settings
+from mintpy_vae.simulate.fields import turbulence
+from mintpy_vae.training import choose_device, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--dates", type=int, default=128)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-steps", type=int, default=Settings().train_steps)
+    parser.add_argument("--whole", default="500x600x900", metavar="PAIRSxLENGTHxWIDTH", help="stack of the correction")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scratch", type=Path, help="where the stack is made (default: the system's)")
+    inps = parser.parse_args()
+    torch.set_num_threads(inps.threads)
+    device = choose_device(inps.device)
+    side = round(Settings().coarse_pixels ** 0.5)
+    maps = turbulence(np.random.default_rng(0), inps.dates, (side, side), 300.0).astype(np.float64)
+    rows, learnt = [], {}
+    for name, mixed in (("single", False), ("mixed", True)):
+        found = [trained(maps, seed, mixed, inps) for seed in range(1, inps.seeds + 1)]
+        learnt[name] = [f["covariance"] for f in found]
+        seconds = [f["seconds"] for f in found]
+        rows.append([
+            name, f"{seconds[0]:.1f}", f"{median(seconds[1:] or seconds):.1f}",
+            f"{Settings().batch_size * inps.train_steps / min(seconds):.0f}",
+            f"{np.mean([f['loss'] for f in found]):.4f}", f"{np.std([f['loss'] for f in found]):.4f}",
+            f"{np.mean([f['busy'] for f in found]):.0f} %" if found[0]["busy"] is not None else "-",
+        ])  # fmt: skip
+    head = ["precision", "first, s", "others, s", "pairs per second", "loss", "its spread over seeds", "GPU busy"]
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    steps = f"{inps.train_steps} steps"
+    print(f"{device_name}: one network, {steps}, {inps.dates} dates, {side} x {side} pixels\n\n{table(head, rows)}\n")
+    seeds = [distance(a, b) for a, b in combinations(learnt["single"], 2)]
+    mixed_only = [distance(a, b) for a, b in zip(learnt["single"], learnt["mixed"], strict=True)]
+    from_seeds = f"{median(seeds):.3f} from seed to seed, " if seeds else ""
+    print(f"Difference of what was learnt: {from_seeds}{median(mixed_only):.3f} from single to mixed precision.\n")
+    print(whole(inps, device))
+    print(f"\n{machine(inps.threads)}")
+
+
+def trained(maps: np.ndarray, seed: int, mixed: bool, inps: argparse.Namespace) -> dict[str, object]:
+    """One training: seconds, final loss, covariance, and how busy the GPU was."""
+    device = choose_device(inps.device)
+    valid = np.ones(maps.shape[1:], bool)
+    settings = Settings(device=inps.device, seed=seed, train_steps=inps.train_steps)
+    years = np.arange(len(maps)) * 12 / 365.25
+    with watched(device) as busy, torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        begin = time.time()
+        fit = train(maps, valid, years, ATMOSPHERE_SLOTS, settings)
+        seconds = time.time() - begin
+    modes = network_modes(fit, maps, valid)
+    tail = fit.losses[-max(1, len(fit.losses) // 10) :]
+    share = float(np.mean(busy)) if busy else None
+    return {"seconds": seconds, "loss": tail.mean(), "covariance": modes.T @ modes, "busy": share}
+
+
+@contextlib.contextmanager
+def watched(device: torch.device) -> Iterator[list[float]]:
+    """How busy the GPU is, in percent, ten times a second; filled when it ends."""
+    busy: list[float] = []
+    if device.type != "cuda" or not shutil.which("nvidia-smi"):
+        yield busy
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0", "-lms", "100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            yield busy
+        finally:
+            watch.terminate()
+            busy += [float(word) for word in watch.communicate()[0].split()]
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Relative Frobenius norm of a difference."""
+    return float(np.linalg.norm(one - other) / np.linalg.norm(one))
+
+
+def whole(inps: argparse.Namespace, device: torch.device) -> str:
+    """A table of the stages of the whole correction of a simulated stack."""
+    pairs, length, width = map(int, inps.whole.split("x"))
+    with tempfile.TemporaryDirectory(dir=inps.scratch) as scratch:
+        project = Path(scratch) / "PROJECT"
+        stack = make_project(project, pairs, (length, width))
+        template = project / "benchmark.txt"
+        with open(template, "a") as f:
+            f.write(f"vae.trainSteps = {inps.train_steps}\n")
+        command = [*VAE_CORRECT, stack, "-t", template, "--no-invert", "--device", device.type]
+        seconds = run(command, inps.threads).seconds
+        timings = json.loads((Path(scratch) / "PROJECT_vae" / "vae_result.json").read_text())["timings"]
+    head = ["whole correction", *timings, "the process"]
+    return table(head, [[inps.whole, *(f"{value:.1f} s" for value in timings.values()), f"{seconds:.1f} s"]])
+
+
+if __name__ == "__main__":
+    main()
