@@ -106,7 +106,7 @@ def correct(
     project, template, stack = job.project, job.template, job.stack
     target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
-    fingerprint = job.fingerprint(_read_result(target) if update else {})
+    fingerprint = job.fingerprint(read_result(target) if update else {})
     with staged(target) as (staging, publish):
         result = _earlier(target, fingerprint) if update else None
         if result is None:
@@ -293,7 +293,7 @@ def _check_replaceable(target: Path) -> None:
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     """The finished result in ``target`` if it has the same input and settings."""
-    content = _read_result(target)
+    content = read_result(target)
     whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
     if not whole or not same_input(content, fingerprint):
         return None
@@ -301,7 +301,8 @@ def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     return Result(work_dir=target, details=content, skipped=True, **own)
 
 
-def _read_result(directory: Path) -> dict[str, Any]:
+def read_result(directory: Path) -> dict[str, Any]:
+    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
     try:
         content = json.loads((directory / RESULT).read_text())
     except (OSError, ValueError):

@@ -96,9 +96,9 @@ class Bars:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
-    inps = cmd_line_parse(iargs)
     start = time.time()
-    with one_sentence(inps.debug):
+    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+        inps = cmd_line_parse(iargs)
         result = _run(inps)
     print_result(result, "the delay file" if inps.delay_file else "the stack")
     minutes, seconds = divmod(time.time() - start, 60)
