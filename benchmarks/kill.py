@@ -4,7 +4,7 @@
     python benchmarks/kill.py -n 12 --seed 7
 
 A small simulated project is corrected once undisturbed. Then the same command is killed by SIGKILL, SIGTERM and SIGINT
-in turn, at moments drawn evenly from its whole duration, every other time with an earlier result (of another seed) in
+in turn, at moments drawn evenly from its processor time, whatever else the machine does, every other time with an earlier result (of another seed) in
 place. Whatever the moment, these must hold: the project is as it was, to the byte; PROJECT_vae is absent, the earlier
 result, or the new one, whole; an unfinished one is done again by ``--update`` and refused by the steps of
 vae_smallbaselineApp.py; an earlier result is in place again after the next run at the latest. Every tenth time the
@@ -18,6 +18,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 
 from mintpy_vae import InputError, correct
 from mintpy_vae.simulate import simulate, write_project
@@ -47,6 +49,7 @@ mintpy.topographicResidual = no
 """
 STAGES = ("start, reading, learning", "writing", "exchange", "MintPy's steps", "report", "over")
 STATES = ("absent", "earlier", "set aside", "pending", "whole")
+_JITTER = 0.1  # s
 _PATIENCE = 120  # s, after which a process that was told to end is one that hangs
 
 
@@ -68,7 +71,7 @@ class Case:
     result, earlier : Path
         Copies of PROJECT_vae; the two may be the same.
     seconds : float
-        Duration of the undisturbed run.
+        Processor time of the undisturbed run.
     """
 
     stack: Path
@@ -112,15 +115,32 @@ def prepare(root: Path) -> Case:
         f.write(OPTIONS)
     case = Case(root / "WORK/inputs/ifgramStack.h5", template, root / "result", root / "earlier", 0.0)
     for place, seed in ((case.earlier, ["--seed", "2"]), (case.result, [])):
-        begin = time.monotonic()
-        _finish(case, *seed)
-        case.seconds = time.monotonic() - begin
+        case.seconds = processor_time(case, *seed)
         os.replace(case.work, place)
     return case
 
 
-def kill(case: Case, number: int, moment: float, rerun: bool) -> Outcome:
-    """Kill one run after `moment` seconds and check what is left; `number` decides the signal and how it begins."""
+def processor_time(case: Case, *more: str) -> float:
+    """Seconds that a run to the end takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _finish(case, *more)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def kill(case: Case, number: int, moment: tuple[float, float], rerun: bool) -> Outcome:
+    """Kill one run and check what is left.
+
+    Parameters
+    ----------
+    case : Case
+    number : int
+        Decides the signal, and whether there is an earlier result.
+    moment : (float, float)
+        Seconds of processor time, and seconds after that (or it would never be killed while it waits for the disk).
+    rerun : bool
+        Run the command again, to its end.
+    """
     which = SIGNALS[number % len(SIGNALS)]
     with_earlier = number // len(SIGNALS) % 2 == 1
     clear(case)
@@ -128,8 +148,7 @@ def kill(case: Case, number: int, moment: float, rerun: bool) -> Outcome:
         shutil.copytree(case.earlier, case.work)
     project = tree(case.project)
     process = _start(case)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
+    _wait(process, *moment)
     stage = _stage(case) if process.poll() is None else "over"
     process.send_signal(which)
     outcome = Outcome(number, which.name, stage, "", rerun)
@@ -157,9 +176,9 @@ def kill(case: Case, number: int, moment: float, rerun: bool) -> Outcome:
 
 def kills(case: Case, n: int, seed: int, every: int) -> Iterator[Outcome]:
     """Kill `n` runs, each `every`-th followed by one to the end."""
-    moments = np.random.default_rng(seed).uniform(0, case.seconds, n)
-    for number, moment in enumerate(moments):
-        yield kill(case, number, float(moment), number % every == every - 1)
+    moments = np.random.default_rng(seed).uniform(0, [case.seconds, _JITTER], (n, 2))
+    for number, (used, more) in enumerate(moments):
+        yield kill(case, number, (used, more), number % every == every - 1)
 
 
 def clear(case: Case) -> None:
@@ -208,6 +227,15 @@ def _start(case: Case, *more: str) -> subprocess.Popen[str]:
     )
 
 
+def _wait(process: subprocess.Popen[str], used: float, more: float) -> None:
+    """Until it has used so much processor time, or is over; then somewhat longer."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        watched = psutil.Process(process.pid)
+        while process.poll() is None and sum(watched.cpu_times()[:2]) < used:
+            time.sleep(0.005)
+    time.sleep(more)
+
+
 def _finish(case: Case, *more: str) -> None:
     process = _start(case, *more)
     _, printed = process.communicate()
@@ -232,12 +260,13 @@ def _ended(process: subprocess.Popen[str], which: signal.Signals) -> None:
 
 def _stage(case: Case) -> str:
     """What the run is doing, by what it has written."""
-    if _mintpy_of(case.work) == "pending":
-        report = (case.work / "vae_report.html").exists() or (case.work / "reference_date.txt").exists()
-        return "report" if report else "MintPy's steps"
     if not case.work.exists() and (case.part / ".vae_correct.earlier").exists():
         return "exchange"
-    return "writing" if (case.part / "vae_model.pt").exists() else "start, reading, learning"
+    if _result_text(case.work) in ("", _result_text(case.earlier)):
+        return "writing" if (case.part / "vae_model.pt").exists() else "start, reading, learning"
+    if _mintpy_of(case.work) == "reference_date":
+        return "over"
+    return "report" if (case.work / "pic").exists() else "MintPy's steps"
 
 
 def _state(case: Case) -> str:
@@ -277,11 +306,15 @@ def _series(work: Path) -> bytes:
         return f["timeseries"][:].tobytes()
 
 
-def _mintpy_of(work: Path) -> str:
+def _result_text(work: Path) -> str:
     try:
-        return str(json.loads((work / RESULT).read_text()).get("mintpy"))
+        return (work / RESULT).read_text()
     except FileNotFoundError:
-        return "no result"
+        return ""
+
+
+def _mintpy_of(work: Path) -> str:
+    return str(json.loads(_result_text(work) or "{}").get("mintpy"))
 
 
 def _check_unfinished(case: Case, state: str) -> None:
@@ -331,7 +364,7 @@ def main() -> int:
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
         case = prepare(Path(scratch))
-        print(f"an undisturbed run takes {case.seconds:.1f} s", flush=True)
+        print(f"an undisturbed run takes {case.seconds:.1f} s of processor time", flush=True)
         for outcome in kills(case, inps.n, inps.seed, inps.every):
             outcomes.append(outcome)
             print(" | ".join(str(v) for v in vars(outcome).values()), flush=True)
