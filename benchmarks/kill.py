@@ -4,11 +4,12 @@
     python benchmarks/kill.py -n 12 --seed 7
 
 A small simulated project is corrected once undisturbed. Then the same command is killed by SIGKILL, SIGTERM and SIGINT
-in turn, at moments drawn evenly from its processor time, whatever else the machine does, every other time with an earlier result (of another seed) in
-place. Whatever the moment, these must hold: the project is as it was, to the byte; PROJECT_vae is absent, the earlier
-result, or the new one, whole; an unfinished one is done again by ``--update`` and refused by the steps of
-vae_smallbaselineApp.py; an earlier result is in place again after the next run at the latest. Every tenth time the
-command is run again to its end, with ``--update``: its phase must be that of the undisturbed run.
+in turn, at moments drawn evenly from its processor time (so that they depend little on what else the machine does),
+every other time with an earlier result (of another seed) in place. Whatever the moment, these must hold: the project
+is as it was, to the byte; PROJECT_vae is absent, the earlier result, or the new one, whole; an unfinished one is done
+again by ``--update`` and refused by the steps of vae_smallbaselineApp.py; an earlier result is in place again after the
+next run at the latest; no traceback is printed. Every tenth time the command is run again to its end, with
+``--update``: its phase must be that of the undisturbed run.
 """
 
 from __future__ import annotations

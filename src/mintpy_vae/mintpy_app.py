@@ -23,7 +23,8 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from mintpy.utils import readfile
 
 from .errors import InputError
-from .stack import Stack
+from .settings import PREFIX
+from .stack import Stack, existing
 
 __all__ = [
     "STEP",
@@ -72,8 +73,9 @@ def read_templates(project_dir: _Path, template_file: _Path | None = None) -> di
     for path in _template_files(Path(project_dir), template_file):
         try:
             found = readfile.read_template(str(path))
+            _check_lines(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The template {path} cannot be read as text: {error}.") from error
+            raise InputError(f"The template {path} cannot be read as text (UTF-8): {error}.") from error
         options |= {key: _SPELLING.get(value.lower(), value) for key, value in found.items()}
     return options
 
@@ -196,11 +198,17 @@ def _template_files(project: Path, template_file: _Path | None) -> list[Path]:
     default = project / _CFG
     if template_file is None:
         return [default] if default.is_file() else []
-    custom = Path(os.path.abspath(template_file))
-    if not custom.is_file():
-        raise InputError(f"The template {custom} does not exist.")
+    custom = existing(template_file, "template")
     # MintPy takes a template of this name for the default one, wherever it lies.
     return [default, custom] if default.is_file() and custom.name != _CFG else [custom]
+
+
+def _check_lines(path: Path) -> None:
+    """MintPy passes over a line that is no ``key = value``; of our own options none shall be lost so."""
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        words = line.lstrip("\ufeff \t")  # the mark that some editors put before the first line
+        if words.lower().startswith(PREFIX) and (line.startswith("\ufeff") or "=" not in words.split("#")[0]):
+            raise InputError(f"The template {path} cannot be understood: line {number} is no option = value.")
 
 
 def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:

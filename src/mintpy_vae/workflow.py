@@ -278,8 +278,9 @@ def _check_target(target: Path, project: Path) -> Path:
         if target.exists() and not target.is_dir():
             raise InputError(f"{target} exists and is no directory; choose another one with -o.")
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
-    except OSError as error:
-        raise InputError(f"{target} cannot be used: {error.strerror}. Choose another one with -o.") from error
+    except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{target} cannot be used: {reason}. Choose another one with -o.") from error
     if occupied:
         raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
     return target

@@ -44,8 +44,8 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     with open_hdf5(Path(path)) as f:
         own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
         digest.update(repr(sorted(own.items())).encode())
-        for name, item in sorted(f.items()):
-            if not isinstance(item, h5py.Dataset):
+        for name in sorted(f):
+            if not isinstance(item := linked(f, name), h5py.Dataset):
                 continue
             digest.update(f"{name} {item.shape} {item.dtype}".encode())
             with damage(Path(path)):
@@ -53,7 +53,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
                     for rows, blocks in slabs(item, _HASH_MEMORY):
                         for block in blocks:
                             digest.update(item[block, rows].tobytes())
-                else:
+                elif item.shape is not None:
                     digest.update(item[()].tobytes())
     return digest.hexdigest()
 
@@ -90,9 +90,17 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if "truncated" in text:
         return "it is truncated, part of it was lost when it was written or copied"
-    if "lock" in text:
-        return "another program has it open for writing"
+    if "lock file" in text or "already open" in text:
+        return "another program has it open for writing, or was killed while it had (h5clear -s frees it then)"
     return " ".join(text.split()).rstrip(".")
+
+
+def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What a name stands for; None if there is none such, or it is a link that leads nowhere."""
+    try:
+        return f[name]
+    except (KeyError, OSError, RuntimeError):  # nothing there; a file that is gone; links in a circle
+        return None
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def open_stack(
     with open_hdf5(path) as f:
         attributes = checks.attributes(f)
         checks.check_attributes(path, attributes)
-        shape = checks.whole(path, attributes, "LENGTH"), checks.whole(path, attributes, "WIDTH")
+        shape = checks.size(path, attributes)
         checks.check_datasets(path, f, phase_name, shape)
         first, second, keep = checks.read_pairs(path, f)
         dates = sorted(set(first) | set(second))
