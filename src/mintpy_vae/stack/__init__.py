@@ -7,7 +7,7 @@ Conventions of MintPy: no-data is exactly 0 or NaN; ``dropIfgram`` True means KE
 phase grows when the ground moves away, so displacement = -phase * wavelength / (4 pi).
 """
 
-from .checks import COMPLETE, METHOD
+from .checks import COMPLETE, METHOD, check_phase
 from .hdf5 import Progress, content_hash, existing, file_hash, project_of
 from .pooling import has_phase, pool_map, pool_pairs
 from .reading import Stack, open_stack
@@ -19,6 +19,7 @@ __all__ = [
     "Progress",
     "Rows",
     "Stack",
+    "check_phase",
     "content_hash",
     "existing",
     "file_hash",

@@ -31,6 +31,8 @@ _MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP", "X_UNIT", "Y_UNIT")
 _WORDS = ("FILE_TYPE", "PLATFORM", "PROCESSOR", "X_UNIT", "Y_UNIT")  # of the mandatory ones; all others are numbers
 _NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
 _HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
+_FIRST_YEAR, _LAST_YEAR = 1978, 2099  # Seasat; beyond lie slips of the pen
+_HIGHEST_PHASE = 5e3  # radians, some 20 m in C band; beyond lie fill values and damage
 _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
 
 
@@ -145,6 +147,8 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
     for text in (text for row in texts for text in row):
         if not _is_date(text):
             raise InputError(f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD.")
+        if not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
+            raise InputError(f"{path}: {text} in the dataset date is no date of a radar satellite.")
     for a, b in texts:
         if a == b:
             raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
@@ -266,6 +270,16 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
         raise InputError(f"{path}: {phase_name} holds no data, every value of the kept pairs is 0 or NaN.")
     what = "its water mask leaves none of it" if seen == "under water" else "coherence is 0 or NaN wherever it has data"
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
+
+
+def check_phase(path: Path, phase_name: str, pooled: np.ndarray) -> None:
+    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999."""
+    strange = ~(np.abs(pooled) < _HIGHEST_PHASE)
+    if strange.any():
+        raise InputError(
+            f"{path}: {phase_name} holds values like {pooled[strange][0]:.3g} rad, which no phase has; missing data "
+            "must be 0 or NaN."
+        )
 
 
 def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> None:

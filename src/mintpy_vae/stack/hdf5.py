@@ -41,20 +41,19 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     attributes, which all have a dot in their names, or when a step rewrites what was there.
     """
     digest = hashlib.sha256()
-    with open_hdf5(Path(path)) as f:
+    with open_hdf5(Path(path)) as f, damage(Path(path)):
         own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
         digest.update(repr(sorted(own.items())).encode())
         for name in sorted(f):
             if not isinstance(item := linked(f, name), h5py.Dataset):
                 continue
             digest.update(f"{name} {item.shape} {item.dtype}".encode())
-            with damage(Path(path)):
-                if item.ndim == 3:
-                    for rows, blocks in slabs(item, _HASH_MEMORY):
-                        for block in blocks:
-                            digest.update(item[block, rows].tobytes())
-                elif item.shape is not None:
-                    digest.update(item[()].tobytes())
+            if item.ndim == 3:
+                for rows, blocks in slabs(item, _HASH_MEMORY):
+                    for block in blocks:
+                        digest.update(item[block, rows].tobytes())
+            elif item.shape is not None:
+                digest.update(item[()].tobytes())
     return digest.hexdigest()
 
 

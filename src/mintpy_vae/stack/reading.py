@@ -12,7 +12,7 @@ import numpy as np
 
 from . import checks
 from .cluster import Compute
-from .hdf5 import existing, open_hdf5
+from .hdf5 import damage, existing, open_hdf5
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def open_stack(
     """
     path = existing(stack_file, "stack")
     phase_name = checks.phase_name(template or {})
-    with open_hdf5(path) as f:
+    with open_hdf5(path) as f, damage(path):
         attributes = checks.attributes(f)
         checks.check_attributes(path, attributes)
         shape = checks.size(path, attributes)
