@@ -38,10 +38,10 @@ _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
 
 def attributes(f: h5py.File) -> dict[str, str]:
     """Root attributes as text."""
-    return {
-        key: value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
-        for key, value in f.attrs.items()
-    }
+    try:
+        return {key: _text(value) for key, value in f.attrs.items()}
+    except (KeyError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{f.filename} is damaged: its attributes cannot be read.") from error
 
 
 def phase_name(template: Mapping[str, Any]) -> str:

@@ -53,7 +53,9 @@ def content_hash(path: str | os.PathLike[str]) -> str:
                     for block in blocks:
                         digest.update(item[block, rows].tobytes())
             elif item.shape is not None:
-                digest.update(item[()].tobytes())
+                value = np.asarray(item[()])
+                # text of any length is kept as pointers
+                digest.update(repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes())
     return digest.hexdigest()
 
 
@@ -98,7 +100,9 @@ def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
     """What a name stands for; None if there is none such, or it is a link that leads nowhere."""
     try:
         return f[name]
-    except (KeyError, OSError, RuntimeError):  # nothing there; a file that is gone; links in a circle
+    except (KeyError, OSError, RuntimeError) as error:  # nothing there; a file that is gone; links in a circle
+        if isinstance(f.get(name, getlink=True), h5py.HardLink):
+            raise InputError(f"{f.file.filename} is damaged: {name} cannot be read.") from error
         return None
 
 
