@@ -30,6 +30,7 @@ __all__ = [
     "STEP",
     "STEPS",
     "at_work",
+    "check_space",
     "copy_templates",
     "ensure_reference_point",
     "fill_work_dir",
@@ -53,6 +54,7 @@ _SPELLING = {  # loose spellings that smallbaselineApp.py allows in a custom tem
 }
 # Of the results of the original project only these stay valid: the correction touches neither coherence nor masks.
 _AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
+_SMALL_FILES = 10_000_000  # bytes: networks, evidence, report; MintPy's maps and the headers of its files
 _RESULTS = ("maskTempCoh.h5", "temporalCoherence.h5")
 # quick_overview crashes on stacks without unwrapping errors (mintpy/utils/plot.py:1153) and nothing needs it;
 # correct_unwrap_error was done before the correction, whose result already bears the corrected dataset's name.
@@ -126,6 +128,33 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
     new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
     return copy_templates(project, work, template_file, new)
+
+
+def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
+    """Refuse a disk that is too small now, rather than after minutes, or by HDF5, which may take the process down.
+
+    Parameters
+    ----------
+    work_dir : path
+    stack : Stack
+    size : int
+        Bytes that will be written there in any case.
+    series : int
+        Time series of the stack's dates that will be written besides.
+
+    Raises
+    ------
+    InputError
+        With what is needed and what there is.
+    """
+    work = Path(os.path.abspath(work_dir))
+    needed = size + 4 * series * len(stack.dates) * stack.shape[0] * stack.shape[1] + _SMALL_FILES
+    free = shutil.disk_usage(work).free
+    if needed > free:
+        raise InputError(
+            f"{work} needs about {needed / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB left; make room, or "
+            "choose another place with -o."
+        )
 
 
 def copy_templates(project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -120,7 +121,7 @@ def correct(
             _take_options(result, stack, project, template_file)
             result.details["template_sha256"] = _hash_of_options(template)
         if invert and result.details["mintpy"] != "reference_date":
-            _drive_mintpy(result)
+            _drive_mintpy(result, stack)
         if not result.skipped:
             begin = time.time()
             result.warnings += write_page(target)
@@ -140,6 +141,7 @@ def _make(
     report: Report | None,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
+    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size, series=2)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     try:
         details = _correct_into(staging, job, fingerprint, timings, report)
@@ -163,13 +165,14 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
     result.next_command = mintpy_app.next_command(result.work_dir, copy)
 
 
-def _drive_mintpy(result: Result) -> None:
+def _drive_mintpy(result: Result, stack: Stack) -> None:
     """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
     begin = time.time()
     result.skipped = False
     result.details["mintpy"] = "pending"
     _write_result(result.work_dir, result)
     template = result.work_dir / result.details["template"]
+    mintpy_app.check_space(result.work_dir, stack, 0, series=6)
     mintpy_app.ensure_reference_point(result.work_dir, template)
     mintpy_app.run_to_reference_date(result.work_dir, template)
     result.details["timings"]["mintpy"] = time.time() - begin
@@ -241,6 +244,7 @@ def _leave_uncorrected(
 
 def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> None:
     """Save both networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
+    content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
     torch.save(
         {
             "version": __version__,
@@ -254,8 +258,12 @@ def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> N
                 for name, fit in fits.items()
             },
         },
-        file,
+        content,
     )
+    try:
+        file.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise InputError(f"{file} could not be written: {error.strerror}.") from error
 
 
 def _versions() -> dict[str, str]:
@@ -320,5 +328,9 @@ def _write_result(directory: Path, result: Result) -> None:
         **result.details,
     }
     part = directory / (RESULT + ".part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, directory / RESULT)
+    try:
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, directory / RESULT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{directory / RESULT} could not be written: {error.strerror}.") from error

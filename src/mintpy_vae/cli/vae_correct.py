@@ -128,6 +128,8 @@ def one_sentence(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno:  # of the disk or the system, not of ours
+            sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{os.strerror(error.errno)}.")
         message = " ".join(str(error).split())
         sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
 
