@@ -48,7 +48,7 @@ vae.numSeed = 1
 vae.coarsePixels = 576
 mintpy.topographicResidual = no
 """
-STAGES = ("start, reading, learning", "writing", "exchange", "MintPy's steps", "report", "over")
+STAGES = ("start, reading, learning", "writing", "exchange", "MintPy's steps, report", "over")
 STATES = ("absent", "earlier", "set aside", "pending", "whole")
 _JITTER = 0.1  # s
 _PATIENCE = 120  # s, after which a process that was told to end is one that hangs
@@ -265,9 +265,7 @@ def _stage(case: Case) -> str:
         return "exchange"
     if _result_text(case.work) in ("", _result_text(case.earlier)):
         return "writing" if (case.part / "vae_model.pt").exists() else "start, reading, learning"
-    if _mintpy_of(case.work) == "reference_date":
-        return "over"
-    return "report" if (case.work / "pic").exists() else "MintPy's steps"
+    return "over" if _mintpy_of(case.work) == "reference_date" else "MintPy's steps, report"
 
 
 def _state(case: Case) -> str:

@@ -353,6 +353,8 @@ def at_work(what: str, work: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            message = " ".join(filter(None, (os.strerror(error.errno), error.filename)))
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
             message = f"it ended with exit code {error.code}, its output above says why"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error

@@ -149,6 +149,7 @@ def _make(
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+    job.check_unchanged(fingerprint)
     warnings = job.knowledge.warnings + details.pop("warnings", [])
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
@@ -226,7 +227,11 @@ def _correct_into(
 def _write_evidence(staging: Path, learned: Learned) -> None:
     data, found = learned.data, learned.found
     seen = (data.dates, data.pairs, learned.noise, data.height, data.factor)
-    write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+    try:
+        write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+    except BaseException:
+        (staging / EVIDENCE).unlink(missing_ok=True)  # half of it would look like all
+        raise
 
 
 def _leave_uncorrected(
