@@ -23,7 +23,7 @@ def stacks(draw):
     n_dates = draw(st.integers(2, 7))
     every = list(itertools.combinations(range(n_dates), 2))
     pairs = sorted(draw(st.sets(st.sampled_from(every), min_size=1)))
-    keep = draw(st.lists(st.booleans(), min_size=len(pairs), max_size=len(pairs)))
+    keep = draw(st.lists(st.sampled_from([True, True, True, False]), min_size=len(pairs), max_size=len(pairs)))
     chunked = draw(st.booleans())
     largest = (len(pairs), length, width)
     return {
@@ -33,11 +33,11 @@ def stacks(draw):
         "chunks": tuple(draw(st.integers(1, n)) for n in largest) if chunked else None,
         "compression": draw(st.sampled_from([None, "gzip", "lzf"])) if chunked else None,
         "seed": draw(st.integers(0, 2**16)),
-        "missing": draw(st.sampled_from([0.0, 0.1, 0.9, 1.0])),
+        "missing": draw(st.sampled_from([0.0, 0.0, 0.1, 0.9, 1.0])),
         "no_data": draw(st.sampled_from([0.0, np.nan])),
         "strange": draw(st.sampled_from([None, np.nan, np.inf, -np.inf])),
-        "water": draw(st.sampled_from([None, 0.3, 1.0])),
-        "reference": draw(st.sampled_from([None, (0, 0), (length - 1, width - 1), (length, 0)])),
+        "water": draw(st.sampled_from([None, None, 0.3, 1.0])),
+        "reference": draw(st.sampled_from([None, None, (0, 0), (length - 1, width - 1), (length, 0)])),
     }
 
 

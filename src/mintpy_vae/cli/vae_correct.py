@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -180,12 +181,33 @@ def _from_here(word: str | None) -> str | None:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up after SIGTERM too, with which clusters and shells end a process."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Clean up after SIGTERM too, with which clusters and shells end a process; let neither get lost on its way."""
+    received = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def once_more(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up
+            _thread.interrupt_main()
+        else:
+            hook(unraisable)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+    hook, sys.unraisablehook = sys.unraisablehook, once_more
     try:
         yield
+    except Exception:
+        if received:  # a bare except in MintPy has made another error of it
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _summary(details: dict[str, Any]) -> None:
