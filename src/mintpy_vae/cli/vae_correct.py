@@ -6,6 +6,7 @@ import _thread
 import os
 import signal
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -189,8 +190,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def once_more(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up
-            _thread.interrupt_main()
+        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up; after that, then
+            threading.Timer(0.05, _thread.interrupt_main, received[-1:]).start()
         else:
             hook(unraisable)
 
