@@ -187,3 +187,36 @@ def test_interrupted(simulated, moment, number):
     assert tree(stack.parents[1]) == before
     assert os.listdir(work.parent) == ["WORK"] or (moment == "mintpy" and complete(work))
     assert not list(work.parent.glob("*.part")) and not (work / LOCK).exists()
+
+
+LOST = """
+import os, sys, time, weakref
+from mintpy_vae.cli.vae_correct import one_sentence
+
+def callback():
+    class Thing: pass
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: (os.kill(os.getpid(), int(sys.argv[1])), time.sleep(0.01)))
+    del thing
+
+def bare():
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(1)
+    except:
+        raise FileNotFoundError(2, "No such file", "another")
+
+with one_sentence(False):
+    callback() if sys.argv[2] == "callback" else bare()
+    time.sleep(10)
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("place", ["callback", "bare"])
+def test_an_interruption_is_not_lost_in_other_people_s_code(place, number):
+    """Python drops what a callback raises, and MintPy's bare excepts make other errors of it."""
+    done = shell([sys.executable, "-c", LOST, str(int(number)), place])
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("Interrupted.")
