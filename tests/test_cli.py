@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import COMPLETE
 from mintpy_vae.workflow import RESULT, correct
-from test_stack import BAD
+from test_hostile import refused
 from tiny import make_project
 
 LOCK = ".vae_correct.lock"
@@ -32,92 +31,6 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def project(tiny, tmp_path):
     return Path(shutil.copytree(tiny, tmp_path / "WORK"))
-
-
-def refused(arguments, capsys, code=1):
-    """Run the command; return its only line on stderr, an error."""
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert signal.getsignal(signal.SIGTERM) is handler
-    printed = capsys.readouterr()
-    if code == 2:  # argparse
-        assert stop.value.code == 2 and "error:" in printed.err
-        return printed.err
-    assert isinstance(stop.value.code, str), stop.value.code  # which Python prints on stderr, with exit code 1
-    assert printed.err == "" and "Traceback" not in printed.out
-    text = stop.value.code
-    assert text.startswith("ERROR: ") and "\n" not in text and "--debug" not in text
-    return text
-
-
-# ------------------------------------------------------------------------------------------------------------ bad input
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_stack_is_refused_and_nothing_is_left(project, capsys, case):
-    spoil, _ = BAD[case]
-    spoil(project)
-    before = tree(project.parent)
-    refused([project / "inputs" / "ifgramStack.h5"], capsys)
-    assert tree(project.parent) == before
-
-
-def holds(name, text=""):
-    def make(root):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-    return make
-
-
-def template(text):
-    return holds("my.txt", text)
-
-
-def inside_an_earlier_result(root):
-    (root / RESULT).write_text("{}")
-
-
-CHOICES = {
-    "work directory of another": (holds("WORK_vae/mine.txt"), [], "holds something else"),
-    "work directory is a file": (holds("WORK_vae"), [], "is no directory"),
-    "work directory is the project": (None, ["-o", "{}/WORK"], "is the project itself"),
-    "work directory holds the project": (inside_an_earlier_result, ["-o", "{}"], "is the project itself or holds it"),
-    "below a file": (holds("file"), ["-o", "{}/file/WORK_vae"], "cannot be (written to|used)"),
-    "unwritable": (None, ["-o", "/proc/WORK_vae"], "/proc cannot be written to"),
-    "unwritable below": (None, ["-o", "/proc/a/b/WORK_vae"], "cannot be written to"),
-    "too long a name": (None, ["-o", "{}/" + 300 * "x"], "cannot be used: File name too long"),
-    "staging place is taken": (holds("WORK_vae.part/mine.txt"), [], "is in the way"),
-    "template missing": (None, ["-t", "{}/none.txt"], "template .* does not exist"),
-    "template is a directory": (None, ["-t", "{}"], "template .* does not exist"),
-    "unknown option": (template("vae.sead = 3"), ["-t", "{}/my.txt"], "did you mean vae.seed"),
-    "bad option": (template("vae.trainSteps = many"), ["-t", "{}/my.txt"], "a whole number is needed"),
-    "option out of range": (template("vae.trainSteps = 0"), ["-t", "{}/my.txt"], "choose a value from"),
-    "bad device": (template("vae.device = tpu"), ["-t", "{}/my.txt"], "choose auto, cpu or cuda"),
-    "phase not there": (template("mintpy.unwrapError.method = bridging"), ["-t", "{}/my.txt"], "unwrapPhase_bridging"),
-    "geometry missing": (None, ["-g", "{}/none.h5"], "geometry file .* does not exist"),
-    "geometry is the stack": (None, ["-g", "{}/WORK/inputs/ifgramStack.h5"], "has no dataset height"),
-    "seed negative": (None, ["--seed", "-1"], "vae.seed = -1"),
-    "no memory": (None, ["--ram", "0"], "vae.maxMemory = 0"),
-    "memory NaN": (None, ["--ram", "nan"], "vae.maxMemory = nan"),
-    "seed a word": (None, ["--seed", "x"], 2),
-    "device unknown": (None, ["--device", "tpu"], 2),
-    "option unknown": (None, ["--sead", "3"], 2),
-}
-
-
-@pytest.mark.parametrize("case", CHOICES)
-def test_a_bad_choice_is_refused_and_nothing_is_left(project, capsys, case):
-    prepare, arguments, expected = CHOICES[case]
-    if prepare:
-        prepare(project.parent)
-    before = tree(project.parent)
-    arguments = [project / "inputs" / "ifgramStack.h5", *(a.replace("{}", str(project.parent)) for a in arguments)]
-    if expected == 2:
-        refused(arguments, capsys, 2)
-    else:
-        text = refused(arguments, capsys)
-        assert re.search(expected, text), text
-    assert tree(project.parent) == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -274,3 +187,36 @@ def test_interrupted(simulated, moment, number):
     assert tree(stack.parents[1]) == before
     assert os.listdir(work.parent) == ["WORK"] or (moment == "mintpy" and complete(work))
     assert not list(work.parent.glob("*.part")) and not (work / LOCK).exists()
+
+
+LOST = """
+import os, sys, time, weakref
+from mintpy_vae.cli.vae_correct import one_sentence
+
+def callback():
+    class Thing: pass
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: (os.kill(os.getpid(), int(sys.argv[1])), time.sleep(0.01)))
+    del thing
+
+def bare():
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(1)
+    except:
+        raise FileNotFoundError(2, "No such file", "another")
+
+with one_sentence(False):
+    callback() if sys.argv[2] == "callback" else bare()
+    time.sleep(10)
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("place", ["callback", "bare"])
+def test_an_interruption_is_not_lost_in_other_people_s_code(place, number):
+    """Python drops what a callback raises, and MintPy's bare excepts make other errors of it."""
+    done = shell([sys.executable, "-c", LOST, str(int(number)), place])
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("Interrupted.")

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,11 @@ def _marks(file: Path) -> dict[str, str]:
     """What an earlier run has written down in its file; refuses a file of another origin."""
     if not os.path.lexists(file):
         return {}
-    try:
-        with h5py.File(file, "r") as f:
+    marks: dict[str, Any] = {}
+    if file.is_file() and not file.is_symlink():  # and no pipe, which would be waited for
+        with suppress(OSError, KeyError, RuntimeError), h5py.File(file, "r") as f:
             marks = dict(f["timeseries"].attrs)
-    except (OSError, KeyError):
-        marks = {}
-    if marks.get(COMPLETE) != "yes" or file.is_symlink():
+    if marks.get(COMPLETE) != "yes":
         raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")
     return marks
 

@@ -92,7 +92,10 @@ def _read_table(file: Path) -> list[tuple[str, dict[str, float]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"vae.gnssFile: {file} cannot be read as text.") from error
     numbered = [(k, line) for k, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
-    rows = [[word.strip() for word in row] for row in csv.reader(line for _, line in numbered)]
+    try:  # line by line: no quotation mark shall swallow the end of a line
+        rows = [[word.strip() for word in next(csv.reader([line]))] for _, line in numbered]
+    except csv.Error as error:
+        raise InputError(f"vae.gnssFile: {file} is no table of comma-separated values: {error}.") from error
     header = [word.lower() for word in rows[0]] if rows else []
     rates = next((c for c in (_LINE_OF_SIGHT, _COMPONENTS) if {*_PLACE, *c} <= set(header)), None)
     if rates is None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, mintpy_app
+from .errors import InputError
 from .knowledge import Knowledge
 from .knowledge_input import given_files, read_knowledge
 from .settings import Settings
@@ -56,7 +57,7 @@ class Job:
         files = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
         known: dict[str, Any] = {}
         for name, (path, digest) in files.items():
-            state = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+            state = _state(path)
             same = earlier.get(f"{name}_state") == state and f"{name}_sha256" in earlier
             known[f"{name}_state"] = state
             known[f"{name}_sha256"] = earlier[f"{name}_sha256"] if same else digest(path)
@@ -68,6 +69,16 @@ class Job:
             "dataset": self.stack.phase_name,
             "version": __version__,
         }
+
+    def check_unchanged(self, fingerprint: Mapping[str, Any]) -> None:
+        """Refuse to go on with files that another program has written to since their fingerprint was taken."""
+        for name, path in (("stack", self.stack.file), ("geometry", self.stack.geometry_file)):
+            if not path.is_file() or _state(path) != fingerprint[f"{name}_state"]:
+                raise InputError(f"{path} was changed by another program meanwhile; run this again when it is done.")
+
+
+def _state(path: Path) -> str:
+    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def prepare(

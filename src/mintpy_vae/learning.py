@@ -17,7 +17,7 @@ from .knowledge import Knowledge
 from .network import islands
 from .separation import Array, Report, Separation, separate, spread
 from .settings import Settings
-from .stack import Rows, Stack, pool_map, pool_pairs
+from .stack import Rows, Stack, check_phase, pool_map, pool_pairs
 from .training import Fit
 
 
@@ -43,6 +43,7 @@ def training_data(stack: Stack, settings: Settings) -> TrainingData:
     factor = looks(stack, settings)
     phase, weight = pool_pairs(stack, factor, settings.max_memory)
     kept = stack.keep
+    check_phase(stack.file, stack.phase_name, phase[kept])
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
     pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
     dates = dates_to_learn_from(stack)

@@ -23,12 +23,14 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from mintpy.utils import readfile
 
 from .errors import InputError
-from .stack import Stack
+from .settings import PREFIX
+from .stack import Stack, existing
 
 __all__ = [
     "STEP",
     "STEPS",
     "at_work",
+    "check_space",
     "copy_templates",
     "ensure_reference_point",
     "fill_work_dir",
@@ -52,6 +54,7 @@ _SPELLING = {  # loose spellings that smallbaselineApp.py allows in a custom tem
 }
 # Of the results of the original project only these stay valid: the correction touches neither coherence nor masks.
 _AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
+_SMALL_FILES = 10_000_000  # bytes: networks, evidence, report; MintPy's maps and the headers of its files
 _RESULTS = ("maskTempCoh.h5", "temporalCoherence.h5")
 # quick_overview crashes on stacks without unwrapping errors (mintpy/utils/plot.py:1153) and nothing needs it;
 # correct_unwrap_error was done before the correction, whose result already bears the corrected dataset's name.
@@ -72,8 +75,9 @@ def read_templates(project_dir: _Path, template_file: _Path | None = None) -> di
     for path in _template_files(Path(project_dir), template_file):
         try:
             found = readfile.read_template(str(path))
+            _check_lines(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The template {path} cannot be read as text: {error}.") from error
+            raise InputError(f"The template {path} cannot be read as text (UTF-8): {error}.") from error
         options |= {key: _SPELLING.get(value.lower(), value) for key, value in found.items()}
     return options
 
@@ -124,6 +128,33 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
     new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
     return copy_templates(project, work, template_file, new)
+
+
+def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
+    """Refuse a disk that is too small now, rather than after minutes, or by HDF5, which may take the process down.
+
+    Parameters
+    ----------
+    work_dir : path
+    stack : Stack
+    size : int
+        Bytes that will be written there in any case.
+    series : int
+        Time series of the stack's dates that will be written besides.
+
+    Raises
+    ------
+    InputError
+        With what is needed and what there is.
+    """
+    work = Path(os.path.abspath(work_dir))
+    needed = size + 4 * series * len(stack.dates) * stack.shape[0] * stack.shape[1] + _SMALL_FILES
+    free = shutil.disk_usage(work).free
+    if needed > free:
+        raise InputError(
+            f"{work} needs about {needed / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB left; make room, or "
+            "choose another place with -o."
+        )
 
 
 def copy_templates(project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "") -> Path:
@@ -196,11 +227,17 @@ def _template_files(project: Path, template_file: _Path | None) -> list[Path]:
     default = project / _CFG
     if template_file is None:
         return [default] if default.is_file() else []
-    custom = Path(os.path.abspath(template_file))
-    if not custom.is_file():
-        raise InputError(f"The template {custom} does not exist.")
+    custom = existing(template_file, "template")
     # MintPy takes a template of this name for the default one, wherever it lies.
     return [default, custom] if default.is_file() and custom.name != _CFG else [custom]
+
+
+def _check_lines(path: Path) -> None:
+    """MintPy passes over a line that is no ``key = value``; of our own options none shall be lost so."""
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        words = line.lstrip("\ufeff \t")  # the mark that some editors put before the first line
+        if words.lower().startswith(PREFIX) and (line.startswith("\ufeff") or "=" not in words.split("#")[0]):
+            raise InputError(f"The template {path} cannot be understood: line {number} is no option = value.")
 
 
 def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:
@@ -316,6 +353,8 @@ def at_work(what: str, work: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            message = " ".join(filter(None, (os.strerror(error.errno), error.filename)))
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
             message = f"it ended with exit code {error.code}, its output above says why"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error

@@ -15,7 +15,7 @@ from .mintpy_app import STEP, STEPS
 from .separation import Report
 from .settings import Settings
 from .template import add_section, own_options
-from .workflow import RESULT, Result, correct, write_page
+from .workflow import RESULT, Result, correct, read_result, write_page
 
 
 class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
@@ -97,6 +97,8 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             return
         if not (work / RESULT).is_file():
             raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
+        if read_result(work).get("mintpy") not in ("not run", "reference_date"):
+            raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
         template = mintpy_app.copy_templates(self.project, work, self.project_template)
         mintpy_app.ensure_reference_point(work, template)
         self.workDir = str(work)

@@ -65,7 +65,8 @@ def _claim(staging: Path, target: Path) -> int:
     """Make and lock the place; return the handle of the lock, which the kernel lets go if the process is killed."""
     busy = InputError(f"Another vae_correct.py is at work on {target}; wait for it, or choose another place with -o.")
     try:
-        if staging.exists() and any(staging.iterdir()) and not (staging / _LOCK).exists():
+        foreign = staging.exists() and any(staging.iterdir()) and not (staging / _LOCK).exists()
+        if foreign or staging.is_symlink():
             raise InputError(f"{staging} is in the way and was not made by vae_correct.py; move it elsewhere.")
         while True:
             staging.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -106,7 +107,7 @@ def correct(
     project, template, stack = job.project, job.template, job.stack
     target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
-    fingerprint = job.fingerprint(_read_result(target) if update else {})
+    fingerprint = job.fingerprint(read_result(target) if update else {})
     with staged(target) as (staging, publish):
         result = _earlier(target, fingerprint) if update else None
         if result is None:
@@ -120,7 +121,7 @@ def correct(
             _take_options(result, stack, project, template_file)
             result.details["template_sha256"] = _hash_of_options(template)
         if invert and result.details["mintpy"] != "reference_date":
-            _drive_mintpy(result)
+            _drive_mintpy(result, stack)
         if not result.skipped:
             begin = time.time()
             result.warnings += write_page(target)
@@ -140,6 +141,7 @@ def _make(
     report: Report | None,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
+    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size, series=2)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     try:
         details = _correct_into(staging, job, fingerprint, timings, report)
@@ -147,6 +149,7 @@ def _make(
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+    job.check_unchanged(fingerprint)
     warnings = job.knowledge.warnings + details.pop("warnings", [])
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
@@ -163,13 +166,14 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
     result.next_command = mintpy_app.next_command(result.work_dir, copy)
 
 
-def _drive_mintpy(result: Result) -> None:
+def _drive_mintpy(result: Result, stack: Stack) -> None:
     """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
     begin = time.time()
     result.skipped = False
     result.details["mintpy"] = "pending"
     _write_result(result.work_dir, result)
     template = result.work_dir / result.details["template"]
+    mintpy_app.check_space(result.work_dir, stack, 0, series=6)
     mintpy_app.ensure_reference_point(result.work_dir, template)
     mintpy_app.run_to_reference_date(result.work_dir, template)
     result.details["timings"]["mintpy"] = time.time() - begin
@@ -223,7 +227,11 @@ def _correct_into(
 def _write_evidence(staging: Path, learned: Learned) -> None:
     data, found = learned.data, learned.found
     seen = (data.dates, data.pairs, learned.noise, data.height, data.factor)
-    write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+    try:
+        write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+    except BaseException:
+        (staging / EVIDENCE).unlink(missing_ok=True)  # half of it would look like all
+        raise
 
 
 def _leave_uncorrected(
@@ -241,6 +249,7 @@ def _leave_uncorrected(
 
 def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> None:
     """Save both networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
+    content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
     torch.save(
         {
             "version": __version__,
@@ -254,8 +263,12 @@ def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> N
                 for name, fit in fits.items()
             },
         },
-        file,
+        content,
     )
+    try:
+        file.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise InputError(f"{file} could not be written: {error.strerror}.") from error
 
 
 def _versions() -> dict[str, str]:
@@ -278,8 +291,9 @@ def _check_target(target: Path, project: Path) -> Path:
         if target.exists() and not target.is_dir():
             raise InputError(f"{target} exists and is no directory; choose another one with -o.")
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
-    except OSError as error:
-        raise InputError(f"{target} cannot be used: {error.strerror}. Choose another one with -o.") from error
+    except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{target} cannot be used: {reason}. Choose another one with -o.") from error
     if occupied:
         raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
     return target
@@ -293,7 +307,7 @@ def _check_replaceable(target: Path) -> None:
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     """The finished result in ``target`` if it has the same input and settings."""
-    content = _read_result(target)
+    content = read_result(target)
     whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
     if not whole or not same_input(content, fingerprint):
         return None
@@ -301,7 +315,8 @@ def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     return Result(work_dir=target, details=content, skipped=True, **own)
 
 
-def _read_result(directory: Path) -> dict[str, Any]:
+def read_result(directory: Path) -> dict[str, Any]:
+    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
     try:
         content = json.loads((directory / RESULT).read_text())
     except (OSError, ValueError):
@@ -318,5 +333,9 @@ def _write_result(directory: Path, result: Result) -> None:
         **result.details,
     }
     part = directory / (RESULT + ".part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, directory / RESULT)
+    try:
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, directory / RESULT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{directory / RESULT} could not be written: {error.strerror}.") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -96,9 +98,9 @@ class Bars:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
-    inps = cmd_line_parse(iargs)
     start = time.time()
-    with one_sentence(inps.debug):
+    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+        inps = cmd_line_parse(iargs)
         result = _run(inps)
     print_result(result, "the delay file" if inps.delay_file else "the stack")
     minutes, seconds = divmod(time.time() - start, 60)
@@ -128,6 +130,8 @@ def one_sentence(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno:  # of the disk or the system, not of ours
+            sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{os.strerror(error.errno)}.")
         message = " ".join(str(error).split())
         sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
 
@@ -178,12 +182,33 @@ def _from_here(word: str | None) -> str | None:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up after SIGTERM too, with which clusters and shells end a process."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Clean up after SIGTERM too, with which clusters and shells end a process; let neither get lost on its way."""
+    received = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def once_more(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up; after that, then
+            threading.Timer(0.05, _thread.interrupt_main, received[-1:]).start()
+        else:
+            hook(unraisable)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+    hook, sys.unraisablehook = sys.unraisablehook, once_more
     try:
         yield
+    except Exception:
+        if received:  # a bare except in MintPy has made another error of it
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _summary(details: dict[str, Any]) -> None:

@@ -89,15 +89,13 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
-    inps = cmd_line_parse(iargs)
-
-    # import
     from mintpy_vae.cli.vae_correct import Bars, one_sentence, print_result
-    from mintpy_vae.smallbaseline import run
 
-    # run
     start = time.time()
-    with one_sentence(inps.debug):
+    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+        inps = cmd_line_parse(iargs)
+        from mintpy_vae.smallbaseline import run  # here: it takes seconds, in which one may interrupt
+
         run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, Bars(), print_result)
     minutes, seconds = divmod(time.time() - start, 60)
     print(f"Time used: {minutes:02.0f} mins {seconds:02.1f} secs\n")

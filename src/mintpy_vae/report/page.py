@@ -68,8 +68,11 @@ def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[st
     made = [section for make in wanted if (section := _attempt(make, data))]
     page = _render(f"mintpy-vae: {work.name}", content.lead(data), content.warnings(data), made)
     part = out / (REPORT + ".part")
-    part.write_text(page, encoding="utf8")
-    os.replace(part, out / REPORT)
+    try:
+        part.write_text(page, encoding="utf8")
+        os.replace(part, out / REPORT)
+    finally:
+        part.unlink(missing_ok=True)  # of a disk that is full it would take the rest
     return out / REPORT
 
 

@@ -7,8 +7,8 @@ Conventions of MintPy: no-data is exactly 0 or NaN; ``dropIfgram`` True means KE
 phase grows when the ground moves away, so displacement = -phase * wavelength / (4 pi).
 """
 
-from .checks import COMPLETE, METHOD
-from .hdf5 import Progress, content_hash, file_hash, project_of
+from .checks import COMPLETE, METHOD, check_phase
+from .hdf5 import Progress, content_hash, existing, file_hash, project_of
 from .pooling import has_phase, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Rows, write_corrected_stack, write_delay_file, write_std_file
@@ -19,7 +19,9 @@ __all__ = [
     "Progress",
     "Rows",
     "Stack",
+    "check_phase",
     "content_hash",
+    "existing",
     "file_hash",
     "has_phase",
     "open_stack",

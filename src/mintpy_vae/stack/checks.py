@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
-from .hdf5 import damage, existing, has_data, open_hdf5, slabs
+from .hdf5 import damage, existing, has_data, linked, open_hdf5, slabs
 
 METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
 COMPLETE = "vae.complete"  # attribute of the corrected dataset, the last thing written
@@ -28,16 +28,20 @@ VARIANTS = {  # mintpy/cli/ifgram_inversion.py:156
 _MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR")
 _MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE")
 _MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP", "X_UNIT", "Y_UNIT")
+_WORDS = ("FILE_TYPE", "PLATFORM", "PROCESSOR", "X_UNIT", "Y_UNIT")  # of the mandatory ones; all others are numbers
+_NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
 _HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
+_FIRST_YEAR, _LAST_YEAR = 1978, 2099  # Seasat; beyond lie slips of the pen
+_HIGHEST_PHASE = 5e3  # radians, some 20 m in C band; beyond lie fill values and damage
 _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
 
 
 def attributes(f: h5py.File) -> dict[str, str]:
     """Root attributes as text."""
-    return {
-        key: value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
-        for key, value in f.attrs.items()
-    }
+    try:
+        return {key: _text(value) for key, value in f.attrs.items()}
+    except (KeyError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{f.filename} is damaged: its attributes cannot be read.") from error
 
 
 def phase_name(template: Mapping[str, Any]) -> str:
@@ -61,27 +65,42 @@ def check_attributes(path: Path, attributes: Mapping[str, str]) -> None:
     missing = [key for key in wanted if not attributes.get(key, "").strip()]
     if missing:
         raise InputError(f"{path} lacks the attribute{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+    for key in (key for key in wanted if key not in _WORDS):
+        if _number(path, attributes, key) == 0 and key in _NOT_ZERO:
+            raise InputError(f"{path}: the attribute {key} is 0; load the stack again.")
 
 
 def _number(path: Path, attributes: Mapping[str, str], key: str) -> float:
     try:
-        return float(attributes[key])
+        value = float(attributes[key])
     except ValueError:
-        raise InputError(f"{path}: the attribute {key} = {attributes[key]!r} is no number.") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is no number.")
+    return value
 
 
 def whole(path: Path, attributes: Mapping[str, str], key: str) -> int:
     """An attribute that has to be a whole number."""
     value = _number(path, attributes, key)
-    if not (math.isfinite(value) and value == int(value)):
-        raise InputError(f"{path}: the attribute {key} = {attributes[key]} is no whole number.")
+    if value != int(value):
+        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is no whole number.")
     return int(value)
+
+
+def size(path: Path, attributes: Mapping[str, str]) -> tuple[int, int]:
+    """Length and width in pixels."""
+    shape = whole(path, attributes, "LENGTH"), whole(path, attributes, "WIDTH")
+    if not all(0 < n < 10**9 for n in shape):
+        length, width = (_short(attributes[key]) for key in ("LENGTH", "WIDTH"))
+        raise InputError(f"{path}: LENGTH = {length} and WIDTH = {width} are no size of a scene in pixels.")
+    return shape
 
 
 def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
     """Wavelength in metres."""
     value = _number(path, attributes, "WAVELENGTH")
-    if not (math.isfinite(value) and value > 0):
+    if value <= 0:
         raise InputError(f"{path}: WAVELENGTH = {attributes['WAVELENGTH']}; a positive number of metres is needed.")
     return value
 
@@ -89,7 +108,8 @@ def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
 def check_datasets(path: Path, f: h5py.File, phase_name: str, shape: tuple[int, int]) -> None:
     """Names, shapes and types of the datasets."""
     for name in dict.fromkeys([MAIN, phase_name, "coherence", "date", "dropIfgram", "bperp"]):
-        if isinstance(f.get(name), h5py.Dataset):
+        if isinstance(item := linked(f, name), h5py.Dataset):
+            _check_sources(path, item)
             continue
         if name in VARIANTS.values():
             raise InputError(
@@ -127,6 +147,8 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
     for text in (text for row in texts for text in row):
         if not _is_date(text):
             raise InputError(f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD.")
+        if not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
+            raise InputError(f"{path}: {text} in the dataset date is no date of a radar satellite.")
     for a, b in texts:
         if a == b:
             raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
@@ -152,6 +174,10 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _short(value: str, limit: int = 60) -> str:
+    return repr(value if len(value) <= limit else value[:limit] + "...")
 
 
 def _some(names: list[str], limit: int = 6) -> str:
@@ -186,13 +212,9 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
 def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
     """Height in metres, NaN where unknown, and the land mask; (length, width) each."""
     with open_hdf5(path) as f, damage(path):
-        if not isinstance(f.get("height"), h5py.Dataset):
-            raise InputError(f"The geometry file {path} has no dataset height.")
         for name in ("height", "latitude", "waterMask"):
-            if name in f and f[name].shape != shape:
-                raise InputError(f"{name} in {path} has shape {f[name].shape}, but the stack has {shape}.")
-            if name in f and f[name].dtype.kind not in "fiub":
-                raise InputError(f"{name} in {path} has the wrong type {f[name].dtype}.")
+            if name in f or name == "height":
+                _check_map(path, name, linked(f, name), shape)
         height = f["height"][:].astype(np.float32)
         unknown = ~(np.abs(height) < _HIGHEST)
         if "latitude" in f:
@@ -205,6 +227,27 @@ def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
     if land is not None and not land.any():
         raise InputError(f"waterMask in {path} marks the whole scene as water.")
     return height, land
+
+
+def _check_map(path: Path, name: str, item: Any, shape: tuple[int, int]) -> None:
+    if not isinstance(item, h5py.Dataset):
+        raise InputError(f"The geometry file {path} has no dataset {name}.")
+    if item.shape != shape:
+        raise InputError(f"{name} in {path} has shape {item.shape}, but the stack has {shape}.")
+    if item.dtype.kind not in "fiub":
+        raise InputError(f"{name} in {path} has the wrong type {item.dtype}.")
+    _check_sources(path, item)
+
+
+def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
+    """HDF5 fills a virtual dataset with 0 where a file that it is made of is gone, and says nothing."""
+    if not dataset.is_virtual:
+        return
+    for source in dataset.virtual_sources():
+        if source.file_name != "." and not (path.parent / source.file_name).is_file():
+            raise InputError(
+                f"{path}: {dataset.name.lstrip('/')} is a virtual dataset, and its source {source.file_name} is gone."
+            )
 
 
 def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land: np.ndarray | None) -> None:
@@ -227,6 +270,16 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
         raise InputError(f"{path}: {phase_name} holds no data, every value of the kept pairs is 0 or NaN.")
     what = "its water mask leaves none of it" if seen == "under water" else "coherence is 0 or NaN wherever it has data"
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
+
+
+def check_phase(path: Path, phase_name: str, pooled: np.ndarray) -> None:
+    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999."""
+    strange = ~(np.abs(pooled) < _HIGHEST_PHASE)
+    if strange.any():
+        raise InputError(
+            f"{path}: {phase_name} holds values like {pooled[strange][0]:.3g} rad, which no phase has; missing data "
+            "must be 0 or NaN."
+        )
 
 
 def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> None:

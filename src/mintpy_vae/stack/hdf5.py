@@ -42,20 +42,21 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     attributes, which all have a dot in their names, or when a step rewrites what was there.
     """
     digest = hashlib.sha256()
-    with open_hdf5(Path(path)) as f:
+    with open_hdf5(Path(path)) as f, damage(Path(path)):
         own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
         digest.update(repr(sorted(own.items())).encode())
-        for name, item in sorted(f.items()):
-            if not isinstance(item, h5py.Dataset):
+        for name in sorted(f):
+            if not isinstance(item := linked(f, name), h5py.Dataset):
                 continue
             digest.update(f"{name} {item.shape} {item.dtype}".encode())
-            with damage(Path(path)):
-                if item.ndim == 3:
-                    pieces = [(block, rows) for rows, blocks in slabs(item, _ENOUGH) for block in blocks]
-                    for _, values in worked_on(item.__getitem__, pieces, Compute()):
-                        digest.update(values.data)
-                else:
-                    digest.update(item[()].tobytes())
+            if item.ndim == 3:
+                pieces = [(block, rows) for rows, blocks in slabs(item, _ENOUGH) for block in blocks]
+                for _, values in worked_on(item.__getitem__, pieces, Compute()):
+                    digest.update(values.data)
+            elif item.shape is not None:
+                value = np.asarray(item[()])
+                # text of any length is kept as pointers
+                digest.update(repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes())
     return digest.hexdigest()
 
 
@@ -91,9 +92,19 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if "truncated" in text:
         return "it is truncated, part of it was lost when it was written or copied"
-    if "lock" in text:
-        return "another program has it open for writing"
+    if "lock file" in text or "already open" in text:
+        return "another program has it open for writing, or was killed while it had (h5clear -s frees it then)"
     return " ".join(text.split()).rstrip(".")
+
+
+def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What a name stands for; None if there is none such, or it is a link that leads nowhere."""
+    try:
+        return f[name]
+    except (KeyError, OSError, RuntimeError) as error:  # nothing there; a file that is gone; links in a circle
+        if isinstance(f.get(name, getlink=True), h5py.HardLink):
+            raise InputError(f"{f.file.filename} is damaged: {name} cannot be read.") from error
+        return None
 
 
 @contextmanager

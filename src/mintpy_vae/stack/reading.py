@@ -12,7 +12,7 @@ import numpy as np
 
 from . import checks
 from .cluster import Compute
-from .hdf5 import existing, open_hdf5
+from .hdf5 import damage, existing, open_hdf5
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +85,10 @@ def open_stack(
     """
     path = existing(stack_file, "stack")
     phase_name = checks.phase_name(template or {})
-    with open_hdf5(path) as f:
+    with open_hdf5(path) as f, damage(path):
         attributes = checks.attributes(f)
         checks.check_attributes(path, attributes)
-        shape = checks.whole(path, attributes, "LENGTH"), checks.whole(path, attributes, "WIDTH")
+        shape = checks.size(path, attributes)
         checks.check_datasets(path, f, phase_name, shape)
         first, second, keep = checks.read_pairs(path, f)
         dates = sorted(set(first) | set(second))

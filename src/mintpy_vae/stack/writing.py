@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .cluster import worked_on
-from .hdf5 import Progress, open_hdf5, read, reason, slabs
+from .hdf5 import Progress, linked, open_hdf5, read, reason, slabs
 from .reading import Stack
 
 Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
@@ -209,7 +209,8 @@ def _sync_directory(path: Path) -> None:
 def _size_needed(f: h5py.File, stack: Stack) -> int:
     """Bytes: the file as it is, plus what lies outside it, plus what the phase takes more if it does not compress."""
     size = stack.file.stat().st_size
-    size += sum(item.nbytes for item in f.values() if isinstance(item, h5py.Dataset) and not _in_file(item))
+    items = [linked(f, name) for name in f]
+    size += sum(item.nbytes for item in items if isinstance(item, h5py.Dataset) and not _in_file(item))
     phase = f[stack.phase_name]
     if phase.compression and _in_file(phase):
         chunks = math.prod(math.ceil(n / c) for n, c in zip(phase.shape, phase.chunks, strict=True))
@@ -239,7 +240,9 @@ def _create_like(source: h5py.Dataset, out: h5py.File, name: str) -> h5py.Datase
 
 
 def _copy(source: h5py.File, name: str, out: h5py.File, max_memory: float) -> None:
-    item = source[name]
+    item = linked(source, name)
+    if item is None:
+        return  # there is nothing to copy
     if not isinstance(item, h5py.Dataset) or _in_file(item):
         source.copy(item, out, name)
         return
