@@ -23,6 +23,7 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from mintpy.utils import readfile
 
 from .errors import InputError
+from .log import LOGGER, mintpy_logged
 from .stack import Stack
 
 __all__ = [
@@ -301,6 +302,7 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
             f"the template in {work}."
         )
     for step in steps:
+        LOGGER.debug("MintPy's step %s", step)
         with at_work(f"step {step}", work):
             app.run(steps=[step])
 
@@ -313,11 +315,12 @@ def at_work(what: str, work: str) -> Iterator[None]:
     random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
     try:
         os.chdir(work)
-        yield
+        with mintpy_logged():
+            yield
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
-            message = f"it ended with exit code {error.code}, its output above says why"
+            message = f"it ended with exit code {error.code}, its output says why"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error
     finally:
         random.setstate(state)
