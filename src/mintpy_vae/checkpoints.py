@@ -119,7 +119,7 @@ def _save(file: Path, key: str, fit: Fit) -> None:
 
 def _load(file: Path, key: str, network: VAE, device: torch.device) -> Fit:
     """The network in a file, put into an untrained one of its shape; an exception if it is not the one asked for."""
-    with np.load(file, allow_pickle=False) as stored:
+    with open(file, "rb") as f, np.load(f, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     marks = str(arrays.pop("key")), str(arrays.pop("content"))
     if marks != (key, _hash_of(arrays)):

@@ -13,7 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -58,7 +58,10 @@ class _File(logging.FileHandler):
 @contextmanager
 def log_to(file: Path) -> Iterator[None]:
     """Append everything to a file, which may be moved meanwhile; what ends the context with an error, too."""
-    handler = _File(file, encoding="utf-8", errors="backslashreplace")
+    try:
+        handler: logging.Handler = _File(file, encoding="utf-8", errors="backslashreplace")
+    except OSError:  # what comes next will say what is wrong with the place
+        handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     with _handled_by(handler):
         try:
@@ -67,7 +70,8 @@ def log_to(file: Path) -> Iterator[None]:
             LOGGER.debug("stopped by %s", type(error).__name__, exc_info=True)
             raise
         finally:
-            handler.close()
+            with suppress(OSError):
+                handler.close()
 
 
 @contextmanager
