@@ -114,7 +114,7 @@ def remembered(monkeypatch):
     separate = learning.separate
 
     def once(phase, weight, pairs, dates, height, settings, report=None, **more):
-        key = (phase.tobytes(), str(settings), repr(more))
+        key = (phase.tobytes(), str(settings), repr({name: value for name, value in more.items() if name != "trainer"}))
         if key not in _SEPARATIONS:
             _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report, **more)
         return _SEPARATIONS[key]

@@ -16,6 +16,7 @@ from conftest import shell, tree
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import COMPLETE
+from mintpy_vae.staging import NETWORKS
 from mintpy_vae.workflow import RESULT, correct
 from test_hostile import refused
 from tiny import make_project
@@ -185,8 +186,15 @@ def test_interrupted(simulated, moment, number):
     _, printed = process.communicate(timeout=20)
     assert process.returncode == 1 and printed.startswith("Interrupted.") and printed.count("\n") == 1, printed
     assert tree(stack.parents[1]) == before
-    assert os.listdir(work.parent) == ["WORK"] or (moment == "mintpy" and complete(work))
-    assert not list(work.parent.glob("*.part")) and not (work / LOCK).exists()
+    part = work.with_name("WORK_vae.part")
+    if moment == "training":
+        assert os.listdir(work.parent) == ["WORK"] and "starts anew" in printed
+    elif moment == "writing":
+        assert sorted(os.listdir(work.parent)) == ["WORK", part.name] and sorted(os.listdir(part)) == [LOCK, NETWORKS]
+        assert f"the trained networks are kept in {part}" in printed
+    else:
+        assert sorted(os.listdir(work.parent)) == ["WORK", work.name] and complete(work)
+        assert not (work / LOCK).exists() and f"the trained networks are kept in {work}" in printed
 
 
 LOST = """

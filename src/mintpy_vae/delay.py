@@ -12,12 +12,15 @@ from typing import Any
 
 import h5py
 
+from .checkpoints import RememberedTraining
 from .errors import InputError, NotEnoughEvidence
 from .job import prepare, provenance
 from .learning import learn
+from .log import Stages, log_environment, log_job, log_result
 from .separation import Report
 from .settings import Settings
 from .stack import COMPLETE, write_delay_file
+from .staging import NETWORKS, staged
 from .workflow import Result
 
 NAME = "VAE.h5"
@@ -70,17 +73,28 @@ def write_delay(
     result = Result("corrected", "", job.project, _next_command(job.project, template_file))
     if update and earlier.get("vae.made_of") == marks["made_of"]:
         result.skipped = True
+        log_result(result, "the delay file")
         return result
     timings = {"checks": time.time() - start}
-    try:
-        learned = learn(job, timings, report)
-    except NotEnoughEvidence as refusal:
-        out.unlink(missing_ok=True)
-        result.status, result.reason = "uncorrected", str(refusal)
-        return result
-    write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks)
-    result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
-    result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
+    log_environment()
+    log_job(job, fingerprint)
+    stages = Stages(report)
+
+    def told(done: int, rows: int) -> None:
+        stages(f"writing {NAME}", done, rows, "")
+
+    # beside the file: what an interrupted run has trained, and a lock against another run
+    with staged(out.with_suffix("")) as (scratch, _):
+        try:
+            learned = learn(job, timings, stages, RememberedTraining(scratch / NETWORKS))
+        except NotEnoughEvidence as refusal:
+            out.unlink(missing_ok=True)
+            result.status, result.reason = "uncorrected", str(refusal)
+        else:
+            write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks, told)
+            result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
+            result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
+    log_result(result, "the delay file")
     return result
 
 

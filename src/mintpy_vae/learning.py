@@ -15,10 +15,10 @@ from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
 from .network import islands
-from .separation import Array, Report, Separation, separate, spread
+from .separation import Array, Report, Separation, Trainer, separate, spread
 from .settings import Settings
 from .stack import Rows, Stack, check_phase, pool_map, pool_pairs
-from .training import Fit
+from .training import Fit, train
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class TrainingData:
     factor: int
 
 
-def training_data(stack: Stack, settings: Settings) -> TrainingData:
+def training_data(stack: Stack, settings: Settings, report: Report | None = None) -> TrainingData:
     """Read the stack onto the training grid."""
     factor = looks(stack, settings)
-    phase, weight = pool_pairs(stack, factor, settings.max_memory)
+    progress = (lambda done, rows: report("reading the stack", done, rows, "")) if report else None
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress)
     kept = stack.keep
     check_phase(stack.file, stack.phase_name, phase[kept])
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
@@ -82,8 +83,8 @@ class Learned:
     noise: Array
 
 
-def learn(job: Job, timings: dict[str, float], report: Report | None = None) -> Learned:
-    """Read the stack and separate its atmosphere.
+def learn(job: Job, timings: dict[str, float], report: Report | None = None, trainer: Trainer = train) -> Learned:
+    """Read the stack and separate its atmosphere; networks are trained by ``trainer``.
 
     Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
     other pairs dropped; what is too small for it stays as it is.
@@ -97,12 +98,12 @@ def learn(job: Job, timings: dict[str, float], report: Report | None = None) -> 
     label = islands(stack.pairs[stack.keep], len(stack.dates))
     sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
     if len(sizes) == 1:
-        return _learn(job, timings, report)
+        return _learn(job, timings, report, trainer)
     learned, left = [], []
     for k, _ in sizes.most_common():
         part = stack.keep & (label[stack.pairs] == k).all(axis=1)
         try:
-            learned.append(_learn(job.of_island(part), timings, report))
+            learned.append(_learn(job.of_island(part), timings, report, trainer))
         except NotEnoughEvidence as refusal:
             dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
@@ -137,23 +138,22 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     return replace(learned[0], atmosphere=atmosphere, std=std, fits=fits, details=details)
 
 
-def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learned:
+def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: Trainer) -> Learned:
     """The same for a network in one piece."""
     begin = time.time()
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
-    data = training_data(stack, settings)
+    data = training_data(stack, settings, report)
     timings["read"] = timings.get("read", 0) + time.time() - begin
 
     begin = time.time()
-    found = _separate(data, settings, knowledge, report)
+    found = _separate(data, settings, knowledge, report, trainer)
     before, after = noise = found.noise_of_pairs(data.pairs)
     if np.median(after) > np.median(before):
         raise NotEnoughEvidence("the correction would add noise to most pairs")
     details = _details(found, data.dates, data.pairs, before, after, stack)
     details["warnings"] += _not_searched(knowledge, found)
     details["seed_spread"] = [
-        spread(found, _separate(data, replace(settings, seed=settings.seed + k), knowledge, report))
-        for k in range(1, settings.num_seeds)
+        spread(found, _separate(data, settings, knowledge, report, trainer, k)) for k in range(1, settings.num_seeds)
     ]
     if max(details["seed_spread"], default=0.0) > 1.0:
         details["warnings"].append(
@@ -169,8 +169,14 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None) -> Learne
     return Learned(atmosphere, std, found.fits, details, stack, data, found, noise)
 
 
-def _separate(data: TrainingData, settings: Settings, knowledge: Knowledge, report: Report | None) -> Separation:
-    return separate(data.phase, data.weight, data.pairs, data.dates, data.height, settings, report, knowledge=knowledge)
+def _separate(
+    data: TrainingData, settings: Settings, knowledge: Knowledge, report: Report | None, trainer: Trainer, k: int = 0
+) -> Separation:
+    """The method with the seed, or with the ``k``-th after it."""
+    told = (lambda stage, *step: report(f"seed {k + 1}: {stage}", *step)) if report and k else report
+    own = replace(settings, seed=settings.seed + k)
+    grid = (data.phase, data.weight, data.pairs, data.dates, data.height)
+    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer)
 
 
 def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:

@@ -23,6 +23,7 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from mintpy.utils import readfile
 
 from .errors import InputError
+from .log import LOGGER, mintpy_logged
 from .settings import PREFIX
 from .stack import Stack, existing
 
@@ -338,6 +339,7 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
             f"the template in {work}."
         )
     for step in steps:
+        LOGGER.debug("MintPy's step %s", step)
         with at_work(f"step {step}", work):
             app.run(steps=[step])
 
@@ -350,13 +352,14 @@ def at_work(what: str, work: str) -> Iterator[None]:
     random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
     try:
         os.chdir(work)
-        yield
+        with mintpy_logged():
+            yield
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno:
             message = " ".join(filter(None, (os.strerror(error.errno), error.filename)))
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
-            message = f"it ended with exit code {error.code}, its output above says why"
+            message = f"it ended with exit code {error.code}, its output says why"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error
     finally:
         random.setstate(state)

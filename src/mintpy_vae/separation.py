@@ -31,6 +31,7 @@ from .knowledge import NOTHING, Knowledge
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
+from .threads import single_threaded
 from .timefunctions import (
     MIN_NEW_GIVEN,
     TimeFunction,
@@ -144,6 +145,7 @@ class Separation:
         return np.asarray((self.noise[:, second] - self.noise[:, first]).std(axis=2))
 
 
+@single_threaded()
 def separate(
     phase: NDArray[np.floating],
     weight: NDArray[np.floating],
@@ -243,7 +245,8 @@ def separate(
     # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
     bells = make_bells(valid, knowledge.stable)
     deformation = Deformation(np.zeros_like(x), [])
-    for _ in range(PASSES):
+    watch = progress("searching local deformation")
+    for k in range(PASSES):
         residual = _without(x - deformation.series, functions)
         slopes = height_slopes(residual, z)
         turbulent = residual - slopes[:, None] * z
@@ -256,7 +259,11 @@ def separate(
         none = np.zeros((1, x.shape[1]))
         search = Search(build_prior(known, none, 0.0, z, height_std), bells, functions, 1 / strength**2)
         thresholds = search.calibrate(residual, settings.significance, rng)
+        if watch:
+            watch(2 * k + 1, 2 * PASSES, "")
         deformation = search.pursue(x, thresholds, min(shape))
+        if watch:
+            watch(2 * k + 2, 2 * PASSES, f"{len(deformation.atoms)} pieces")
 
     moves = deformation.series - deformation.series.mean(axis=1, keepdims=True)
     clusters = confirm(clusters, flatten(without_height(moves, z)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from mintpy.smallbaselineApp import TimeSeriesAnalysis
@@ -11,11 +12,12 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from . import mintpy_app
 from .errors import InputError
 from .job import corrected_dir
+from .log import LOG, LOGGER, log_to
 from .mintpy_app import STEP, STEPS
 from .separation import Report
 from .settings import Settings
 from .template import add_section, own_options
-from .workflow import RESULT, Result, correct, read_result, write_page
+from .workflow import RESULT, correct, read_result, write_page
 
 
 class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
@@ -30,8 +32,6 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         The project.
     report : callable, optional
         Told of the progress of the correction.
-    finished : callable, optional
-        Called with the :class:`~mintpy_vae.workflow.Result` of the correction.
     """
 
     def __init__(
@@ -39,13 +39,12 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         customTemplateFile: str | None = None,
         workDir: str = "./",
         report: Report | None = None,
-        finished: Callable[[Result], None] | None = None,
     ) -> None:
         super().__init__(customTemplateFile, workDir)
         self.workDir: str = os.path.abspath(workDir)
         self.project = Path(self.workDir)
         self.project_template = customTemplateFile
-        self.report, self.finished = report, finished
+        self.report = report
 
     def open(self) -> None:
         """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
@@ -74,21 +73,24 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             if STEPS.index(step) > STEPS.index(STEP):
                 self.enter_corrected_directory()
             try:
-                with mintpy_app.at_work(f"step {step}", self.workDir):
+                with self.logged(), mintpy_app.at_work(f"step {step}", self.workDir):
                     super().run([step])
             except InputError as error:
                 if step != "quick_overview":
                     raise
                 # it fails on a stack without unwrapping errors, mintpy/utils/plot.py:1153
-                print(f"WARNING: {error} It is an overview that nothing else needs; going on.")
+                LOGGER.warning("%s It is an overview that nothing else needs; going on.", error)
+
+    def logged(self) -> AbstractContextManager[None]:
+        """What MintPy says in ``PROJECT_vae`` goes into the log there."""
+        work = Path(self.workDir)
+        return nullcontext() if work == self.project else log_to(work / LOG)
 
     def run_correct_vae(self, step_name: str) -> None:
         """Correct the stack into ``PROJECT_vae``, unless what is there is of the same input and settings."""
         print(f"\n\n******************** step - {step_name} ********************")
         stack = self.project / "inputs" / "ifgramStack.h5"
-        result = correct(stack, None, self.project_template, update=True, invert=False, report=self.report)
-        if self.finished:
-            self.finished(result)
+        correct(stack, None, self.project_template, update=True, invert=False, report=self.report)
 
     def enter_corrected_directory(self) -> None:
         """Go on in ``PROJECT_vae``, with the templates as they are now in the project."""
@@ -116,7 +118,6 @@ def run(
     steps: Sequence[str],
     plot: bool = False,
     report: Report | None = None,
-    finished: Callable[[Result], None] | None = None,
 ) -> None:
     """Run the workflow, as ``mintpy.smallbaselineApp.run_smallbaselineApp`` does.
 
@@ -130,10 +131,10 @@ def run(
         From :data:`~mintpy_vae.mintpy_app.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
     plot : bool
         Plot even if there is nothing to run.
-    report, finished : callable, optional
+    report : callable, optional
         As for :class:`VaeTimeSeriesAnalysis`.
     """
-    app = VaeTimeSeriesAnalysis(template_file, work_dir, report, finished)
+    app = VaeTimeSeriesAnalysis(template_file, work_dir, report)
     app.open()
     try:
         app.run(steps)
@@ -147,4 +148,4 @@ def run(
     app.close()
     if Path(app.workDir) != app.project:  # MintPy's maps and time series are newer than the report of our own step
         for warning in write_page(Path(app.workDir)):
-            print(f"WARNING: {warning}")
+            LOGGER.warning(warning)

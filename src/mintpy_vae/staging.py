@@ -11,7 +11,10 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["staged"]
+__all__ = ["NETWORKS", "staged"]
+
+NETWORKS = ".vae_correct.networks"
+"""In the directory that is being made: what a run that is interrupted leaves for the next one."""
 
 _LOCK = ".vae_correct.lock"  # in the directory that is being made, under either of its names
 _EARLIER = ".vae_correct.earlier"  # there too: the earlier work directory, for the moment of the exchange
@@ -21,8 +24,10 @@ _EARLIER = ".vae_correct.earlier"  # there too: the earlier work directory, for 
 def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A place to make a work directory in, and the function that puts it where it belongs.
 
-    The place is ``target + '.part'``; it is gone at the end, whatever happens. If the process is killed, the next one
-    for the same target clears up. Until the end of the context, any other one for the same target is refused.
+    The place is ``target + '.part'``; it is gone at the end, unless the process is interrupted (KeyboardInterrupt) or
+    killed while its folder ``NETWORKS`` holds something: then that folder is left, and the next process for the same
+    target finds it in its own place. All else that one that was killed has left is cleared up by the next. Until
+    the end of the context, any other one for the same target is refused.
 
     Parameters
     ----------
@@ -44,15 +49,24 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     missing = [parent for parent in target.parents if not parent.exists()]
     try:
         handle = _claim(staging, target)
+        keep = False
         try:
             _tidy(staging, target)
             yield staging, lambda: _publish(staging, target)
+        except KeyboardInterrupt as stop:
+            place = next((p for p in (staging, target) if any((p / NETWORKS).glob("*"))), None)
+            if keep := place is not None:
+                stop.args = (f"the trained networks are kept in {place}, from which the same command goes on",)
+            raise
         finally:
             if _is(handle, staging / _LOCK):
                 _tidy(staging, target)
-                shutil.rmtree(staging, ignore_errors=True)
+                if not keep:
+                    shutil.rmtree(staging, ignore_errors=True)
             else:
                 shutil.rmtree(target / _EARLIER, ignore_errors=True)
+                if not keep:
+                    shutil.rmtree(target / NETWORKS, ignore_errors=True)
                 (target / _LOCK).unlink(missing_ok=True)
             os.close(handle)
     finally:
@@ -109,12 +123,15 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _tidy(staging: Path, target: Path) -> None:
-    """Undo what a process that was killed or failed has left; the lock stays."""
+    """Undo what a process that was killed or failed has left; the lock and the networks stay."""
     if (staging / _EARLIER).exists() and not target.exists():
         os.replace(staging / _EARLIER, target)
     shutil.rmtree(target / _EARLIER, ignore_errors=True)
+    if (target / NETWORKS).is_dir():  # cut off after the exchange
+        shutil.rmtree(staging / NETWORKS, ignore_errors=True)
+        os.replace(target / NETWORKS, staging / NETWORKS)
     for item in staging.iterdir():
-        if item.name != _LOCK:
+        if item.name not in (_LOCK, NETWORKS):
             shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
 
 

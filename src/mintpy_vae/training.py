@@ -95,7 +95,7 @@ def train(
     scale = float(series[:, valid].std()) or 1.0
     data = torch.tensor(series / scale, dtype=torch.float32, device=device)
     mask = torch.tensor(valid, dtype=torch.float32, device=device)
-    years = torch.tensor(times - times[0], dtype=torch.float32, device=device)
+    years = _years(times).to(device)
     for attempt in range(RESTARTS + 1):
         seed = settings.seed + 1000 * attempt
         run = partial(_run, data, mask, years, slots, settings, seed, progress)
@@ -137,8 +137,7 @@ def _run(
     steps, batch = settings.train_steps, settings.batch_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VAE(slots, years.cpu(), (data.shape[1], data.shape[2])).to(data.device)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = _network(slots, years.cpu(), (data.shape[1], data.shape[2]), data.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
     rng = np.random.default_rng(seed)
@@ -161,6 +160,25 @@ def _run(
         if progress and (step % 20 == 0 or step == steps - 1):
             progress(step + 1, steps, f"loss {losses[step].item():.4f}")
     return model, losses.cpu().double().numpy()
+
+
+def empty_network(
+    slots: Sequence[tuple[str, int]], times: NDArray[np.float64], shape: tuple[int, ...], device: torch.device
+) -> VAE:
+    """An untrained network as :func:`train` begins with, to load weights into."""
+    with torch.random.fork_rng(devices=[]):
+        return _network(slots, _years(times), shape, device)
+
+
+def _years(times: NDArray[np.float64]) -> torch.Tensor:
+    return torch.tensor(times - times[0], dtype=torch.float32)
+
+
+def _network(
+    slots: Sequence[tuple[str, int]], years: torch.Tensor, shape: tuple[int, ...], device: torch.device
+) -> VAE:
+    model = VAE(slots, years, (shape[0], shape[1])).to(device)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def draw_pairs(rng: np.random.Generator, years: NDArray[np.floating], batch: int) -> NDArray[np.int64]:

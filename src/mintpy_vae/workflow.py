@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from . import __version__, mintpy_app
+from . import mintpy_app
+from .checkpoints import RememberedTraining, save_networks
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
 from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
 from .learning import Learned, learn
+from .log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
 from .separation import Report
 from .settings import PREFIX, Settings
 from .stack import Stack, file_hash, write_corrected_stack, write_delay_file, write_std_file
-from .staging import staged
-from .training import Fit
+from .staging import NETWORKS, staged
 
 RESULT = "vae_result.json"
 STD = "vae_std.h5"
@@ -108,26 +106,33 @@ def correct(
     target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
     target = _check_target(target, project)
     fingerprint = job.fingerprint(read_result(target) if update else {})
-    with staged(target) as (staging, publish):
+    with staged(target) as (staging, publish), ExitStack() as logged:
         result = _earlier(target, fingerprint) if update else None
+        new_options = result is not None and result.details.get("template_sha256") != _hash_of_options(template)
+        to_invert = invert and (result is None or result.details["mintpy"] != "reference_date")
+        if result is None or new_options or to_invert:
+            logged.enter_context(log_to((staging if result is None else target) / LOG))
+            log_environment()
+            log_job(job, fingerprint)
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(staging, target, job, template_file, fingerprint, timings, report)
+            result = _make(staging, target, job, template_file, fingerprint, timings, Stages(report))
             result.details["template_sha256"] = _hash_of_options(template)
             _write_result(staging, result)
             publish()
-        elif result.details.get("template_sha256") != _hash_of_options(template):
+        elif new_options:
             _take_options(result, stack, project, template_file)
             result.details["template_sha256"] = _hash_of_options(template)
+        timings = result.details["timings"]
         if invert and result.details["mintpy"] != "reference_date":
             _drive_mintpy(result, stack)
         if not result.skipped:
-            begin = time.time()
-            result.warnings += write_page(target)
-            result.details["timings"]["report"] = time.time() - begin
-            result.details["timings"]["total"] = time.time() - start
+            with stage("report", timings):
+                result.warnings += write_page(target)
+            timings["total"] = time.time() - start
             _write_result(target, result)
+        log_result(result)
     return result
 
 
@@ -138,7 +143,7 @@ def _make(
     template_file: str | os.PathLike[str] | None,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
-    report: Report | None,
+    report: Report,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size, series=2)
@@ -152,7 +157,7 @@ def _make(
     job.check_unchanged(fingerprint)
     warnings = job.knowledge.warnings + details.pop("warnings", [])
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
-    details.update(fingerprint, template=template, timings=timings, versions=_versions(), mintpy="not run")
+    details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
 
 
@@ -168,15 +173,14 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
 
 def _drive_mintpy(result: Result, stack: Stack) -> None:
     """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
-    begin = time.time()
     result.skipped = False
     result.details["mintpy"] = "pending"
     _write_result(result.work_dir, result)
     template = result.work_dir / result.details["template"]
     mintpy_app.check_space(result.work_dir, stack, 0, series=6)
-    mintpy_app.ensure_reference_point(result.work_dir, template)
-    mintpy_app.run_to_reference_date(result.work_dir, template)
-    result.details["timings"]["mintpy"] = time.time() - begin
+    with stage("mintpy", result.details["timings"]):
+        mintpy_app.ensure_reference_point(result.work_dir, template)
+        mintpy_app.run_to_reference_date(result.work_dir, template)
     result.details["mintpy"] = "reference_date"
 
 
@@ -205,21 +209,24 @@ def _correct_into(
     job: Job,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
-    report: Report | None,
+    report: Report,
 ) -> dict[str, Any]:
     """Learn, correct and write stack, delay file, its error, networks and evidence; return the details."""
     stack, settings = job.stack, job.settings
-    learned = learn(job, timings, report)
-    begin = time.time()
-    model_file = staging / "vae_model.pt"
-    _save_networks(model_file, learned.fits, settings)
-    marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
-    memory = settings.max_memory
-    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", learned.atmosphere, marks, memory)
-    write_delay_file(stack, staging / "inputs" / "VAE.h5", learned.atmosphere, memory, marks)
-    write_std_file(stack, staging / STD, learned.std, memory, marks)
-    said = _spared("The evidence", lambda: _write_evidence(staging, learned))
-    timings["write"] = time.time() - begin
+
+    def rows_of(what: str) -> Callable[[int, int], None]:
+        return lambda done, rows: report(f"writing {what}", done, rows, "")
+
+    learned = learn(job, timings, report, RememberedTraining(staging / NETWORKS))
+    with stage("write", timings):
+        model_file = staging / "vae_model.pt"
+        save_networks(model_file, learned.fits, settings)
+        marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
+        memory, inputs = settings.max_memory, staging / "inputs"
+        write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
+        write_delay_file(stack, inputs / "VAE.h5", learned.atmosphere, memory, marks, rows_of("VAE.h5"))
+        write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
+        said = _spared("The evidence", lambda: _write_evidence(staging, learned))
     warnings = learned.details["warnings"] + said
     return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
@@ -245,35 +252,6 @@ def _leave_uncorrected(
 
     write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, marks, settings.max_memory)
     return {}
-
-
-def _save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> None:
-    """Save both networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
-    content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
-    torch.save(
-        {
-            "version": __version__,
-            "settings": settings.as_dict(),
-            "networks": {
-                name: {
-                    "state": {key: value.cpu() for key, value in fit.model.state_dict().items()},
-                    "scale": fit.scale,
-                    "seed": fit.seed,
-                }
-                for name, fit in fits.items()
-            },
-        },
-        content,
-    )
-    try:
-        file.write_bytes(content.getbuffer())
-    except OSError as error:
-        raise InputError(f"{file} could not be written: {error.strerror}.") from error
-
-
-def _versions() -> dict[str, str]:
-    packages = ("mintpy-vae", "mintpy", "torch", "numpy", "scipy", "h5py", "fishdbc", "hdbscan", "scikit-learn")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def _hash_of_options(template: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import logging
 import os
 import signal
 import sys
@@ -64,8 +65,21 @@ def create_parser(subparsers: Any = None) -> Any:
         action="store_true",
         help="write PROJECT/inputs/VAE.h5, which smallbaselineApp.py subtracts, and nothing else",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_switches(parser)
     return parser
+
+
+def add_switches(parser: Any) -> None:
+    """How much is said."""
+    how_much = parser.add_mutually_exclusive_group()
+    how_much.add_argument("--verbose", action="store_true", help="print all that goes into vae.log as well")
+    how_much.add_argument("--quiet", action="store_true", help="print warnings, errors and the next command only")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def level(inps: Namespace) -> int:
+    """What is printed, as a level of :mod:`logging`."""
+    return logging.WARNING if inps.quiet else logging.DEBUG if inps.verbose else logging.INFO
 
 
 def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
@@ -92,8 +106,9 @@ class Bars:
             self.bar = ptime.progressBar(maxValue=total, prefix=f"{stage}: ")
         assert self.bar is not None
         self.bar.update(done, suffix=message)
-        if done == total:
+        if done >= total:
             self.bar.close()
+            self.stage = ""
 
 
 def main(iargs: Sequence[str] | None = None) -> None:
@@ -101,10 +116,13 @@ def main(iargs: Sequence[str] | None = None) -> None:
     start = time.time()
     with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
         inps = cmd_line_parse(iargs)
-        result = _run(inps)
-    print_result(result, "the delay file" if inps.delay_file else "the stack")
-    minutes, seconds = divmod(time.time() - start, 60)
-    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+        from mintpy_vae.log import on_terminal  # here: it takes seconds, in which one may interrupt
+
+        with on_terminal(level(inps)):
+            result = _run(inps)
+    if not inps.quiet:
+        minutes, seconds = divmod(time.time() - start, 60)
+        print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
     if inps.delay_file and result.status == "corrected":
         from mintpy_vae.delay import TEMPLATE_LINES
 
@@ -125,8 +143,8 @@ def one_sentence(debug: bool) -> Iterator[None]:
         if debug:
             raise
         sys.exit(f"ERROR: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Interrupted. The input is as it was; the same command starts anew.")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"Interrupted. The input is as it was; {stop or 'the same command starts anew'}.")
     except Exception as error:
         if debug:
             raise
@@ -136,26 +154,11 @@ def one_sentence(debug: bool) -> Iterator[None]:
         sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
 
 
-def print_result(result: Any, what: str = "the stack") -> None:
-    """Say what a correction did, for people."""
-    if result.skipped:
-        print(f"Nothing changed since the last run; {what} in {result.work_dir} stays as it is.")
-    if result.status == "uncorrected":
-        left = "holds the phase of the input" if what == "the stack" else "is not there"
-        print(f"\nUNCORRECTED, because {result.reason}.\n{what.capitalize()} in {result.work_dir} {left}.")
-    elif result.details:
-        _summary(result.details)
-    for warning in result.warnings:
-        print(f"WARNING: {warning}")
-    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
-        print(f"report: {page}")
-
-
 def _run(inps: Namespace) -> Any:
     given = (inps.stack_file, inps.geometry_file, inps.template_file)
     options: dict[str, Any] = {
         "update": inps.update,
-        "report": Bars(),
+        "report": None if inps.quiet else Bars(),
         "device": inps.device,
         "seed": inps.seed,
         "max_memory": inps.max_memory,
@@ -209,20 +212,6 @@ def _terminated_like_interrupted() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _summary(details: dict[str, Any]) -> None:
-    """Print clusters and noise."""
-    print("\ncluster  label        sources  energy  roughness  p-value  height correlation")
-    for c in details["clusters"]:
-        print(
-            f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
-            f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
-        )
-    values = details["noise_per_pair_mm"].values()
-    before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
-    print(f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after")
-    print(f"places and functions of time with local deformation: {len(details['deformation_atoms'])}")
 
 
 if __name__ == "__main__":

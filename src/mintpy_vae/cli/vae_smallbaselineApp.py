@@ -50,7 +50,7 @@ def _mintpy_s_command_line() -> Iterator[Any]:
         "EXAMPLE": EXAMPLE,
         "REFERENCE": REFERENCE,
     }
-    names["create_parser"] = lambda create=smallbaselineApp.create_parser: _with_debug(create())
+    names["create_parser"] = lambda create=smallbaselineApp.create_parser: _with_switches(create())
     before = {name: getattr(smallbaselineApp, name) for name in names}
     vars(smallbaselineApp).update(names)
     try:
@@ -59,9 +59,11 @@ def _mintpy_s_command_line() -> Iterator[Any]:
         vars(smallbaselineApp).update(before)
 
 
-def _with_debug(parser: ArgumentParser) -> ArgumentParser:
+def _with_switches(parser: ArgumentParser) -> ArgumentParser:
+    from mintpy_vae.cli.vae_correct import add_switches
+
     parser.description = "Routine Time Series Analysis for Small Baseline InSAR Stack, with the step correct_vae"
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_switches(parser)
     return parser
 
 
@@ -89,14 +91,16 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
-    from mintpy_vae.cli.vae_correct import Bars, one_sentence, print_result
+    from mintpy_vae.cli.vae_correct import Bars, level, one_sentence
 
     start = time.time()
     with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
         inps = cmd_line_parse(iargs)
-        from mintpy_vae.smallbaseline import run  # here: it takes seconds, in which one may interrupt
+        from mintpy_vae.log import on_terminal  # here: it takes seconds, in which one may interrupt
+        from mintpy_vae.smallbaseline import run
 
-        run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, Bars(), print_result)
+        with on_terminal(level(inps)):
+            run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, None if inps.quiet else Bars())
     minutes, seconds = divmod(time.time() - start, 60)
     print(f"Time used: {minutes:02.0f} mins {seconds:02.1f} secs\n")
 

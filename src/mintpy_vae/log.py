@@ -1,0 +1,251 @@
+"""What happened: one logger, a file beside the result, and as much of it on the terminal as is asked for.
+
+``DEBUG`` is for the file (and ``--verbose``), ``INFO`` is what people want to know, ``WARNING`` what they have to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import torch
+
+from .training import choose_device
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .separation import Report
+    from .workflow import Result
+
+__all__ = [
+    "LOG",
+    "LOGGER",
+    "Stages",
+    "log_environment",
+    "log_job",
+    "log_result",
+    "log_to",
+    "mintpy_logged",
+    "on_terminal",
+    "stage",
+    "versions",
+]
+
+LOG = "vae.log"
+LOGGER = logging.getLogger("mintpy_vae")
+LOGGER.addHandler(logging.NullHandler())  # a library says nothing on its own
+_MINTPY = LOGGER.getChild("mintpy")
+_PACKAGES = ("mintpy-vae", "mintpy", "torch", "numpy", "scipy", "h5py", "fishdbc", "hdbscan", "scikit-learn")
+
+
+class _File(logging.FileHandler):
+    """A log on a disk that is full must not stop what it speaks of."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Append everything to a file, which may be moved meanwhile; what ends the context with an error, too."""
+    try:
+        handler: logging.Handler = _File(file, encoding="utf-8", errors="backslashreplace")
+    except OSError:  # what comes next will say what is wrong with the place
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    with _handled_by(handler):
+        try:
+            yield
+        except BaseException as error:
+            LOGGER.debug("stopped by %s", type(error).__name__, exc_info=True)
+            raise
+        finally:
+            with suppress(OSError):
+                handler.close()
+
+
+@contextmanager
+def on_terminal(level: int) -> Iterator[None]:
+    """Print what is of ``level`` or above; below it, when that is ``WARNING``, what MintPy prints is not shown."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(level)
+    handler.addFilter(lambda record: record.name != _MINTPY.name)  # its lines are there already
+    handler.setFormatter(_Plain())
+    with _handled_by(handler):
+        if level < logging.WARNING:
+            yield
+        else:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+
+
+@contextmanager
+def _handled_by(handler: logging.Handler) -> Iterator[None]:
+    before = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+        LOGGER.removeHandler(handler)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The message alone; a warning says that it is one."""
+        prefix = "WARNING: " if record.levelno >= logging.WARNING else ""
+        return prefix + record.getMessage()
+
+
+@contextmanager
+def mintpy_logged() -> Iterator[None]:
+    """What is printed goes into the log as well, line by line."""
+    with redirect_stdout(_Tee(sys.stdout)), redirect_stderr(_Tee(sys.stderr)):
+        yield
+
+
+class _Tee:
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.line = stream, ""
+
+    def write(self, text: str) -> int:
+        self.stream.write(text)
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            if last := line.rsplit("\r", 1)[-1].strip():  # of a progress bar, how it ended
+                _MINTPY.debug("MintPy: %s", last)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def stage(name: str, timings: dict[str, float]) -> Iterator[None]:
+    """Log start, time and memory of a stage, and add its seconds to ``timings[name]``."""
+    begin = time.time()
+    LOGGER.debug("stage %s", name)
+    try:
+        yield
+    finally:
+        seconds = time.time() - begin
+        timings[name] = timings.get(name, 0.0) + seconds
+        LOGGER.debug("stage %s: %.1f s, %s", name, seconds, _peak_memory())
+
+
+class Stages:
+    """Passes progress on to ``report``, and logs where each part of the work starts and ends.
+
+    Parameters
+    ----------
+    report : callable or None
+        A :data:`~mintpy_vae.separation.Report`.
+    """
+
+    def __init__(self, report: Report | None) -> None:
+        self.report, self.stage, self.begin = report, "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int, message: str) -> None:
+        """See :data:`~mintpy_vae.separation.Report`."""
+        if stage != self.stage:
+            self.stage, self.begin = stage, time.time()
+            LOGGER.debug("%s", stage)
+        if self.report:
+            self.report(stage, done, total, message)
+        if done >= total:
+            said = f", {message}" if message else ""
+            LOGGER.debug("%s: %.1f s, %s%s", stage, time.time() - self.begin, _peak_memory(), said)
+            self.stage = ""
+
+
+def log_environment() -> None:
+    """Log what ran, with what and on what."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    LOGGER.debug("command: %s (in %s)", shlex.join(command), Path.cwd())
+    LOGGER.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    LOGGER.debug("platform: %s; %s, %s cores, %.0f GB", platform.platform(), _processor(), os.cpu_count(), memory)
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    LOGGER.debug("GPU: %s", ", ".join(gpus) or "none")
+    threads = {key: os.environ[key] for key in os.environ if key.endswith("_NUM_THREADS")}
+    LOGGER.debug("threads: %s %s", torch.get_num_threads(), threads or "")
+
+
+def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
+    """Log what is to be corrected, and how."""
+    stack, settings = job.stack, job.settings
+    span = f"{len(stack.dates)} dates, {stack.dates[0]} to {stack.dates[-1]}"
+    size = " x ".join(map(str, stack.shape))
+    LOGGER.debug("stack: %s, dataset %s, SHA-256 %s", stack.file, stack.phase_name, fingerprint["stack_sha256"])
+    LOGGER.debug("stack: %d pairs, %d kept, %s, %s pixels", len(stack.pairs), int(stack.keep.sum()), span, size)
+    LOGGER.debug("geometry: %s, SHA-256 %s", stack.geometry_file, fingerprint["geometry_sha256"])
+    given = {key: fingerprint[key] for key in ("knowledge_sha256", "functions") if fingerprint[key]}
+    LOGGER.debug("known already: %s", given or "nothing")
+    LOGGER.debug("settings: %s", ", ".join(f"{key} = {value}" for key, value in settings.as_dict().items()))
+    seeds = [settings.seed + k for k in range(settings.num_seeds)]
+    LOGGER.debug("seeds: %s; device: %s; workers: %s", seeds, choose_device(settings.device), stack.compute)
+
+
+def log_result(result: Result, what: str = "the stack") -> None:
+    """Say what a correction did."""
+    LOGGER.info("")
+    if result.skipped:
+        LOGGER.info("Nothing changed since the last run; %s in %s stays as it is.", what, result.work_dir)
+    if result.status == "uncorrected":
+        left = "holds the phase of the input" if what == "the stack" else "is not there"
+        LOGGER.warning("UNCORRECTED, because %s.", result.reason)
+        LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
+    elif result.details:
+        for line in _summary(result.details):
+            LOGGER.info(line)
+    for warning in result.warnings:
+        LOGGER.warning(warning)
+    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
+        LOGGER.info("report: %s", page)
+
+
+def _summary(details: Mapping[str, Any]) -> Iterator[str]:
+    """Clusters and noise, for people."""
+    yield "cluster  label        sources  energy  roughness  p-value  height correlation"
+    for c in details["clusters"]:
+        yield (
+            f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
+            f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
+        )
+    values = details["noise_per_pair_mm"].values()
+    before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
+    yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
+    yield f"places and functions of time with local deformation: {len(details['deformation_atoms'])}"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that the result depends on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _peak_memory() -> str:
+    """Largest memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    text = f"peak memory {peak / 1e6:.0f} MB"
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        text += f", of the GPU {torch.cuda.max_memory_allocated() / 1e6:.0f} MB"
+    return text
