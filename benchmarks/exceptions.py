@@ -210,9 +210,10 @@ def unwrapping() -> plt.Figure:
 def noisier() -> plt.Figure:
     """Noise of the pairs before and after, where motion is stronger than the atmosphere, and where it is not."""
     calm = {"turbulence": 0.002, "stratified": 0.003, "stratified_annual": 0.003, "orbit": 0.0003}
+    broad = {"width": (0.1, 0.15), **calm}
     figure, axes = plt.subplots(1, 2, figsize=(6, 2.8), constrained_layout=True)
-    for axis, changes in zip(axes, ({}, calm), strict=True):
-        case = Case.of("transient", seed=12, n_dates=20, width=(0.1, 0.15), unwrap_errors=0.0, **changes)
+    for axis, changes in zip(axes, ({}, broad), strict=True):
+        case = Case.of("transient", seed=12, n_dates=20, unwrap_errors=0.0, **changes)
         found = case.separate()
         worse = case.say(found)["pairs_worse"]
         before, after = found.noise_of_pairs(case.scene.pairs) * abs(METRES) * 1e3

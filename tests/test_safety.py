@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mintpy_vae import Settings, correct, learning, safety, training
+from mintpy_vae.atmosphere import stationary_modes
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evidence import pixel_size
 from mintpy_vae.injection import Refit, Signal, inject
@@ -179,12 +180,13 @@ def test_noisier_pairs_are_told_and_refused_where_they_are_most(tmp_path, monkey
         return replace(found, noise=np.stack([before, 2 * before - after]))
 
     monkeypatch.setattr(learning, "separate", wrong_sign)
-    done = correct(file, invert=False, work_dir=tmp_path / "other", **options(50))
+    done = correct(project(tmp_path / "other"), invert=False, **options(10))
     assert done.status == "uncorrected"
     assert done.reason.startswith("the correction would add noise to most pairs (")
 
 
-def test_a_stack_of_nothing_but_white_noise_is_no_traceback(tmp_path):
-    nothing = dict.fromkeys(("turbulence", "stratified", "stratified_annual", "orbit", "unwrap_errors"), 0.0)
-    done = correct(project(tmp_path, "quiet", n_dates=40, size=28, **nothing), invert=False, **options(10))
-    assert done.status in ("corrected", "uncorrected")
+def test_white_noise_has_no_modes_and_is_no_traceback():
+    valid = np.ones((20, 20), dtype=bool)
+    white = np.random.default_rng(1).standard_normal((4000, 400))
+    modes, noise = stationary_modes(white, valid, 0.1)
+    assert modes.shape == (0, 400) and noise == pytest.approx(1, rel=0.02)
