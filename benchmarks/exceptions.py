@@ -84,12 +84,14 @@ class Case:
 
 
 def few() -> plt.Figure:
-    """Noise of a short stack's figures: the velocity's error against the number of dates."""
+    """A network below the least number of dates, and one above it."""
     figure, axes = plt.subplots(1, 2, figsize=(6, 2.4), constrained_layout=True)
     for axis, dates in zip(axes, (9, 24), strict=True):
         scene = simulate("bowl", n_dates=dates, size=(SIZE, SIZE), seed=1)
         _network(axis, scene, np.zeros(dates, int))
-        axis.set_title(f"{dates} dates, {len(scene.pairs)} pairs: " + ("refused" if dates < 10 else "corrected"))
+        axis.set_title(
+            f"{dates} dates, {len(scene.pairs)} pairs: " + ("refused" if dates < Settings().min_dates else "tried")
+        )
     return figure
 
 
@@ -208,11 +210,9 @@ def unwrapping() -> plt.Figure:
 
 
 def noisier() -> plt.Figure:
-    """Noise of the pairs before and after, where motion is stronger than the atmosphere, and where it is not."""
-    calm = {"turbulence": 0.002, "stratified": 0.003, "stratified_annual": 0.003, "orbit": 0.0003}
-    broad = {"width": (0.1, 0.15), **calm}
+    """Noise of the pairs before and after, where unsteady motion is narrow, and where it is broad."""
     figure, axes = plt.subplots(1, 2, figsize=(6, 2.8), constrained_layout=True)
-    for axis, changes in zip(axes, ({}, broad), strict=True):
+    for axis, changes in zip(axes, ({}, {"width": (0.1, 0.15)}), strict=True):
         case = Case.of("transient", seed=12, n_dates=20, unwrap_errors=0.0, **changes)
         found = case.separate()
         worse = case.say(found)["pairs_worse"]
