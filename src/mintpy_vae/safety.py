@@ -20,7 +20,7 @@ MAX_UNCLUSTERED = 0.5
 """Share of the sources."""
 MAX_LATE_FALL = 0.18
 """Share of the loss's fall that comes in the second half of the steps."""
-MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.15
+MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
 """Share of the pairs' pixels that contradict the other pairs: warned and refused from here. Above the second the share
 stops growing with the errors: which pairs are wrong cannot be told any more."""
 MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
