@@ -197,7 +197,11 @@ def unwrapping() -> plt.Figure:
         noise = [case.velocity(s).std() for s in (plain, plain - (found.series - found.corrected))]
         rows.append((true, seen["misfit_share"], *noise))
         print("   wrong {:.1%}, seen {:.1%}, velocity noise {:.2f} -> {:.2f} mm/yr".format(*rows[-1]))
-    true, seen, before, after = np.transpose(rows)
+    return _over_errors(np.array(rows))
+
+
+def _over_errors(rows: np.ndarray) -> plt.Figure:
+    true, seen, before, after = rows.T
     figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.6), constrained_layout=True)
     axes[0].plot(100 * true, 100 * seen, "o-", color=BLUE)
     axes[0].plot([0, 100 * true[-1]], [0, 100 * true[-1]], ":", color=GREY)
