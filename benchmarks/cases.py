@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mintpy_vae import metrics, training
+from mintpy_vae import metrics, safety, training
 from mintpy_vae.atmosphere import without_height
 from mintpy_vae.baselines import BASELINES
 from mintpy_vae.clustering import Fishdbc, Hdbscan
@@ -33,7 +33,17 @@ from mintpy_vae.training import Fit
 
 METRES = -WAVELENGTH / (4 * np.pi)
 """Displacement towards the satellite for one radian."""
-METHOD = ("atmosphere", "clustering", "correction", "deformation", "model", "separation", "settings", "training")
+METHOD = (
+    "atmosphere",
+    "clustering",
+    "correction",
+    "deformation",
+    "model",
+    "safety",
+    "separation",
+    "settings",
+    "training",
+)
 """Modules that the rows of others do not use; a change to them leaves those rows' cached results valid."""
 
 
@@ -181,9 +191,7 @@ class Bench:
             phase, weight, scene.pairs, scene.dates, coarse_height, settings,
             clusterer=clusterer, stages=variant.stages, trainer=self.trainer,
         )  # fmt: skip
-        before, after = found.noise_of_pairs(scene.pairs)
-        if np.median(after) > np.median(before):
-            raise NotEnoughEvidence("the correction would add noise to most pairs")
+        safety.refuse(safety.figures(found, phase, weight, scene.pairs, coarse_height))
         full = FullResolution(found.atmosphere, self.height - found.mean_height, self.factor)
         return found, self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
 

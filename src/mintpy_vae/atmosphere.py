@@ -170,9 +170,9 @@ def stationary_modes(residual: Array, valid: NDArray[np.bool_], shortest: float)
     smooth, wavenumber, noise = radial_spectrum(residual, valid)
     signal = np.where(wavenumber * min(shape) * shortest <= 1.0, smooth - noise, 0.0)
     chosen = np.argsort(-signal, axis=None)[: int((signal > 0.2 * noise).sum())]
-    units = np.zeros((len(chosen), *shape))
-    units.reshape(len(chosen), -1)[np.arange(len(chosen)), chosen] = np.sqrt(signal.ravel()[chosen])
-    modes = idctn(units, axes=(1, 2), norm="ortho")[:, valid]
+    units = np.zeros((len(chosen), signal.size))  # none in a stack of nothing but white noise
+    units[np.arange(len(chosen)), chosen] = np.sqrt(signal.ravel()[chosen])
+    modes = idctn(units.reshape(len(chosen), *shape), axes=(1, 2), norm="ortho")[:, valid]
     left = max(float(residual.var() - (modes**2).sum() / modes.shape[1]), noise)
     return modes, left
 

@@ -66,6 +66,8 @@ class Preset:
     """Days in which coherence falls to 1/e, of the worst and of the best ground."""
     unwrap_errors: float = 0.02
     """Share of pairs with a patch 2 pi off; at least 3 pairs unless 0."""
+    unwrap_patch: tuple[float, float] = (0.04, 0.15)
+    """Share of the scene that such a patch covers; drawn from."""
     holes: float = 0.0
     """Share of the land that is masked (phase 0) pair by pair."""
 

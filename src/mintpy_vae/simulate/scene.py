@@ -275,7 +275,7 @@ def _unwrap_errors(
     short = np.flatnonzero(np.diff(pairs, axis=1)[:, 0] <= 2)
     wanted = min(short.size, max(3, round(case.unwrap_errors * len(pairs))))
     for k in rng.choice(short, wanted, replace=False):
-        where = fields.patch(rng, size, rng.uniform(0.04, 0.15))
+        where = fields.patch(rng, size, rng.uniform(*case.unwrap_patch))
         where[_around(ref_yx, 2)] = False
         out[k] = where * rng.choice([-1, 1])
     return out
