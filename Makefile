@@ -13,12 +13,13 @@ export OMP_NUM_THREADS ?= 2
 # Figures go to files; no screen is needed.
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test test-lowest lint docs clean
 
 help:
 	@echo "make demo   simulate a small MintPy project, correct it, compare with the truth"
 	@echo "make test   ruff, mypy and the whole test suite"
 	@echo "make lint   ruff and mypy only"
+	@echo "make test-lowest  the tests with the oldest versions that pyproject.toml allows (6 GB on Linux)"
 	@echo "make docs   the documentation, in site/; its warnings are errors"
 	@echo "make clean  remove $(VENV), caches and the demo's files"
 
@@ -27,6 +28,11 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --progress-bar off -c constraints-lowest.txt -e '.[test]'
+	$(VENV)-lowest/bin/python -m pytest
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .
@@ -42,5 +48,5 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest demo build dist site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
