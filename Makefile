@@ -27,12 +27,12 @@ demo: $(READY)
 	$(BIN)/python -m mintpy_vae.demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --progress-bar off -c constraints-lowest.txt -e '.[test]'
-	$(VENV)-lowest/bin/python -m pytest
+	$(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

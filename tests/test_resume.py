@@ -76,7 +76,7 @@ def test_another_error_keeps_nothing(simulated, monkeypatch):
 def test_interrupted_in_mintpy_nothing_is_trained_again(simulated, monkeypatch):
     stack, template, work = simulated
 
-    def interrupted(result):
+    def interrupted(result, stack):
         result.details["mintpy"] = "pending"
         raise KeyboardInterrupt
 

@@ -70,6 +70,12 @@ def test_too_few(tmp_path, stack, reason):
     assert (done.status, done.reason) == ("uncorrected", reason)
 
 
+def test_on_few_dates_unsteady_motion_is_not_safe(learned):
+    text = "With 14 dates only motion at a constant rate is searched for (other motion from 18)"
+    assert said(learned(60), "constant rate").startswith(text)
+    assert not [text for text in learned(30, n_dates=18)["warnings"] if "constant rate" in text]
+
+
 def test_islands(learned, tmp_path):
     import h5py
 
@@ -112,8 +118,11 @@ def test_too_short_a_training(learned):
     details = learned(30)
     late = details["late_fall"]["separator"]
     text = said(details, "network separator")
-    assert late > 0.18 and f"{late:.0%} of the fall of its loss came in the second half of its 30 steps" in text
-    assert max(learned(200)["late_fall"].values()) < 0.18
+    assert (
+        late > safety.MAX_LATE_FALL
+        and f"{late:.0%} of the fall of its loss came in the second half of its 30 steps" in text
+    )
+    assert max(learned(200)["late_fall"].values()) < safety.MAX_LATE_FALL
 
 
 def test_training_that_diverges_starts_again_and_then_gives_up(tmp_path, monkeypatch):

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NotEnoughEvidence
-from .separation import Array, Separation
+from .separation import MIN_DATES_FOR_STEPS, SHORTEST_REMOVED, Array, Separation
 from .training import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
 """Of the map of the motion found."""
 MAX_UNCLUSTERED = 0.5
 """Share of the sources."""
-MAX_LATE_FALL = 0.18
+MAX_LATE_FALL = 0.22
 """Share of the loss's fall that comes in the second half of the steps."""
 MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
 """Share of the pairs' pixels that contradict the other pairs: warned and refused from here. Above the second the share
@@ -79,6 +79,12 @@ def refuse(seen: dict[str, Any]) -> None:
 def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
     """One sentence for each of the ``figures`` beyond its limit; ``seed`` is the one asked for."""
     said = []
+    if (n_dates := len(found.series)) < MIN_DATES_FOR_STEPS:
+        said.append(
+            f"With {n_dates} dates only motion at a constant rate is searched for (other motion from "
+            f"{MIN_DATES_FOR_STEPS}): what comes and goes, wider than {SHORTEST_REMOVED} of the scene, goes with the "
+            "atmosphere."
+        )
     if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         said.append(
             f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "

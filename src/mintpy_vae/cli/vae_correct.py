@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
 import signal
@@ -144,7 +143,7 @@ def one_sentence(debug: bool) -> Iterator[None]:
             raise
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt as stop:
-        sys.exit(f"Interrupted. The input is as it was; {stop or 'the same command starts anew'}.")
+        sys.exit(f"Interrupted. The input is as it was; {str(stop) or 'the same command starts anew'}.")
     except Exception as error:
         if debug:
             raise
@@ -194,7 +193,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
     def once_more(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up; after that, then
-            threading.Timer(0.05, _thread.interrupt_main, received[-1:]).start()
+            threading.Timer(0.05, os.kill, (os.getpid(), received[-1])).start()
         else:
             hook(unraisable)
 
