@@ -34,6 +34,8 @@ EXAMPLE = """example:
   smallbaselineApp.py Tehran_vae/Tehran.txt --dir Tehran_vae --start velocity
 """
 
+INTERRUPTED = "Interrupted. The input is as it was; {}."
+
 
 def create_parser(subparsers: Any = None) -> Any:
     """Parser of the command, with the options explained."""
@@ -115,7 +117,9 @@ def main(iargs: Sequence[str] | None = None) -> None:
     start = time.time()
     with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
         inps = cmd_line_parse(iargs)
-        from mintpy_vae.log import on_terminal  # here: it takes seconds, in which one may interrupt
+        with libraries_loading():
+            import mintpy_vae.delay  # noqa: F401
+            from mintpy_vae.log import on_terminal
 
         with on_terminal(level(inps)):
             result = _run(inps)
@@ -131,6 +135,26 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
+def libraries_loading() -> Iterator[None]:
+    """Within :func:`one_sentence`: an interruption ends the process at once.
+
+    Loading takes seconds, in which there is nothing to tidy up, and in which an exception can abort PyTorch's own code.
+    """
+
+    def leave(number: int, frame: Any) -> None:
+        os.write(2, f"{INTERRUPTED.format('the same command starts anew')}\n".encode())
+        os._exit(1)
+
+    caught = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def one_sentence(debug: bool) -> Iterator[None]:
     """End the process with one sentence, whatever goes wrong inside; with ``debug``, let errors through."""
     from mintpy_vae.errors import InputError
@@ -143,7 +167,7 @@ def one_sentence(debug: bool) -> Iterator[None]:
             raise
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt as stop:
-        sys.exit(f"Interrupted. The input is as it was; {str(stop) or 'the same command starts anew'}.")
+        sys.exit(INTERRUPTED.format(str(stop) or "the same command starts anew"))
     except Exception as error:
         if debug:
             raise

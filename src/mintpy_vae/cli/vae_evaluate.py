@@ -67,45 +67,31 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 for bad input or an interruption."""
-    inps = cmd_line_parse(iargs)
-    from mintpy_vae.errors import InputError
+    from mintpy_vae.cli.vae_correct import libraries_loading, one_sentence
 
     start = time.time()
-    try:
-        _run(inps)
-    except InputError as error:
-        if inps.debug:
-            raise
-        sys.exit(f"ERROR: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Interrupted. The input is as it was; the same command starts anew.")
-    except Exception as error:
-        if inps.debug:
-            raise
-        message = " ".join(str(error).split())
-        sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
+    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+        inps = cmd_line_parse(iargs)
+        with libraries_loading():
+            from mintpy_vae.evaluation import evaluate
+
+        evaluate(
+            inps.project,
+            inps.work_dir,
+            inps.template_file,
+            inps.out_dir,
+            methods=inps.methods,
+            mask_file=inps.mask_file,
+            truth_file=inps.truth_file,
+            gnss_files=inps.gnss_files,
+            gnss_ref=inps.gnss_ref,
+            sites=inps.site,
+            signals=inps.inject,
+            points=inps.point,
+            say=print,
+        )
     minutes, seconds = divmod(time.time() - start, 60)
     print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
-
-
-def _run(inps: Namespace) -> None:
-    from mintpy_vae.evaluation import evaluate
-
-    evaluate(
-        inps.project,
-        inps.work_dir,
-        inps.template_file,
-        inps.out_dir,
-        methods=inps.methods,
-        mask_file=inps.mask_file,
-        truth_file=inps.truth_file,
-        gnss_files=inps.gnss_files,
-        gnss_ref=inps.gnss_ref,
-        sites=inps.site,
-        signals=inps.inject,
-        points=inps.point,
-        say=print,
-    )
 
 
 if __name__ == "__main__":

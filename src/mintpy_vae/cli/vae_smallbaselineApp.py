@@ -91,13 +91,14 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
-    from mintpy_vae.cli.vae_correct import Bars, level, one_sentence
+    from mintpy_vae.cli.vae_correct import Bars, level, libraries_loading, one_sentence
 
     start = time.time()
     with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
         inps = cmd_line_parse(iargs)
-        from mintpy_vae.log import on_terminal  # here: it takes seconds, in which one may interrupt
-        from mintpy_vae.smallbaseline import run
+        with libraries_loading():
+            from mintpy_vae.log import on_terminal
+            from mintpy_vae.smallbaseline import run
 
         with on_terminal(level(inps)):
             run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, None if inps.quiet else Bars())
