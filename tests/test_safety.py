@@ -1,12 +1,15 @@
 """What must not be believed: each case simulated, its sentence and figures, and the healthy case beside it silent."""
 
 import json
+import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import shell
 from mintpy_vae import Settings, correct, learning, safety, training
 from mintpy_vae.atmosphere import stationary_modes
 from mintpy_vae.errors import NotEnoughEvidence
@@ -199,3 +202,13 @@ def test_white_noise_has_no_modes_and_is_no_traceback():
     white = np.random.default_rng(1).standard_normal((4000, 400))
     modes, noise = stationary_modes(white, valid, 0.1)
     assert modes.shape == (0, 400) and noise == pytest.approx(1, rel=0.02)
+
+
+def test_the_pictures_of_the_page_are_made_by_its_command(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "exceptions.py"
+    done = shell([sys.executable, script, "few", "training", "-o", tmp_path])
+    assert done.returncode == 0, done.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["few.png", "training.png"]
+    page = (script.parents[1] / "docs" / "exceptions.md").read_text()
+    assert "The training of the network separator was too short" in done.stdout
+    assert all(f"images/exceptions/{name}.png" in page for name in ("few", "training"))
