@@ -5,6 +5,7 @@ The report and ``vae_evaluate.py`` read it; MintPy does not.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -128,7 +129,8 @@ def write_evidence(
         amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
         losses=np.array([fit.losses for fit in found.fits.values()]),
     )
-    with h5py.File(file, "w") as f:
+    image = io.BytesIO()  # not on the disk: where that is full HDF5 can take the process down
+    with h5py.File(image, "w") as f:
         for item in fields(Evidence):
             values = getattr(content, item.name)
             if item.name == "dates":
@@ -137,6 +139,7 @@ def write_evidence(
             array = np.asarray(values)
             array = array.astype(np.float32) if array.dtype.kind == "f" else array
             f.create_dataset(item.name, data=array, compression="gzip" if array.size > 1000 else None)
+    Path(file).write_bytes(image.getbuffer())
 
 
 def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
