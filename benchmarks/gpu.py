@@ -6,7 +6,8 @@
 One network learns the atmosphere of as many dates as 500 pairs have, on a training grid of the default size, from
 several seeds, in single and in mixed precision (bfloat16). What a network has learnt is the covariance of its maps; two
 are compared by the norm of their difference over that of the first. Mixed precision changes nothing that matters where
-that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile.
+that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile, in a longer training of its
+own: it looks a few times a second.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from big_stacks import make_project
-from measured import VAE_CORRECT, machine, median, run, table
+from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
 from mintpy_vae.atmosphere import network_modes
 from mintpy_vae.model import ATMOSPHERE_SLOTS
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate.fields import turbulence
 from mintpy_vae.training import choose_device, train
+
+LONGER = 20
 
 
 def main() -> None:
@@ -40,7 +43,9 @@ def main() -> None:
     parser.add_argument("--dates", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-steps", type=int, default=Settings().train_steps)
-    parser.add_argument("--whole", default="500x600x900", metavar="PAIRSxLENGTHxWIDTH", help="stack of the correction")
+    parser.add_argument(
+        "--whole", default="500x2000x3000", metavar="PAIRSxLENGTHxWIDTH", help="stack of the correction"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scratch", type=Path, help="where the stack is made (default: the system's)")
     inps = parser.parse_args()
@@ -53,11 +58,15 @@ def main() -> None:
         found = [trained(maps, seed, mixed, inps) for seed in range(1, inps.seeds + 1)]
         learnt[name] = [f["covariance"] for f in found]
         seconds = [f["seconds"] for f in found]
+        busy: list[float] = []
+        if device.type == "cuda":
+            with watched(busy):
+                trained(maps, 1, mixed, inps, LONGER)
         rows.append([
-            name, f"{seconds[0]:.1f}", f"{median(seconds[1:] or seconds):.1f}",
+            name, f"{seconds[0]:.1f}", f"{median(seconds[1:] or seconds):.2f}",
             f"{Settings().batch_size * inps.train_steps / min(seconds):.0f}",
             f"{np.mean([f['loss'] for f in found]):.4f}", f"{np.std([f['loss'] for f in found]):.4f}",
-            f"{np.mean([f['busy'] for f in found]):.0f} %" if found[0]["busy"] is not None else "-",
+            f"{median(busy):.0f} %" if busy else "-",
         ])  # fmt: skip
     head = ["precision", "first, s", "others, s", "pairs per second", "loss", "its spread over seeds", "GPU busy"]
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -71,33 +80,31 @@ def main() -> None:
     print(f"\n{machine(inps.threads)}")
 
 
-def trained(maps: np.ndarray, seed: int, mixed: bool, inps: argparse.Namespace) -> dict[str, object]:
-    """One training: seconds, final loss, covariance, and how busy the GPU was."""
+def trained(maps: np.ndarray, seed: int, mixed: bool, inps: argparse.Namespace, longer: int = 1) -> dict[str, object]:
+    """One training of ``longer`` times as many steps: seconds, final loss, covariance."""
     device = choose_device(inps.device)
     valid = np.ones(maps.shape[1:], bool)
-    settings = Settings(device=inps.device, seed=seed, train_steps=inps.train_steps)
+    settings = Settings(device=inps.device, seed=seed, train_steps=longer * inps.train_steps)
     years = np.arange(len(maps)) * 12 / 365.25
-    with watched(device) as busy, torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+    with torch.autocast(device.type, torch.bfloat16, mixed, cache_enabled=False):
         begin = time.time()
         fit = train(maps, valid, years, ATMOSPHERE_SLOTS, settings)
         seconds = time.time() - begin
     modes = network_modes(fit, maps, valid)
     tail = fit.losses[-max(1, len(fit.losses) // 10) :]
-    share = float(np.mean(busy)) if busy else None
-    return {"seconds": seconds, "loss": tail.mean(), "covariance": modes.T @ modes, "busy": share}
+    return {"seconds": seconds, "loss": tail.mean(), "covariance": modes.T @ modes}
 
 
 @contextlib.contextmanager
-def watched(device: torch.device) -> Iterator[list[float]]:
-    """How busy the GPU is, in percent, ten times a second; filled when it ends."""
-    busy: list[float] = []
-    if device.type != "cuda" or not shutil.which("nvidia-smi"):
-        yield busy
+def watched(busy: list[float]) -> Iterator[None]:
+    """Fill in how busy the GPU is, in percent, ten times a second; empty where there is no nvidia-smi."""
+    if not shutil.which("nvidia-smi"):
+        yield
         return
     command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0", "-lms", "100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         try:
-            yield busy
+            yield
         finally:
             watch.terminate()
             busy += [float(word) for word in watch.communicate()[0].split()]
@@ -109,19 +116,22 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def whole(inps: argparse.Namespace, device: torch.device) -> str:
-    """A table of the stages of the whole correction of a simulated stack."""
+    """A table of the stages of the whole correction of a simulated stack, and of a plain copy of the stack."""
     pairs, length, width = map(int, inps.whole.split("x"))
     with tempfile.TemporaryDirectory(dir=inps.scratch) as scratch:
-        project = Path(scratch) / "PROJECT"
+        project, work = Path(scratch) / "PROJECT", Path(scratch) / "PROJECT_vae"
         stack = make_project(project, pairs, (length, width))
         template = project / "benchmark.txt"
         with open(template, "a") as f:
             f.write(f"vae.trainSteps = {inps.train_steps}\n")
         command = [*VAE_CORRECT, stack, "-t", template, "--no-invert", "--device", device.type]
-        seconds = run(command, inps.threads).seconds
-        timings = json.loads((Path(scratch) / "PROJECT_vae" / "vae_result.json").read_text())["timings"]
-    head = ["whole correction", *timings, "the process"]
-    return table(head, [[inps.whole, *(f"{value:.1f} s" for value in timings.values()), f"{seconds:.1f} s"]])
+        process = run(command, inps.threads)
+        timings = json.loads((work / "vae_result.json").read_text())["timings"]
+        shutil.rmtree(work)
+        copied = plain_copy([stack], project)
+    head = ["whole correction", *timings, "the process", "largest memory", "plain copy of the stack"]
+    row = [f"{value:.1f} s" for value in (*timings.values(), process.seconds)]
+    return table(head, [[inps.whole, *row, f"{process.peak:.2f} GB", f"{copied:.1f} s"]])
 
 
 if __name__ == "__main__":

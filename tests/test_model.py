@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from mintpy_vae import training
 from mintpy_vae.errors import InputError, NotEnoughEvidence
 from mintpy_vae.model import ATMOSPHERE_SLOTS, N_BASIS, SEPARATOR_SLOTS, VAE
 from mintpy_vae.settings import Settings
+from mintpy_vae.threads import Aside
 from mintpy_vae.training import choose_device, draw_pairs, train
 
 TIMES = torch.linspace(0, 2, 12)
@@ -146,7 +148,12 @@ def test_cuda_without_a_gpu_is_a_clear_error():
     assert choose_device("auto").type == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine: the CPU twin of this test ran above")
+gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU on this machine: the CPU twin of this test ran above"
+)
+
+
+@gpu
 def test_training_on_a_gpu_agrees_with_the_cpu():
     series = _two_patterns()
     valid = np.ones(series.shape[1:], dtype=bool)
@@ -155,4 +162,38 @@ def test_training_on_a_gpu_agrees_with_the_cpu():
         train(series, valid, years, ATMOSPHERE_SLOTS, Settings(train_steps=120, device=name))
         for name in ("cpu", "cuda")
     )
+    # other noise, for each device has a generator of its own
     assert abs(cpu.losses[-20:].mean() - gpu.losses[-20:].mean()) < 0.5
+
+
+@gpu
+def test_a_gpu_gives_the_same_bits_again_with_another_seed_beside_it():
+    series = _two_patterns()
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+
+    def losses(seed):
+        return train(*stack, Settings(train_steps=200, device="cuda", seed=seed)).losses
+
+    alone = losses(1)
+    with Aside(lambda: losses(2)) as aside:
+        np.testing.assert_array_equal(losses(1), alone)
+        assert not np.array_equal(aside.result(), alone)
+
+
+@gpu
+def test_a_gpu_that_is_too_small_gets_the_batches_in_parts(monkeypatch):
+    series = np.kron(_two_patterns(), np.ones((1, 4, 4)))
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+    settings = Settings(train_steps=10, batch_size=4096, device="cuda")
+    whole = train(*stack, settings)
+    needed = torch.cuda.max_memory_allocated()
+    run, parts = training._run, []
+    monkeypatch.setattr(training, "_run", lambda *given: parts.append(given[-1]) or run(*given))
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.5 * needed / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        split = train(*stack, settings)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert parts[0] == 1 and parts[-1] > 1
+    np.testing.assert_allclose(split.losses, whole.losses, rtol=1e-2, atol=1e-2)

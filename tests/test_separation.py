@@ -61,6 +61,10 @@ def test_the_prior_agrees_with_dense_algebra():
     prior = Prior(modes, noise)
     c = modes.T @ modes + noise * np.eye(50)
     np.testing.assert_allclose(prior.whiten(maps), maps @ np.linalg.inv(c), atol=1e-10)
+    coefficients, energy = prior.metric(maps)
+    np.testing.assert_allclose(coefficients, prior.coefficients(maps), atol=1e-10)
+    np.testing.assert_allclose(energy, [prior.energy(one) for one in maps], atol=1e-10)
+    np.testing.assert_allclose(prior.product(maps, coefficients, modes), maps @ np.linalg.inv(c) @ modes.T, atol=1e-10)
     dense = 0.5 * (np.linalg.slogdet(c)[1] + np.mean(np.sum(maps @ np.linalg.inv(c) * maps, axis=1))) / 50
     assert prior.misfit(maps) == pytest.approx(dense)
     np.testing.assert_allclose(

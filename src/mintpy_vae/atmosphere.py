@@ -55,6 +55,17 @@ class Prior:
         """``maps @ C^-1`` by the Woodbury identity, (maps, pixels)."""
         return np.asarray((maps - self.coefficients(maps) @ self.modes) / self.noise)
 
+    def metric(self, maps: Array) -> tuple[Array, Array]:
+        """Coefficients of maps (maps, pixels) and ``m @ C^-1 @ m`` of each map m, (maps,), without whitening them."""
+        along = maps @ self.modes.T
+        coefficients = along @ (self._inverse / self.noise)  # type: ignore[attr-defined]
+        energy = np.einsum("ij,ij->i", maps, maps) - np.einsum("ij,ij->i", coefficients, along)
+        return coefficients, energy / self.noise
+
+    def product(self, maps: Array, coefficients: Array, others: Array) -> Array:
+        """``maps @ C^-1 @ others'``, (maps, others), given the `coefficients` of ``maps``."""
+        return np.asarray((maps @ others.T - coefficients @ (self.modes @ others.T)) / self.noise)
+
     def energy(self, one: Array) -> float:
         """``one @ C^-1 @ one`` of one map (pixels,)."""
         along = self.modes @ one

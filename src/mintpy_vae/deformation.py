@@ -9,6 +9,7 @@ Orthogonal matching pursuit (Pati et al., 1993) in the metric of C^-1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,19 +70,22 @@ def make_bells(valid: NDArray[np.bool_], stable: NDArray[np.bool_] | None = None
 
     None is centred on ground that is known to be ``stable``.
     """
-    pixels = np.array(np.nonzero(valid), dtype=np.float64)
-    places, maps, last = [], [], np.array(valid.shape) - 1
+    pixels, last = np.array(np.nonzero(valid), dtype=np.float64), np.array(valid.shape) - 1
+    centres = []
     for width in WIDTHS:
         sigma = max(width * min(valid.shape), 1.0)
-        for row in np.arange(0.3 * sigma, valid.shape[0], 0.6 * sigma):
-            for column in np.arange(0.3 * sigma, valid.shape[1], 0.6 * sigma):
-                place = np.array([row, column, np.log(sigma), 0.0, 0.0])
-                bell = bell_map(place, pixels)
-                still = stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]
-                if bell.sum() > np.pi * sigma**2 and not still:  # at least half of it on valid ground
-                    places.append(place)
-                    maps.append(bell)
-    return Bells(np.array(places).reshape(-1, 5), np.array(maps).reshape(len(maps), pixels.shape[1]), pixels)
+        axes = (np.arange(0.3 * sigma, size, 0.6 * sigma) for size in valid.shape)
+        centres += [(row, column, sigma) for row, column in product(*axes)]
+    places: list[Array] = []
+    maps = np.empty((len(centres), pixels.shape[1]))
+    for row, column, sigma in centres:
+        place = np.array([row, column, np.log(sigma), 0.0, 0.0])
+        bell = bell_map(place, pixels)
+        still = stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]
+        if bell.sum() > np.pi * sigma**2 and not still:  # at least half of it on valid ground
+            maps[len(places)] = bell
+            places.append(place)
+    return Bells(np.array(places).reshape(-1, 5), maps[: len(places)], pixels)
 
 
 def bell_map(place: Array, pixels: Array) -> Array:
@@ -148,13 +152,16 @@ class Search:
 
     def __init__(self, prior: Prior, bells: Bells, functions: list[TimeFunction], weights: Array) -> None:
         self.prior, self.bells, self.functions, self.weights = prior, bells, functions, weights
-        self.whitened = prior.whiten(bells.maps)
-        self.energy = np.einsum("ij,ij->i", self.whitened, bells.maps)
+        self.coefficients, self.energy = prior.metric(bells.maps)
         self.inflation = np.ones(len(self.energy))
         values = np.array([f.values for f in functions])
         self.centred = values - (values @ weights / weights.sum())[:, None]
         self.norms = (self.centred**2) @ weights
         self.family = np.array([bool(f.family) for f in functions])
+
+    def response(self, maps: Array) -> Array:
+        """Product of each bell with maps (maps, pixels) in the metric of C^-1, (bells, maps)."""
+        return self.prior.product(self.bells.maps, self.coefficients, maps)
 
     def scores(self, response: Array, inflation: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, from whitened responses (bells, dates)."""
@@ -168,7 +175,7 @@ class Search:
         function is tested on its own, those scanned over the dates as one.
         """
         strength = 1.0 / np.sqrt(self.weights)
-        response = (self.whitened @ residual.T) / strength
+        response = self.response(residual) / strength
         self.inflation = self._inflate(response)
         # a test for each function, and one for all that are scanned
         alone = np.flatnonzero(~self.family)
@@ -239,7 +246,7 @@ class _Atoms:
 
     def __init__(self, search: Search, series: Array) -> None:
         self.search, self.series = search, series
-        self.response = self.left = search.whitened @ series.T
+        self.response = self.left = search.response(series)
         self.places: list[Array] = []
         self.functions: list[int] = []
         self.needed: list[float] = []
@@ -247,7 +254,7 @@ class _Atoms:
         self.amplitudes = np.zeros(0)
         self.maps = np.zeros((0, series.shape[1]))
         self.whitened = np.zeros((0, series.shape[1]))
-        self.seen = np.zeros((len(search.whitened), 0))  # of each chosen bell by those of the dictionary
+        self.seen = np.zeros((len(search.energy), 0))  # of each chosen bell by those of the dictionary
 
     def __len__(self) -> int:
         return len(self.places)
@@ -260,8 +267,8 @@ class _Atoms:
         self.needed.append(needed)
         self.inflation.append(float(search.inflation[bell]))
         self.maps = np.vstack([self.maps, search.bells.maps[bell]])
-        self.whitened = np.vstack([self.whitened, search.whitened[bell]])
-        self.seen = np.column_stack([self.seen, search.whitened @ self.maps[-1]])
+        self.whitened = np.vstack([self.whitened, search.prior.whiten(self.maps[-1:])])
+        self.seen = np.column_stack([self.seen, search.response(self.maps[-1:])])
         self._refit()
 
     def refine(self, k: int) -> None:
@@ -288,7 +295,7 @@ class _Atoms:
             self.places[k] = start + best.x * scale
             self.maps[k] = bell_map(self.places[k], search.bells.pixels)
             self.whitened[k] = search.prior.whiten(self.maps[k][None])[0]
-            self.seen[:, k] = search.whitened @ self.maps[k]
+            self.seen[:, k] = search.response(self.maps[k : k + 1])[:, 0]
             self._refit()
 
     def score(self, k: int) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from . import safety
@@ -15,11 +15,16 @@ from .correction import FullResolution, cell_centres, tensor_product
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
+from .log import stage
 from .network import islands
 from .separation import Array, Report, Separation, Trainer, separate, spread
 from .settings import Settings
 from .stack import Rows, Stack, check_phase, pool_map, pool_pairs
+from .threads import Aside, single_threaded
 from .training import Fit, train
+
+ROOM_FOR_TWO = 1.0
+"""Memory (GB) that the user must allow for seeds to be worked on side by side; each takes some 0.6 GB."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +146,32 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
 
 def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: Trainer) -> Learned:
     """The same for a network in one piece."""
-    begin = time.time()
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
-    data = training_data(stack, settings, report)
-    timings["read"] = timings.get("read", 0) + time.time() - begin
+    with stage("read", timings):
+        data = training_data(stack, settings, report)
 
-    begin = time.time()
-    found = _separate(data, settings, knowledge, report, trainer)
-    seen = safety.figures(found, data.phase, data.weight, data.pairs, data.height)
-    safety.refuse(seen)
+    def others() -> list[Separation]:
+        return [_separate(data, settings, knowledge, told, trainer, k) for k in range(1, settings.num_seeds)]
+
+    def told(*step: Any) -> None:
+        if report and aside.awaited:
+            report(*step)
+
+    room = torch.get_num_threads() > 1 and settings.max_memory >= ROOM_FOR_TWO
+    with stage("separate", timings), single_threaded(), Aside(others, room and settings.num_seeds > 1) as aside:
+        found = _separate(data, settings, knowledge, report, trainer)
+        seen = safety.figures(found, data.phase, data.weight, data.pairs, data.height)
+        safety.refuse(seen)
+        seed_spread = [spread(found, other) for other in aside.result()]
     noise = found.noise_of_pairs(data.pairs)
-    details = _details(found, data.dates, data.pairs, noise, stack) | seen
+    details = _details(found, data.dates, data.pairs, noise, stack) | seen | {"seed_spread": seed_spread}
     details["warnings"] += safety.warnings(seen, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
-    details["seed_spread"] = [
-        spread(found, _separate(data, settings, knowledge, report, trainer, k)) for k in range(1, settings.num_seeds)
-    ]
-    if max(details["seed_spread"], default=0.0) > 1.0:
+    if max(seed_spread, default=0.0) > 1.0:
         details["warnings"].append(
-            f"Another seed gives an atmosphere that differs by {max(details['seed_spread']):.1f} times its stated "
+            f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
             "uncertainty: see whether what you look for is the same with another vae.seed."
         )
-    timings["separate"] = timings.get("separate", 0) + time.time() - begin
     full = FullResolution(found.atmosphere, stack.height - found.mean_height, data.factor)
     between = Between(found.atmosphere.std, stack.shape, data.factor)
     n_dates, used = len(stack.dates), data.used

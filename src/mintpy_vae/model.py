@@ -176,7 +176,7 @@ class VAE(nn.Module):
         maps = self.decoder.basis().reshape(N_BASIS, *self.decoder.shape)
         return maps[:, : self.shape[0], : self.shape[1]]
 
-    def loss(self, x: Tensor, first: Tensor, second: Tensor, mask: Tensor, beta: float, noise: Tensor) -> Tensor:
+    def loss(self, x: Tensor, first: Tensor, second: Tensor, mask: Tensor, beta: Tensor, noise: Tensor) -> Tensor:
         """Negative evidence lower bound per pixel, with weight ``beta`` on the divergence (Higgins et al., 2017).
 
         Parameters
@@ -187,7 +187,7 @@ class VAE(nn.Module):
             Date indices of the pairs.
         mask : (height, width)
             1 on valid pixels.
-        beta : float
+        beta : (1,)
         noise : (batch, latents)
             Standard normal.
         """

@@ -1,14 +1,19 @@
-"""One thread for the learning, so that its result is the same on every number of cores."""
+"""One thread for each seed, so that its result is the same on every number of cores; several seeds side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
+from typing import Generic, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["single_threaded"]
+__all__ = ["Aside", "single_threaded"]
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -25,3 +30,50 @@ def single_threaded() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+class Aside(Generic[T]):
+    """Work in a second thread while a ``with`` block runs; whatever ends the block early ends the thread, too.
+
+    Parameters
+    ----------
+    work : callable
+        Without arguments.
+    now : bool
+        Start it with the block; otherwise it is done when its result is asked for, without a second thread.
+    """
+
+    def __init__(self, work: Callable[[], T], now: bool = True) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._run, daemon=True) if now else None
+        self.awaited = not now
+
+    def __enter__(self) -> Aside[T]:
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._thread and self._thread.is_alive():
+            # takes effect between two steps of Python, as a signal does in the main thread
+            ident = ctypes.c_ulong(self._thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+            self._thread.join(0.1)
+
+    def result(self) -> T:
+        """Wait for the work; what it raised is raised here."""
+        self.awaited = True
+        if not self._thread:
+            return self._work()
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # with a timeout, so that signals are seen on every system
+        if self._error:
+            raise self._error
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error

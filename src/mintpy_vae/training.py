@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
@@ -18,6 +20,10 @@ Progress = Callable[[int, int, str], None]
 Run = tuple[VAE, NDArray[np.float64]]
 LEARNING_RATE = 2e-3
 RESTARTS = 2
+_RANDOM_STATE = Lock()
+"""Layers draw their first weights from the state of the whole process, which two seeds side by side must not mix."""
+_GPU = Lock()
+"""Two networks at a time would share the GPU's kernels and settings, and gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,23 @@ def train(
     for attempt in range(RESTARTS + 1):
         seed = settings.seed + 1000 * attempt
         run = partial(_run, data, mask, years, slots, settings, seed, progress)
-        model, losses = _in_parts(run, settings.batch_size)
+        with _reproducible(device):
+            model, losses = _in_parts(run, settings.batch_size)
         if _converged(losses):
             return Fit(model.eval(), scale, losses, seed, device)
     raise NotEnoughEvidence(
         f"the training of the network diverged from {RESTARTS + 1} different seeds; the stack may hold extreme values"
     )
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """One training at a time on a GPU, by kernels that give the same bits every time."""
+    if device.type != "cuda":
+        yield
+        return
+    with _GPU, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+        yield
 
 
 def _in_parts(run: Callable[[int], Run], most: int) -> Run:
@@ -130,31 +147,41 @@ def _run(
     progress: Progress | None,
     parts: int,
 ) -> Run:
-    """One training run. The losses stay on the device until its end, so that a GPU never waits for the host.
+    """One training run. The losses stay on the device, and a GPU waits for the host only where progress is shown.
 
     The gradients of the ``parts`` of a batch are added up, so that the result is the same but for rounding.
     """
-    steps, batch = settings.train_steps, settings.batch_size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _network(slots, years.cpu(), (data.shape[1], data.shape[2]), data.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
+    steps, batch, device = settings.train_steps, settings.batch_size, data.device
+    model = _network(slots, years.cpu(), data.shape[1:], device, seed)
+    # fused: one kernel for all parameters
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), fused=data.is_cuda)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
     rng = np.random.default_rng(seed)
-    losses = torch.zeros(steps, device=data.device)
     draws = [draw_pairs(rng, years.cpu().numpy(), batch) for _ in range(steps)]
-    pairs = torch.tensor(np.stack(draws), device=data.device)
-    generator = torch.Generator(data.device).manual_seed(seed)
-    for step in range(steps):
-        beta = min(1.0, 0.05 + 0.95 * step / (0.4 * steps))
-        first, second = pairs[step]
-        noise = torch.randn(batch, sum(model.sizes), device=data.device, generator=generator)
+    pairs = torch.tensor(np.stack(draws), device=device)
+    beta = torch.tensor([min(1.0, 0.05 + 0.95 * step / (0.4 * steps)) for step in range(steps)], device=device)
+    noise = torch.zeros(batch, sum(model.sizes), device=device)
+    losses = torch.zeros(steps, device=device)
+    now = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def gradients() -> None:
+        """Loss and gradients of step ``now``, which is then the next; all it reads and writes stays in its place."""
         optimizer.zero_grad(set_to_none=True)
+        first, second = pairs[now][0]
         for i, j, z in zip(first.chunk(parts), second.chunk(parts), noise.chunk(parts), strict=True):
-            loss = model.loss(data[j] - data[i], i, j, mask, beta, z) * (len(i) / batch)
+            loss = model.loss(data[j] - data[i], i, j, mask, beta[now], z) * (len(i) / batch)
             loss.backward()
-            losses[step] += loss.detach()
+            losses.index_add_(0, now, loss.detach()[None])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        now.add_(1)
+
+    advance = _captured(gradients) if data.is_cuda else gradients
+    losses.zero_()
+    now.zero_()
+    generator = torch.Generator(device).manual_seed(seed)
+    for step in range(steps):
+        noise.normal_(generator=generator)
+        advance()
         optimizer.step()
         schedule.step()
         if progress and (step % 20 == 0 or step == steps - 1):
@@ -162,12 +189,28 @@ def _run(
     return model, losses.cpu().double().numpy()
 
 
+def _captured(work: Callable[[], None], warm_ups: int = 3) -> Callable[[], None]:
+    """``work`` as a CUDA graph, which the host launches as a whole: hundreds of kernels are too small to launch alone.
+
+    It runs a few times before, on a stream of its own, as PyTorch asks of what is to be captured.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(warm_ups):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another seed may use the GPU meanwhile
+        work()
+    return graph.replay
+
+
 def empty_network(
     slots: Sequence[tuple[str, int]], times: NDArray[np.float64], shape: tuple[int, ...], device: torch.device
 ) -> VAE:
     """An untrained network as :func:`train` begins with, to load weights into."""
-    with torch.random.fork_rng(devices=[]):
-        return _network(slots, _years(times), shape, device)
+    return _network(slots, _years(times), shape, device, seed=0)
 
 
 def _years(times: NDArray[np.float64]) -> torch.Tensor:
@@ -175,9 +218,11 @@ def _years(times: NDArray[np.float64]) -> torch.Tensor:
 
 
 def _network(
-    slots: Sequence[tuple[str, int]], years: torch.Tensor, shape: tuple[int, ...], device: torch.device
+    slots: Sequence[tuple[str, int]], years: torch.Tensor, shape: tuple[int, ...], device: torch.device, seed: int
 ) -> VAE:
-    model = VAE(slots, years, (shape[0], shape[1])).to(device)
+    with _RANDOM_STATE, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VAE(slots, years, (shape[0], shape[1])).to(device)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

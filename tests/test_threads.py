@@ -1,0 +1,71 @@
+"""Seeds side by side: the same result as one after the other, and no thread that outlives what it works for."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from mintpy_vae.job import prepare
+from mintpy_vae.learning import learn
+from mintpy_vae.settings import Settings
+from mintpy_vae.threads import Aside
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_work_aside_gives_its_result_or_its_error(now):
+    with Aside(lambda: threading.get_ident(), now) as aside:
+        assert (aside.result() != threading.get_ident()) == now
+    with pytest.raises(ZeroDivisionError), Aside(lambda: 1 / 0, now) as aside:
+        aside.result()
+
+
+def test_what_ends_the_block_ends_the_thread():
+    """Even where what the thread calls swallows exceptions, as libraries do."""
+    begun = threading.Event()
+
+    def work():
+        for _ in range(3):
+            try:
+                while True:
+                    begun.set()
+                    np.ones((300, 300)) @ np.ones((300, 300))
+            except BaseException:
+                pass
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Aside(work):
+        begun.wait(10)
+        begin = time.time()
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads and time.time() - begin < 2
+
+
+def test_work_that_nobody_asked_for_is_not_done():
+    done = []
+    with Aside(lambda: done.append(1), now=False) as aside:
+        assert aside.awaited
+    assert not done
+
+
+def test_seeds_side_by_side_are_the_same_as_one_after_the_other(mapped):
+    job = prepare(mapped.stack, settings=Settings(train_steps=10, num_seeds=3))
+    before, found, told = torch.get_num_threads(), [], []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            seen = []
+            found.append(learn(job, {}, lambda stage, *_, seen=seen: seen.append((threading.active_count(), stage))))
+            told.append(seen)
+    finally:
+        torch.set_num_threads(before)
+    one, two = found
+    assert one.details["seed_spread"] == two.details["seed_spread"] and len(one.details["seed_spread"]) == 2
+    np.testing.assert_array_equal(one.found.corrected, two.found.corrected)
+    threads = [max(count for count, stage in seen if stage == "separating sources") for seen in told]
+    assert threads[1] == threads[0] + 1
+    for seen in told:
+        assert seen[-1][1].startswith("seed 3: ")  # of what the run is waiting for
+        stages = [stage for _, stage in seen]
+        assert not any(stage.startswith("seed") for stage in stages[: stages.index("learning the atmosphere")])
