@@ -37,7 +37,7 @@ def main() -> None:
             stack = make_project(project, inps.pairs, (length, width))
             template = project / "benchmark.txt"
             with open(template, "a") as f:
-                f.write(f"vae.trainSteps = {inps.train_steps}\nvae.numSeed = 1\n")
+                f.write(f"vae.trainSteps = {inps.train_steps}\n")
             row = [f"{inps.pairs} x {length} x {width}", f"{stack.stat().st_size / 1e9:.2f}"]
             for ram in inps.ram:
                 peak = run([*VAE_CORRECT, stack, "-t", template, "--no-invert", "--ram", str(ram)], inps.threads).peak

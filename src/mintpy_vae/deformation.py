@@ -24,6 +24,8 @@ MAX_ATOMS = 200
 SHUFFLES = 40
 REFINE = 4.0
 """Score, in units of its threshold, from which the misfit of a bell's shape would call for more bells."""
+NOTHING = 1e-8
+"""Of a bell's peak; what is less is left out while its place is sought."""
 MAX_STRETCH = 0.7
 """Half the logarithm of the largest ratio of a bell's axes, 4."""
 NEAR = 2.0
@@ -157,6 +159,7 @@ class Search:
         values = np.array([f.values for f in functions])
         self.centred = values - (values @ weights / weights.sum())[:, None]
         self.norms = (self.centred**2) @ weights
+        self.units = (self.centred * weights / np.sqrt(self.norms)[:, None]).T
         self.family = np.array([bool(f.family) for f in functions])
 
     def response(self, maps: Array) -> Array:
@@ -165,8 +168,7 @@ class Search:
 
     def scores(self, response: Array, inflation: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, from whitened responses (bells, dates)."""
-        along = (response * self.weights) @ self.centred.T
-        return np.asarray(along**2 / np.outer(self.energy * inflation, self.norms))
+        return np.asarray((response @ self.units) ** 2 / (self.energy * inflation)[:, None])
 
     def calibrate(self, residual: Array, significance: float, rng: np.random.Generator) -> Thresholds:
         """Scores that chance exceeds with probability ``significance``.
@@ -285,6 +287,7 @@ class _Atoms:
             if np.hypot(place[3], place[4]) > MAX_STRETCH or not low <= place[2] <= high:
                 return 0.0
             bell = bell_map(place, search.bells.pixels)
+            bell[bell < NOTHING] = 0.0
             return -float((bell @ along) ** 2 / search.prior.energy(bell))
 
         size = np.exp(start[2])
