@@ -199,7 +199,7 @@ def test_interrupted(simulated, moment, number):
 
 LOST = """
 import os, sys, time, weakref
-from mintpy_vae.cli.vae_correct import one_sentence
+from mintpy_vae.cli.process import one_sentence
 
 def callback():
     class Thing: pass

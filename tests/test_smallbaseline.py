@@ -214,7 +214,7 @@ def test_the_step_writes_the_report_and_a_report_that_fails_stops_nothing(simula
     monkeypatch.setattr(report, "write_report", broken)
     main([str(template), "--dir", str(stack.parents[1]), "--dostep", "invert_network"])
     printed = capsys.readouterr().out
-    assert "WARNING: The report could not be written (RuntimeError: no ink)" in printed and "Time used" in printed
+    assert "WARNING: The report could not be written (RuntimeError: no ink)" in printed and "time used" in printed
     assert (work / "timeseries.h5").is_file()
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import sys
-import threading
-import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
+
+from mintpy_vae.cli.process import Bars, add_switches, command, level, libraries_loading
 
 REFERENCE = """reference:
   Ghosh, B., Motagh, M., Anvari, M. and Maghsudi, S. (2025), Remote Sensing, 17(18), 3189.
@@ -33,8 +30,6 @@ EXAMPLE = """example:
   # then, with the unmodified MintPy:
   smallbaselineApp.py Tehran_vae/Tehran.txt --dir Tehran_vae --start velocity
 """
-
-INTERRUPTED = "Interrupted. The input is as it was; {}."
 
 
 def create_parser(subparsers: Any = None) -> Any:
@@ -70,19 +65,6 @@ def create_parser(subparsers: Any = None) -> Any:
     return parser
 
 
-def add_switches(parser: Any) -> None:
-    """How much is said."""
-    how_much = parser.add_mutually_exclusive_group()
-    how_much.add_argument("--verbose", action="store_true", help="print all that goes into vae.log as well")
-    how_much.add_argument("--quiet", action="store_true", help="print warnings, errors and the next command only")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-
-def level(inps: Namespace) -> int:
-    """What is printed, as a level of :mod:`logging`."""
-    return logging.WARNING if inps.quiet else logging.DEBUG if inps.verbose else logging.INFO
-
-
 def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     """Parse the command line."""
     parser = create_parser()
@@ -92,30 +74,9 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     return parsed
 
 
-class Bars:
-    """One of MintPy's progress bars per stage, a :data:`~mintpy_vae.separation.Report`."""
-
-    def __init__(self) -> None:
-        self.stage, self.bar = "", None
-
-    def __call__(self, stage: str, done: int, total: int, message: str) -> None:
-        """Move the bar of a stage."""
-        from mintpy.utils import ptime
-
-        if stage != self.stage:
-            self.stage = stage
-            self.bar = ptime.progressBar(maxValue=total, prefix=f"{stage}: ")
-        assert self.bar is not None
-        self.bar.update(done, suffix=message)
-        if done >= total:
-            self.bar.close()
-            self.stage = ""
-
-
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
-    start = time.time()
-    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+    with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
             import mintpy_vae.delay  # noqa: F401
@@ -123,58 +84,12 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
         with on_terminal(level(inps)):
             result = _run(inps)
-    if not inps.quiet:
-        minutes, seconds = divmod(time.time() - start, 60)
-        print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
     if inps.delay_file and result.status == "corrected":
         from mintpy_vae.delay import TEMPLATE_LINES
 
         print(f"\nPut into the template:\n{TEMPLATE_LINES}", end="")
     if not inps.delay_file or result.status == "corrected":
         print(f"\nNext:\n  {result.next_command}\n")
-
-
-@contextmanager
-def libraries_loading() -> Iterator[None]:
-    """Within :func:`one_sentence`: an interruption ends the process at once.
-
-    Loading takes seconds, in which there is nothing to tidy up, and in which an exception can abort PyTorch's own code.
-    """
-
-    def leave(number: int, frame: Any) -> None:
-        os.write(2, f"{INTERRUPTED.format('the same command starts anew')}\n".encode())
-        os._exit(1)
-
-    caught = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def one_sentence(debug: bool) -> Iterator[None]:
-    """End the process with one sentence, whatever goes wrong inside; with ``debug``, let errors through."""
-    from mintpy_vae.errors import InputError
-
-    try:
-        with _terminated_like_interrupted():
-            yield
-    except InputError as error:
-        if debug:
-            raise
-        sys.exit(f"ERROR: {error}")
-    except KeyboardInterrupt as stop:
-        sys.exit(INTERRUPTED.format(str(stop) or "the same command starts anew"))
-    except Exception as error:
-        if debug:
-            raise
-        if isinstance(error, OSError) and error.errno:  # of the disk or the system, not of ours
-            sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{os.strerror(error.errno)}.")
-        message = " ".join(str(error).split())
-        sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
 
 
 def _run(inps: Namespace) -> Any:
@@ -204,37 +119,6 @@ def _from_here(word: str | None) -> str | None:
     if word is None or word.replace(",", "").isdigit():
         return word
     return "" if word == "no" else os.path.abspath(os.path.expanduser(word))
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up after SIGTERM too, with which clusters and shells end a process; let neither get lost on its way."""
-    received = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    def once_more(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up; after that, then
-            threading.Timer(0.05, os.kill, (os.getpid(), received[-1])).start()
-        else:
-            hook(unraisable)
-
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-    hook, sys.unraisablehook = sys.unraisablehook, once_more
-    try:
-        yield
-    except Exception:
-        if received:  # a bare except in MintPy has made another error of it
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from mintpy_vae.cli.process import command, libraries_loading
 
 REFERENCE = """references:
   docs/evaluate.md has each figure with its unit and source.
@@ -67,10 +68,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 for bad input or an interruption."""
-    from mintpy_vae.cli.vae_correct import libraries_loading, one_sentence
-
-    start = time.time()
-    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+    with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
             from mintpy_vae.evaluation import evaluate
@@ -90,8 +88,6 @@ def main(iargs: Sequence[str] | None = None) -> None:
             points=inps.point,
             say=print,
         )
-    minutes, seconds = divmod(time.time() - start, 60)
-    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
 
 
 if __name__ == "__main__":

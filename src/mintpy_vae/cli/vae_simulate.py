@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from mintpy.utils.arg_utils import create_argument_parser
+
+from mintpy_vae.cli.process import command, libraries_loading
 
 PRESET = """presets:
   bowl       two or three subsidence bowls, 20-40 mm/yr
@@ -81,27 +82,17 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Simulate and write; exits with 1 after one sentence when the request is impossible."""
-    inps = cmd_line_parse(iargs)
-    start = time.time()
+    with command(iargs):
+        inps = cmd_line_parse(iargs)
+        with libraries_loading():
+            from mintpy_vae.simulate import simulate, write_project
 
-    # import
-    from mintpy_vae.errors import InputError
-    from mintpy_vae.simulate import simulate, write_project
-
-    # run
-    try:
         size = (inps.size[0], inps.size[1])
         scene = simulate(inps.preset, n_dates=inps.dates, size=size, seed=inps.seed, coord=inps.coord)
         template = write_project(scene, inps.outdir)
-    except InputError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        sys.exit(1)
-
-    print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
-    print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")
-    print(f"template: {template}")
-    minutes, seconds = divmod(time.time() - start, 60)
-    print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+        print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
+        print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")
+        print(f"template: {template}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from mintpy_vae.cli.process import Bars, add_switches, command, level, libraries_loading
 
 EXAMPLE = """example:
   vae_smallbaselineApp.py TehranSenAT78.txt                       # MintPy's workflow with the correction in it
@@ -60,8 +61,6 @@ def _mintpy_s_command_line() -> Iterator[Any]:
 
 
 def _with_switches(parser: ArgumentParser) -> ArgumentParser:
-    from mintpy_vae.cli.vae_correct import add_switches
-
     parser.description = "Routine Time Series Analysis for Small Baseline InSAR Stack, with the step correct_vae"
     add_switches(parser)
     return parser
@@ -91,10 +90,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 def main(iargs: Sequence[str] | None = None) -> None:
     """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
-    from mintpy_vae.cli.vae_correct import Bars, level, libraries_loading, one_sentence
-
-    start = time.time()
-    with one_sentence("--debug" in (sys.argv if iargs is None else iargs)):
+    with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
             from mintpy_vae.log import on_terminal
@@ -102,8 +98,6 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
         with on_terminal(level(inps)):
             run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, None if inps.quiet else Bars())
-    minutes, seconds = divmod(time.time() - start, 60)
-    print(f"Time used: {minutes:02.0f} mins {seconds:02.1f} secs\n")
 
 
 if __name__ == "__main__":
