@@ -230,35 +230,16 @@ def separate(
     clusters, noise_share, sources = _find_clusters(
         separator, flat, valid, between, good, years, z, settings, clusterer, rng
     )
-    functions: list[TimeFunction] = [trend(years)]
-    for cluster in clusters:
-        if cluster.kind == "deformation" and stages.clustering:
-            for function in recognise(cluster.amplitude, years, dates):
-                if adds_to(functions, function) and lasts(functions, function):
-                    functions.append(function)
-    for function in knowledge.functions:
-        if adds_to(functions, function, MIN_NEW_GIVEN):
-            functions.append(function)
-    if n_dates >= MIN_DATES_FOR_STEPS:
-        functions += scanned(dates)
+    found = clusters if stages.clustering else []
+    functions = _functions_of_time(found, years, dates, knowledge.functions)
 
     # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
-    bells = make_bells(valid, knowledge.stable)
-    deformation = Deformation(np.zeros_like(x), [])
-    watch = progress("searching local deformation")
+    bells, watch = make_bells(valid, knowledge.stable), progress("searching local deformation")
+    deformation, none = Deformation(np.zeros_like(x), []), np.zeros((1, x.shape[1]))
     for k in range(PASSES):
-        residual = _without(x - deformation.series, functions)
-        slopes = height_slopes(residual, z)
-        turbulent = residual - slopes[:, None] * z
-        strength = date_strength(turbulent)
-        strength[knowledge.bad_dates] *= BAD
-        unit = turbulent / strength[:, None]
-        # twice the scatter, so that the height's slope is in effect free where relief matters
-        height_std = 2 * float(np.std(slopes / strength))
-        known = stationary_modes(unit[good], valid, SHORTEST_KNOWN)
-        none = np.zeros((1, x.shape[1]))
-        search = Search(build_prior(known, none, 0.0, z, height_std), bells, functions, 1 / strength**2)
-        thresholds = search.calibrate(residual, settings.significance, rng)
+        sky = _statistics(_without(x - deformation.series, functions), z, valid, good, knowledge)
+        search = Search(build_prior(sky.modes, none, 0.0, z, sky.height_std), bells, functions, 1 / sky.strength**2)
+        thresholds = search.calibrate(sky.residual, settings.significance, rng)
         if watch:
             watch(2 * k + 1, 2 * PASSES, "")
         deformation = search.pursue(x, thresholds, min(shape))
@@ -271,23 +252,23 @@ def separate(
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
     unseen = np.setdiff1d(good, seen)
-    unit_maps, fits = as_maps(unit), {"separator": separator}
+    unit_maps, fits = as_maps(sky.unit), {"separator": separator}
     if stages.atmosphere_modes == "vae":
         watch = progress("learning the atmosphere")
         fits["atmosphere"] = trainer(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
         modes = network_modes(fits["atmosphere"], unit_maps[seen], valid)
     else:
-        modes = principal_modes(unit[seen])
-    smooth = stationary_modes(unit[seen], valid, SHORTEST_REMOVED)
-    share, misfits = choose_share(smooth, modes, unit[unseen], SHARES[stages.atmosphere_modes])
+        modes = principal_modes(sky.unit[seen])
+    smooth = stationary_modes(sky.unit[seen], valid, SHORTEST_REMOVED)
+    share, misfits = choose_share(smooth, modes, sky.unit[unseen], SHARES[stages.atmosphere_modes])
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
-    smooth = stationary_modes(unit[good], valid, SHORTEST_REMOVED)
-    removal, detail = (build_prior(part, modes, share, z, height_std) for part in (smooth, known))
-    stationary = build_prior(smooth, none, 0.0, z, height_std)
+    smooth = stationary_modes(sky.unit[good], valid, SHORTEST_REMOVED)
+    removal, detail = (build_prior(part, modes, share, z, sky.height_std) for part in (smooth, sky.modes))
+    stationary = build_prior(smooth, none, 0.0, z, sky.height_std)
     guarding = settings.significance if stages.guard else 0.0
     atmosphere = estimate(
-        x, deformation, functions, strength, removal, detail, stationary, z, valid, years, guarding, knowledge
+        x, deformation, functions, sky.strength, removal, detail, stationary, z, valid, years, guarding, knowledge
     )
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
@@ -323,6 +304,50 @@ def _without(series: Array, functions: list[TimeFunction]) -> Array:
     q, _ = np.linalg.qr(np.stack(fixed, axis=1))
     kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
     return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """The atmosphere's statistics, from what is left of the series without motion.
+
+    ``residual`` (dates, pixels) in radians, and ``unit`` without its trend with height and at unit strength; the
+    ``strength`` of each date; the standard deviation of the height's slope, and the stationary modes with their noise.
+    """
+
+    residual: Array
+    unit: Array
+    strength: Array
+    height_std: float
+    modes: tuple[Array, float]
+
+
+def _statistics(
+    residual: Array, height: Array, valid: NDArray[np.bool_], good: NDArray[np.intp], knowledge: Knowledge
+) -> _Statistics:
+    slopes = height_slopes(residual, height)
+    turbulent = residual - slopes[:, None] * height
+    strength = date_strength(turbulent)
+    strength[knowledge.bad_dates] *= BAD
+    unit = turbulent / strength[:, None]
+    # twice the scatter, so that the height's slope is in effect free where relief matters
+    height_std = 2 * float(np.std(slopes / strength))
+    return _Statistics(residual, unit, strength, height_std, stationary_modes(unit[good], valid, SHORTEST_KNOWN))
+
+
+def _functions_of_time(
+    clusters: list[Cluster], years: Array, dates: Sequence[str], given: Sequence[TimeFunction]
+) -> list[TimeFunction]:
+    """A trend, what the clusters of deformation follow, what the user expects, and what is scanned over the dates."""
+    functions = [trend(years)]
+    for cluster in clusters:
+        if cluster.kind == "deformation":
+            for function in recognise(cluster.amplitude, years, dates):
+                if adds_to(functions, function) and lasts(functions, function):
+                    functions.append(function)
+    for function in given:
+        if adds_to(functions, function, MIN_NEW_GIVEN):
+            functions.append(function)
+    return functions + (scanned(dates) if len(dates) >= MIN_DATES_FOR_STEPS else [])
 
 
 def _find_clusters(
