@@ -44,7 +44,7 @@ from mintpy_vae.workflow import RESULT
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 OPTIONS = """\
 vae.trainSteps = 10
-vae.numSeed = 1
+vae.numSeed = 2
 vae.coarsePixels = 576
 mintpy.topographicResidual = no
 """
