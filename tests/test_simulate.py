@@ -311,18 +311,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert f["height"].shape == (24, 30)
         assert "latitude" in f
     before = sorted(p.name for p in (tmp_path / "new").iterdir())
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match="^ERROR: .* is not empty"):
         vae_simulate.main([str(tmp_path / "new"), *options])
-    assert stop.value.code == 1
-    assert "not empty" in capsys.readouterr().err
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == before
 
 
-def test_command_leaves_nothing_after_a_bad_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
+def test_command_leaves_nothing_after_a_bad_request(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="^ERROR: Preset 'volcano' is unknown"):
         vae_simulate.main([str(tmp_path / "new"), "--preset", "volcano"])
-    assert stop.value.code == 1
-    assert capsys.readouterr().err.startswith("ERROR: ")
     assert not (tmp_path / "new").exists()
 
 
