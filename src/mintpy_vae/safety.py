@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .deformation import MAX_ATOMS
 from .errors import NotEnoughEvidence
 from .separation import MIN_DATES_FOR_STEPS, SHORTEST_REMOVED, Array, Separation
 from .training import Fit
@@ -89,6 +90,11 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
         said.append(
             f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "
             f"{MAX_HEIGHT_CORRELATION}): it may be a delay, or motion of which a part went with the delay."
+        )
+    if len(found.deformation.atoms) >= MAX_ATOMS:
+        said.append(
+            f"The search for motion ended at {MAX_ATOMS} pieces, the most that it takes: the weakest motion may have "
+            "gone with the atmosphere."
         )
     if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:
         which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
