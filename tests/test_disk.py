@@ -101,7 +101,9 @@ def run_in(places, small, tmp_path, foreseen):
         if subprocess.run([*own, "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True).returncode:
             pytest.skip("no right to mount a disk here")
         command = own + command
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    # one thread: those of OpenMP do not live on in the children, which would wait for them for ever
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert tree(template.parent) == before
