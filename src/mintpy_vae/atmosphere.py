@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,8 +46,12 @@ class Prior:
     def __post_init__(self) -> None:
         inner = np.eye(len(self.modes)) + self.modes @ self.modes.T / self.noise
         object.__setattr__(self, "_inverse", np.linalg.inv(inner))
-        object.__setattr__(self, "_of_pixels", np.ascontiguousarray(self.modes.T))
         object.__setattr__(self, "_log_det", np.linalg.slogdet(inner)[1] + self.modes.shape[1] * np.log(self.noise))
+
+    @cached_property
+    def _of_pixels(self) -> Array:
+        """The modes, those of a pixel side by side in memory."""
+        return np.ascontiguousarray(self.modes.T)
 
     def coefficients(self, maps: Array) -> Array:
         """Posterior mean of the modes' unit-variance coefficients, (maps, modes), given maps (maps, pixels)."""
@@ -70,7 +75,7 @@ class Prior:
     def energy(self, one: Array) -> float:
         """``one @ C^-1 @ one`` of one map (pixels,); what is 0 costs nothing."""
         there = np.flatnonzero(one)
-        along = one[there] @ self._of_pixels[there]  # type: ignore[attr-defined]
+        along = one[there] @ self._of_pixels[there]
         return float((one @ one - along @ self._inverse @ along / self.noise) / self.noise)  # type: ignore[attr-defined]
 
     def misfit(self, maps: Array) -> float:

@@ -24,7 +24,7 @@ MAX_ATOMS = 200
 SHUFFLES = 40
 REFINE = 4.0
 """Score, in units of its threshold, from which the misfit of a bell's shape would call for more bells."""
-NOTHING = 1e-8
+FAINT = 1e-8
 """Of a bell's peak; what is less is left out while its place is sought."""
 MAX_STRETCH = 0.7
 """Half the logarithm of the largest ratio of a bell's axes, 4."""
@@ -287,7 +287,7 @@ class _Atoms:
             if np.hypot(place[3], place[4]) > MAX_STRETCH or not low <= place[2] <= high:
                 return 0.0
             bell = bell_map(place, search.bells.pixels)
-            bell[bell < NOTHING] = 0.0
+            bell[bell < FAINT] = 0.0
             return -float((bell @ along) ** 2 / search.prior.energy(bell))
 
         size = np.exp(start[2])

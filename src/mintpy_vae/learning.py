@@ -150,8 +150,9 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
     with stage("read", timings):
         data = training_data(stack, settings, report)
 
-    def others() -> list[Separation]:
-        return [_separate(data, settings, knowledge, told, trainer, k) for k in range(1, settings.num_seeds)]
+    def others() -> list[Array]:
+        seeds = range(1, settings.num_seeds)
+        return [_separate(data, settings, knowledge, told, trainer, k).corrected for k in seeds]
 
     def told(*step: Any) -> None:
         if report and aside.awaited:

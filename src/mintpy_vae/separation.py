@@ -291,9 +291,9 @@ def separate(
     )
 
 
-def spread(one: Separation, other: Separation) -> float:
-    """Root mean square difference of two corrections of the same data, over the first one's standard deviation."""
-    difference = one.corrected - other.corrected
+def spread(one: Separation, other: Array) -> float:
+    """Root mean square difference to another's ``corrected`` (dates, pixels), over this one's standard deviation."""
+    difference = one.corrected - other
     difference = difference - difference.mean(axis=0)
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
