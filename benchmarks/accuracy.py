@@ -115,12 +115,11 @@ def _run(tasks: list[tuple[Any, list[str]]], inps: argparse.Namespace) -> Iterat
 
 def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[str, Any]]:
     """All rows of one stack; a row that is in the cache is read from it."""
-    import torch
     from cases import Bench, case_id
 
     from mintpy_vae.settings import Settings
+    from mintpy_vae.threads import single_threaded
 
-    torch.set_num_threads(1)
     stack, rows, train_steps, device, cache = job
     settings = Settings(device=device, **({"train_steps": train_steps} if train_steps else {}))
     folder = cache / "cases"
@@ -134,8 +133,9 @@ def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[st
             results.append(json.loads(file.read_text()))
             continue
         try:
-            bench = bench or Bench(stack, settings, cache / "networks")
-            result = identity | bench.run(row)
+            with single_threaded():  # in the pool and in this process alike
+                bench = bench or Bench(stack, settings, cache / "networks")
+                result = identity | bench.run(row)
         except Exception:  # one case that fails must not cost the others; it is shown, and the exit status says so
             results.append(identity | {"error": traceback.format_exc()})
             print(_line(results[-1]), flush=True)

@@ -58,11 +58,7 @@ def test_an_interrupted_run_goes_on(done, capsys):
     shown = [text for text in capsys.readouterr().out.splitlines() if text.endswith(" s")]
     assert len(shown) == 1 and "gaussian" in shown[0]
     after = json.loads(lost.read_text())
-    # sums over threads of the linear algebra may differ in their last bits, of which closure is made
-    assert {k: pytest.approx(v, rel=1e-5, abs=1e-5) if isinstance(v, float) else v for k, v in before.items()} == {
-        **after,
-        "seconds": before["seconds"],
-    }
+    assert {k: v for k, v in after.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
     assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
 
 
