@@ -139,7 +139,7 @@ def gaussian(
         Take the line against height out of each date first.
     """
     whole = _whole(series) & np.isfinite(height)
-    start = _flattened(series, height, whole) if flatten else series
+    start = flattened(series, height, whole) if flatten else series
     rough = np.zeros(series.shape)
     rough[:, whole] = _high_pass(years, days / 365.25) @ start[:, whole]
     delay = _smooth(rough, whole, width * min(whole.shape))
@@ -285,8 +285,8 @@ def _like(corrected: Array, series: Array) -> Series:
     return np.where(np.isfinite(series), corrected, np.nan).astype(np.float32)
 
 
-def _flattened(series: Array, height: Array, whole: NDArray[np.bool_]) -> Array:
-    """Each date without its least-squares line against height; a pixel without height is taken as at the mean."""
+def flattened(series: Array, height: Array, whole: NDArray[np.bool_]) -> Array:
+    """Each date (dates, length, width) without its line against height, fitted where `whole`; NaN height: the mean."""
     z = np.nan_to_num(height - height[whole].mean())
     inside = series[:, whole] - series[:, whole].mean(axis=1, keepdims=True)
     slopes = inside @ z[whole] / max(float(z[whole] @ z[whole]), 1e-12)
@@ -321,7 +321,7 @@ def _keep_smooth(series: Array, height: Array, decompose: Callable[[Array], tupl
     not take part are left as they are.
     """
     whole = _whole(series) & np.isfinite(height)
-    maps = np.asarray(_flattened(series, height, whole)[:, whole], dtype=np.float64)
+    maps = np.asarray(flattened(series, height, whole)[:, whole], dtype=np.float64)
     maps = maps - maps.mean(axis=1, keepdims=True)
     still = maps.mean(axis=0)
     courses, sources = decompose(maps - still)
