@@ -21,7 +21,7 @@ from mintpy_vae import metrics, safety, training
 from mintpy_vae.atmosphere import without_height
 from mintpy_vae.baselines import BASELINES
 from mintpy_vae.clustering import Fishdbc, Hdbscan
-from mintpy_vae.correction import FullResolution
+from mintpy_vae.correction import FullResolution, sentences
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.network import incidence, invert_to_dates
 from mintpy_vae.separation import Separation, Stages, separate
@@ -38,10 +38,12 @@ METHOD = (
     "clustering",
     "correction",
     "deformation",
+    "joint",
     "model",
     "safety",
     "separation",
     "settings",
+    "sky",
     "training",
 )
 """Modules that the rows of others do not use; a change to them leaves those rows' cached results valid."""
@@ -91,7 +93,7 @@ ABLATIONS = {
     "no_clustering": Variant("- clustering", Stages(clustering=False)),
     "no_second_network": Variant("- second network", Stages(atmosphere_modes="none")),
     "no_robust_fit": Variant("- robust fit", Stages(robust=False)),
-    "no_guard": Variant("- guard", Stages(guard=False)),
+    "no_slow_sky": Variant("- slow sky", Stages(slow_sky=False)),
 }
 OWN = VARIANTS | ABLATIONS
 LABELS = {name: b.label for name, b in BASELINES.items()} | {name: v.label for name, v in OWN.items()}
@@ -231,13 +233,13 @@ class Bench:
             and all(e > LEAST_EXPLAINED for e in explained),
             "deformation_clusters": len(called),
             "explained": explained,
-            "warnings": list(atmosphere.warnings),
+            "warnings": sentences(atmosphere.guarded, 1e3 * abs(METRES)),
             "network_share": found.network_share,
             "within_one_sigma": metrics.within_one_sigma(
                 estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
             ),
-            "moves_as": sorted({str(atom["function"]) for atom in found.deformation.atoms}),
-            "atoms": len(found.deformation.atoms),
+            "moves_as": sorted(found.deformation.functions),
+            "pieces": len(found.deformation.pieces),
         }
 
 

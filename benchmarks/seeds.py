@@ -80,7 +80,7 @@ def run(preset: str, stack_seed: int, seeds: list[int], steps: int) -> Case:
         own = replace(settings, seed=seed)
         found = separate(data.phase, data.weight, data.pairs, data.dates, data.height, own, knowledge=job.knowledge)
         estimates.append(relative(found.series - found.corrected) * mm)
-        print(f"{preset} {stack_seed}, seed {seed}: {len(found.deformation.atoms)} atoms", flush=True)
+        print(f"{preset} {stack_seed}, seed {seed}: {len(found.deformation.pieces)} pieces", flush=True)
     stated = found.atmosphere.std[:, found.valid] * mm
     land = np.where(scene.land, 1.0, np.nan)
     truth = np.array([pool_map(m * land, data.factor)[found.valid] for m in scene.atmosphere], dtype=float)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .atmosphere import Array, Prior
+from .atmosphere import Array
 from .knowledge import Station
 
 
@@ -21,7 +21,9 @@ def stations_on(stations: Sequence[Station], valid: NDArray[np.bool_]) -> tuple[
     return [s for s, _ in found], np.array([k for _, k in found], dtype=np.intp)
 
 
-def anchor(rates: Array, stations: Sequence[Station], pixels: NDArray[np.intp], prior: Prior, scale: float) -> Array:
+def anchor(
+    rates: Array, stations: Sequence[Station], pixels: NDArray[np.intp], modes: Array, noise: float, scale: float
+) -> Array:
     """Rate of each mode of the atmosphere that the stations call for, as simple kriging from their misfits.
 
     Parameters
@@ -32,19 +34,22 @@ def anchor(rates: Array, stations: Sequence[Station], pixels: NDArray[np.intp], 
         Two or more.
     pixels : (stations,) int
         Of the stations.
-    prior : Prior
-        Of one date of unit strength.
+    modes : (modes, pixels)
+        Of the atmosphere of one date of unit strength, each scaled by its standard deviation; the first is the
+        constant.
+    noise : float
+        Variance of what they do not hold.
     scale : float
         Standard deviation, per year, of the rate of an atmosphere of unit variance.
 
     Returns
     -------
     (modes,)
-        Radians per year in units of the prior's modes; 0 for the constant. Nothing is asked for far from any station.
+        Radians per year in units of the modes; 0 for the constant. Nothing is asked for far from any station.
     """
     misfit = rates - np.array([s.rate for s in stations])
-    modes = scale * prior.modes[1:, pixels]
-    covariance = modes.T @ modes + np.diag([s.std**2 + scale**2 * prior.noise for s in stations])
+    rest = scale * modes[1:, pixels]
+    covariance = rest.T @ rest + np.diag([s.std**2 + scale**2 * noise for s in stations])
     weights = np.linalg.solve(covariance, np.stack([misfit, np.ones(len(misfit))], axis=1))
     constant = weights[:, 0].sum() / weights[:, 1].sum()  # generalised least squares
-    return np.concatenate([[0.0], scale * (modes @ (weights[:, 0] - constant * weights[:, 1]))])
+    return np.concatenate([[0.0], scale * (rest @ (weights[:, 0] - constant * weights[:, 1]))])

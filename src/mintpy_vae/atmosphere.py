@@ -1,16 +1,6 @@
-"""The atmosphere's spatial statistics, learned from one stack: a Gaussian prior in a few hundred modes.
-
-The atmosphere of a date is modelled as ``a_t ~ N(0, e_t^2 C)``, independent from date to date, with a strength e_t of
-its own. C is the sum of what the network learned of this stack's patterns, a stationary spectrum (turbulence looks
-alike everywhere; Hanssen, 2001), a part proportional to height, and white noise. How much weight the network's patterns
-get is decided by dates that it did not see.
-"""
+"""Parts of the atmosphere of one stack: strength of the dates, spectrum, trend with height, and the networks' maps."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,75 +11,8 @@ from scipy.ndimage import distance_transform_edt
 from .training import Fit
 
 Array = NDArray[np.float64]
-FREE = 100.0
-"""Standard deviation of the constant of each date, in units of the atmosphere's: in effect unknown."""
 FLATTEN = 0.25
 """Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
-NETWORK_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Covariance ``C = modes' modes + noise I`` of the atmosphere on the valid pixels, plus a free constant.
-
-    Attributes
-    ----------
-    modes : (modes, pixels)
-        Each scaled by its standard deviation, radians. The first is the constant, the second the height.
-    noise : float
-        Variance of what the modes do not hold, rad^2.
-    """
-
-    modes: Array
-    noise: float
-
-    def __post_init__(self) -> None:
-        inner = np.eye(len(self.modes)) + self.modes @ self.modes.T / self.noise
-        object.__setattr__(self, "_inverse", np.linalg.inv(inner))
-        object.__setattr__(self, "_log_det", np.linalg.slogdet(inner)[1] + self.modes.shape[1] * np.log(self.noise))
-
-    @cached_property
-    def _of_pixels(self) -> Array:
-        """The modes, those of a pixel side by side in memory."""
-        return np.ascontiguousarray(self.modes.T)
-
-    def coefficients(self, maps: Array) -> Array:
-        """Posterior mean of the modes' unit-variance coefficients, (maps, modes), given maps (maps, pixels)."""
-        return np.asarray((maps @ self.modes.T / self.noise) @ self._inverse)  # type: ignore[attr-defined]
-
-    def whiten(self, maps: Array) -> Array:
-        """``maps @ C^-1`` by the Woodbury identity, (maps, pixels)."""
-        return np.asarray((maps - self.coefficients(maps) @ self.modes) / self.noise)
-
-    def metric(self, maps: Array) -> tuple[Array, Array]:
-        """Coefficients of maps (maps, pixels) and ``m @ C^-1 @ m`` of each map m, (maps,), without whitening them."""
-        along = maps @ self.modes.T
-        coefficients = along @ (self._inverse / self.noise)  # type: ignore[attr-defined]
-        energy = np.einsum("ij,ij->i", maps, maps) - np.einsum("ij,ij->i", coefficients, along)
-        return coefficients, energy / self.noise
-
-    def product(self, maps: Array, coefficients: Array, others: Array) -> Array:
-        """``maps @ C^-1 @ others'``, (maps, others), given the `coefficients` of ``maps``."""
-        return np.asarray((maps @ others.T - coefficients @ (self.modes @ others.T)) / self.noise)
-
-    def energy(self, one: Array) -> float:
-        """``one @ C^-1 @ one`` of one map (pixels,); what is 0 costs nothing."""
-        there = np.flatnonzero(one)
-        along = one[there] @ self._of_pixels[there]
-        return float((one @ one - along @ self._inverse @ along / self.noise) / self.noise)  # type: ignore[attr-defined]
-
-    def misfit(self, maps: Array) -> float:
-        """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
-        energy = np.sum(self.whiten(maps) * maps, axis=1).mean()
-        return float(0.5 * (self._log_det + energy) / self.modes.shape[1])  # type: ignore[attr-defined]
-
-    def variance(self, modes: Array | None = None) -> Array:
-        """Posterior variance of the modes at each pixel, (pixels,) rad^2, the free constant left out.
-
-        ``modes`` (modes, pixels) are the same ones on other pixels than those observed.
-        """
-        rest = (self.modes if modes is None else modes)[1:]
-        return np.asarray(np.sum(rest * (self._inverse[1:, 1:] @ rest), axis=0))  # type: ignore[attr-defined]
 
 
 def date_strength(residual: Array) -> Array:
@@ -164,37 +87,6 @@ class Flattener:
         return np.asarray(flat - flat.mean(axis=1, keepdims=True))
 
 
-def stationary_modes(residual: Array, valid: NDArray[np.bool_], shortest: float) -> tuple[Array, float]:
-    """Cosine modes with the variances of a stationary isotropic field, and the white noise under them.
-
-    The radial power spectrum of the maps is averaged over dates, smoothed as a polynomial in log-log, and its flat end
-    is taken as noise.
-
-    Parameters
-    ----------
-    residual : (dates, pixels)
-        On the valid pixels, unit strength.
-    valid : (height, width) bool
-    shortest : float
-        Shortest wavelength of the modes, as a fraction of the scene's shorter side.
-
-    Returns
-    -------
-    modes : (modes, pixels)
-        Scaled by their standard deviations, strongest first.
-    noise : float
-    """
-    shape = valid.shape
-    smooth, wavenumber, noise = radial_spectrum(residual, valid)
-    signal = np.where(wavenumber * min(shape) * shortest <= 1.0, smooth - noise, 0.0)
-    chosen = np.argsort(-signal, axis=None)[: int((signal > 0.2 * noise).sum())]
-    units = np.zeros((len(chosen), signal.size))  # none in a stack of nothing but white noise
-    units[np.arange(len(chosen)), chosen] = np.sqrt(signal.ravel()[chosen])
-    modes = idctn(units.reshape(len(chosen), *shape), axes=(1, 2), norm="ortho")[:, valid]
-    left = max(float(residual.var() - (modes**2).sum() / modes.shape[1]), noise)
-    return modes, left
-
-
 def network_modes(fit: Fit, series: Array, valid: NDArray[np.bool_]) -> Array:
     """Modes of the atmosphere as the network knows it: the second moment of its codes of the dates' pairs.
 
@@ -253,50 +145,6 @@ def source_weights(
             mean.append(torch.stack(fit.model.source_weights(codes.mean)))
             noise.append(torch.stack(fit.model.source_weights(codes.variance.sqrt())))
     return torch.cat(mean, dim=1).cpu().double().numpy(), torch.cat(noise, dim=1).cpu().double().numpy()
-
-
-def build_prior(
-    stationary: tuple[Array, float], network: Array, share: float, height: Array, height_std: float
-) -> Prior:
-    """Prior with ``share`` of the variance from the network's modes and the rest from the stationary ones.
-
-    ``height`` (pixels,) has zero mean, and ``height_std`` is the standard deviation of its slope over the dates.
-    """
-    spectral, noise = stationary
-    total = float((spectral**2).sum() / spectral.shape[1] + noise)
-    free = np.full((1, spectral.shape[1]), FREE * np.sqrt(total))
-    relief = height[None] * height_std
-    # what the network leaves out is kept as stationary variance, so that both shares describe the same energy
-    parts = [free, relief, np.sqrt(1.0 - share) * spectral]
-    if share > 0:
-        parts.append(np.sqrt(share) * network)
-    left = (1.0 - share) * noise + share * max(total - float((network**2).sum() / spectral.shape[1]), noise)
-    return Prior(np.concatenate(parts), left)
-
-
-def choose_share(
-    stationary: tuple[Array, float], network: Array, held_out: Array, shares: Sequence[float] = NETWORK_SHARES
-) -> tuple[float, dict[float, float]]:
-    """Share of the network's modes under which dates it did not see are likeliest.
-
-    Parameters
-    ----------
-    stationary, network
-        Estimated without the held-out dates.
-    held_out : (dates, pixels)
-        Unit strength, height trend removed.
-    shares : sequence of float
-        Candidates.
-
-    Returns
-    -------
-    share : float
-    misfits : dict
-        Negative log-likelihood per pixel for each share.
-    """
-    flat = np.zeros(held_out.shape[1])
-    misfits = {s: build_prior(stationary, network, s, flat, 0.0).misfit(held_out) for s in shares}
-    return min(misfits, key=lambda s: misfits[s]), misfits
 
 
 def fill(maps: Array, valid: NDArray[np.bool_]) -> Array:

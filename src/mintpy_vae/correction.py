@@ -1,38 +1,80 @@
-"""The atmosphere of each date: what its spatial statistics explain of the data, and nothing else.
+"""The atmosphere of each date: what the sky's covariance explains of the data, and nothing else.
 
-Data minus atmosphere, never a model instead of the data. Two guards keep deformation out of the atmosphere. Where
-motion was found, its functions of time are left out of the fit, so that the atmosphere there is interpolated from
-around. And a trend of the atmosphere that its scatter from date to date cannot explain is given back: it may be motion
-as broad as the scene, or motion that follows relief.
+Data minus atmosphere, never a model instead of the data. In the functions of time that motion follows, the atmosphere
+is interpolated from around: where motion was found its shape is in doubt, in proportion to its size, and the data there
+count for the less. In the persistent functions the sky has the covariance of its own slowness there; what exceeds what
+the scales at which motion is sparse allow is left in the data, and said (:class:`Guarded`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
-from scipy.ndimage import binary_dilation
 
 from .anchoring import anchor, stations_on
-from .atmosphere import Array, Prior, fill, height_slopes
-from .deformation import Deformation, chance_exceeds
+from .atmosphere import Array, fill
+from .joint import Joint
 from .knowledge import NOTHING, Knowledge
+from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
 F32 = NDArray[np.float32]
-MASK_SHARES = (0.01, 0.02, 0.05, 0.1)
-MASK_NOISE = 0.2
-"""A pixel moves where its motion exceeds this share of the largest, and this share of the noise; the smallest share
-that leaves enough still ground."""
-MARGIN = 0.04
-"""Ground around what moves that counts as moving, a fraction of the scene: no bell has the shape of real motion."""
+SHORTEST_REMOVED = 0.1
+"""Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
+SHAPE_ERROR = 0.3
+"""Standard deviation of the error of a motion's shape, a share of its size there."""
+SHAPE_PIXELS = 2.0
+"""Over which that error is alike: standard deviation of the Gaussian whose self-convolution is its correlation."""
 UNSTEADY_DAYS = 50
 """Unsteady motion may begin and end so long before and after the function that found it."""
-SHUFFLES = 200
-MAX_MOVING = 0.5
-"""With motion on a larger share of the scene there is too little still ground to interpolate from."""
+MUCH_LEFT = 0.67
+"""A broad band of which less than this share of the trend was removed is reported."""
+BROAD = 0.15
+"""Motion of this width, a share of the scene, is hard to tell from a slow sky."""
+DOUBTFUL = 0.1
+"""Relative standard deviation of broad motion from which its rate is reported."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Slow change that may be motion or atmosphere.
+
+    Attributes
+    ----------
+    kind : str
+        ``broad sky``: a trend at broad scales beyond what the finer ones allow, left in the data in part. ``broad
+        motion``, ``relief``: found as motion, and kept.
+    rate : float
+        Radians per year: RMS over the scene of what was left, or at the peak of the motion.
+    figure : float
+        How many times beyond what the finer scales allow (broad sky); standard deviation of the rate, radians per year.
+    size : float
+        Wavelength or width, as a share of the scene's shorter side.
+    """
+
+    kind: str
+    rate: float
+    figure: float
+    size: float
+
+    def sentence(self, millimetres: float) -> str:
+        """What is said to the user; ``millimetres`` of displacement away from the satellite for one radian."""
+        rate, std = abs(self.rate) * millimetres, self.figure * millimetres
+        if self.kind == "broad sky":
+            return (
+                f"The trend at wavelengths from {self.size:.1f} of the scene has {self.figure:.1f} times the variance "
+                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the data; "
+                "it may be motion as broad as the scene."
+            )
+        what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
+        return (
+            f"Slow change that {what} was taken for motion and left in the data, {rate:.1f} mm/yr at its peak, with a "
+            f"standard deviation of {std:.1f} mm/yr: compare with GNSS or a weather model."
+        )
 
 
 @dataclass(frozen=True)
@@ -48,30 +90,45 @@ class Atmosphere:
     std : (dates, height, width)
         Posterior standard deviation, radians.
     moving : (height, width) bool
-        Where motion was found and the atmosphere is interpolated from around.
-    warnings : list of str
-        What the guard left alone.
+        Where the motion found exceeds half the stated standard deviation (both RMS over the dates).
+    guarded : list of Guarded
+        Slow change that may be either.
     """
 
     turbulent: Array
     slope: Array
     std: Array
     moving: NDArray[np.bool_]
-    warnings: list[str]
+    guarded: list[Guarded]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the second network adds to the covariance of a date: ``(1 - share) turbulence + share * modes' modes``.
+
+    Attributes
+    ----------
+    modes : (modes, pixels)
+    share : float
+    """
+
+    modes: Array
+    share: float
+
+    def modes_with(self, sky: Sky) -> Array:
+        """All modes of the covariance of a date, those of the ``sky`` first, (modes, pixels)."""
+        if self.share == 0:
+            return sky.modes
+        own, theirs = np.sqrt(self.share) * self.modes, np.sqrt(1 - self.share) * sky.modes[2:]
+        return np.vstack([sky.modes[:2], theirs, own])
 
 
 def estimate(
     series: Array,
-    deformation: Deformation,
-    functions: list[TimeFunction],
-    strength: Array,
-    removal: Prior,
-    detail: Prior,
-    stationary: Prior,
-    height: Array,
+    joint: Joint,
+    learned: Learned,
     valid: NDArray[np.bool_],
     years: Array,
-    significance: float,
     knowledge: Knowledge = NOTHING,
 ) -> Atmosphere:
     """Estimate the atmosphere of each date.
@@ -80,87 +137,196 @@ def estimate(
     ----------
     series : (dates, pixels)
         Radians on the valid pixels, mean over dates 0.
-    deformation : Deformation
-        From the pursuit.
-    functions : list of TimeFunction
-        Those the pursuit searched.
-    strength : (dates,)
-        Strength e_t of the atmosphere.
-    removal : Prior
-        Limited to the wavelengths that are removed.
-    detail : Prior
-        All wavelengths, to interpolate across moving ground.
-    stationary : Prior
-        As `removal`, but without the network's modes: a network that has seen the dates cannot judge their scatter.
-    height : (pixels,)
-        Metres, zero mean.
+    joint : Joint
+        Motion and sky.
+    learned : Learned
+        Of the atmosphere, for the functions of time that nothing moves with.
     valid : (height, width) bool
     years : (dates,)
-    significance : float
-        False-alarm probability of the guard.
     knowledge : Knowledge
         Of it, ground that is known to move or to be stable, and GNSS stations.
     """
-    stable = np.zeros(valid.sum(), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
-    motion = _motion(deformation, functions, years, knowledge.moving is not None)
-    weights = 1.0 / strength**2
-    spanned = _orthonormal((motion - (motion @ weights / weights.sum())[:, None]) / strength)
-    in_time = spanned.T @ (spanned @ (series / strength[:, None]))
-    without_motion = (series - deformation.series) / strength[:, None]
-    guard = _Guard(stationary, without_motion, years, strength, significance)
-    coefficients = removal.coefficients(series / strength[:, None] - in_time)
-    maps, relief = guard.keep_trend(coefficients[:, 2:] @ removal.modes[2:], coefficients[:, 1], np.eye(len(series)))
-    warnings = guard.warnings()
-    moving = np.zeros(series.shape[1], dtype=bool)
-    unknown_across = removal.variance()
-    if len(spanned):
-        observed = spanned @ (series / strength[:, None])
-        known = np.where(stable, 0.0, spanned @ (deformation.series / strength[:, None]))
-        size = np.sqrt((known**2).sum(axis=0))
-        margin = max(1, round(MARGIN * min(valid.shape)))
-        for share in MASK_SHARES:
-            there = np.zeros(valid.shape, dtype=bool)
-            there[valid] = size > max(share * size.max(), MASK_NOISE * np.sqrt(removal.noise))
-            if knowledge.moving is not None:
-                there |= knowledge.moving
-            moving = binary_dilation(there, iterations=margin)[valid] & ~stable
-            if moving.mean() <= MAX_MOVING:
-                break
-        if moving.mean() > MAX_MOVING:
-            warnings.append(
-                f"Motion was found on {moving.mean():.0%} of the scene: too little still ground to tell the "
-                "atmosphere's part of it, which was left in the data."
-            )
-        else:
-            still = ~moving
-            outside = Prior(detail.modes[:, still], detail.noise)
-            around = outside.coefficients((observed - known)[:, still])
-            across, slopes = guard.keep_trend(around[:, 2:] @ detail.modes[2:], around[:, 1], spanned)
-            maps += spanned.T @ across
-            relief += spanned.T @ slopes
-            unknown_across = outside.variance(detail.modes)
-    scale = height_slopes(removal.modes[1:2], height)  # radians per metre, unit coefficient
-    slope = strength * relief * scale
-    turbulent = strength[:, None] * maps
-    if moving.mean() > MAX_MOVING:
-        # not only in the weighted fit above: a velocity fitted without weights stays as it was, too
-        plain = _orthonormal(motion - motion.mean(axis=1, keepdims=True))
-        turbulent -= plain.T @ (plain @ turbulent)
-        slope -= plain.T @ (plain @ slope)
+    sky, strength = joint.sky, joint.sky.strength[:, None]
+    data, motion = series / strength, joint.deformation.series / strength
+    steady = joint.rotation.basis[: joint.rotation.number]
+    unsteady = _unsteady(joint, years)
+    still = data - motion
+    plain = still - steady.T @ (steady @ still) - unsteady.T @ (unsteady @ still)
+
+    modes = learned.modes_with(sky)
+    removed = np.r_[_removed(sky), np.ones(len(modes) - len(sky.modes))]
+    parts = [_Part(np.eye(len(series)), plain, modes, sky.fine, removed, sky)]
+    doubt = _Doubt(valid, knowledge)
+    for q, slow in enumerate(joint.slow):
+        covariance = sky.covariance(slow)
+        error = doubt(np.abs(steady[q] @ motion), known=True)
+        removed = _removed(sky, slow.removed)
+        fine = slow.fine * sky.fine + error
+        parts.append(_Part(steady[q : q + 1], (steady[q] @ still)[None], covariance.modes, fine, removed, sky))
+    if len(unsteady):
+        error = doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
+        parts.append(_Part(unsteady, unsteady @ still, sky.modes, sky.fine + error, _removed(sky), sky))
+
+    turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
+    slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
+    left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
+    std = strength * np.sqrt(_variance(parts, left, sky))
+
     stations, pixels = stations_on(knowledge.stations, valid)
     if len(stations) > 1:
         line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
-        rates = line @ (series - turbulent - np.outer(slope, height))[:, pixels]
-        called_for = anchor(rates, stations, pixels, removal, float(np.linalg.norm(line * strength)))
-        turbulent += np.outer(years - years.mean(), called_for[2:] @ removal.modes[2:])
-        slope += (years - years.mean()) * called_for[1] * scale
-    in_functions = (spanned**2).sum(axis=0)[:, None]  # share of each date that was interpolated
-    # what is shorter than the wavelengths removed stays in the data, but for the noise, which is no atmosphere
-    variance = (1 - in_functions) * (removal.variance() + max(removal.noise - detail.noise, 0.0))
-    std = strength[:, None] * np.sqrt(np.maximum(variance + in_functions * unknown_across, 0.0))
-    moving_map = np.zeros(valid.shape, dtype=bool)
-    moving_map[valid] = moving
-    return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving_map, warnings)
+        rates = line @ (series - turbulent - np.outer(slope, sky.height))[:, pixels]
+        kept = np.r_[True, True, _removed(sky)[2:] > 0]
+        modes = sky.modes[kept]
+        scale = float(np.linalg.norm(line * joint.sky.strength))
+        called_for = anchor(rates, stations, pixels, modes, float(np.diag(sky.fine).mean()), scale)
+        turbulent += np.outer(years - years.mean(), called_for[2:] @ modes[2:])
+        slope += (years - years.mean()) * called_for[1] * sky.slope_std
+    moves = np.sqrt((joint.deformation.series**2).mean(axis=0)) > 0.5 * np.sqrt((std**2).mean(axis=0))
+    moving = np.zeros(valid.shape, dtype=bool)
+    moving[valid] = moves
+    trend = parts[1] if joint.slow else None
+    guarded = _guarded(joint, trend, years, min(valid.shape))
+    return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)
+
+
+class _Part:
+    """The atmosphere in some functions of time: posterior mean and variance under one covariance.
+
+    Parameters
+    ----------
+    functions : (functions, dates)
+        Orthonormal.
+    values : (functions, pixels)
+        Data in them, without motion, in units of the dates' strength.
+    modes : (modes, pixels)
+        Of the covariance; constant and height first.
+    rest : (pixels, pixels)
+        What it has besides: the fine part, noise, and the doubt about motion.
+    removed : (modes,)
+        Share of each mode that is removed.
+    sky : Sky
+    """
+
+    def __init__(self, functions: Array, values: Array, modes: Array, rest: Array, removed: Array, sky: Sky) -> None:
+        self.functions = functions
+        gain = np.linalg.solve(modes.T @ modes + rest, modes.T)
+        coefficients = values @ gain
+        self.kept = (coefficients * (1 - removed))[:, 2:] @ modes[2:]
+        self.maps = (coefficients * removed)[:, 2:] @ modes[2:]
+        # radians per metre for a unit coefficient of the height's mode
+        per_metre = float(modes[1] @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
+        self.slopes = coefficients[:, 1] * per_metre
+        # error of what is removed: of its estimate, and what was left of it on purpose
+        known = modes @ gain
+        uncertain, kept = np.eye(len(modes)) - known, known * np.outer(1 - removed, 1 - removed)
+        own = np.flatnonzero(removed > 0)
+        of = np.ix_(own, own)
+        self.uncertain = np.sum(modes[own] * (uncertain[of] @ modes[own]), axis=0)
+        self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
+
+
+def _variance(parts: Sequence[_Part], left: Array, sky: Sky) -> Array:
+    """Variance of the error of each date, (dates, pixels), in units of its strength squared.
+
+    What is too fine to be removed stays in the data; it is as strong as it is seen to be in what is ``left`` (dates,
+    pixels) of them without atmosphere and motion, date by date and place by place, and the posterior, which follows
+    from it, is scaled with it.
+    """
+    square = (left - left.mean(axis=1, keepdims=True)) ** 2
+    of_date = np.median(square, axis=1) / CHI2_MEDIAN
+    of_place = square.mean(axis=0) / max(float(square.mean()), 1e-30)
+    total = np.outer(of_date, of_place)
+    scale = float(of_date.mean() / np.diag(sky.fine).mean())
+    in_functions = [(part.functions**2).sum(axis=0) for part in parts[1:]]
+    alone = np.maximum(1.0 - sum(in_functions, np.zeros(len(left))), 0.0)
+    for share, part in zip([alone, *in_functions], parts, strict=True):
+        total += np.outer(share, scale * part.uncertain + part.kept_variance)
+    return total
+
+
+def _removed(sky: Sky, of_band: Array = CHANCE.removed) -> Array:
+    """Share of each of the sky's modes that is removed, (modes,)."""
+    return np.r_[0.0, 1.0, of_band[sky.band] * (sky.cycles * SHORTEST_REMOVED <= 1.0)]
+
+
+class _Doubt:
+    """Covariance (pixels, pixels) of the error of a motion's shape, given its size (pixels,)."""
+
+    def __init__(self, valid: NDArray[np.bool_], knowledge: Knowledge) -> None:
+        pixels = np.array(np.nonzero(valid), dtype=np.float64)
+        square = sum((axis[:, None] - axis) ** 2 for axis in pixels)
+        self.alike = SHAPE_ERROR**2 * np.exp(-np.asarray(square) / (4 * SHAPE_PIXELS**2))
+        self.stable = np.zeros(len(square), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
+        self.moving = np.zeros(len(square), dtype=bool) if knowledge.moving is None else knowledge.moving[valid]
+
+    def __call__(self, size: Array, known: bool = False) -> Array:
+        """For motion of this ``size``; with ``known``, ground that the user knows to move says nothing."""
+        size = np.where(self.stable, 0.0, size)
+        error = self.alike * np.outer(size, size)
+        if known:
+            error[np.diag_indices_from(error)] += np.where(self.moving, FREE**2, 0.0)
+        return error
+
+
+def _unsteady(joint: Joint, years: Array) -> Array:
+    """Orthonormal functions of time that unsteady motion follows, (functions, dates), without the persistent ones.
+
+    Such motion may last longer than the function that found it: a step at every date from ``UNSTEADY_DAYS`` before it
+    to as many after it comes along.
+    """
+    found = [f for f in joint.functions if f.family and f.name in joint.deformation.functions]
+    changes = np.zeros(len(years), dtype=bool)
+    for f in found:
+        first, last = _changes(f, years)
+        reach = UNSTEADY_DAYS / 365.25
+        changes |= (years >= first - reach) & (years <= last + reach)
+    steps = [(years >= years[k]).astype(np.float64) for k in np.flatnonzero(changes) if k > 0]
+    rows = [f.values for f in found] + steps
+    if not rows:
+        return np.zeros((0, len(years)))
+    n = joint.rotation.number
+    coordinates = joint.rotation.functions(np.array(rows))
+    _, singular, axes = np.linalg.svd(coordinates[:, n:], full_matrices=False)
+    return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)] @ joint.rotation.basis[n:])
+
+
+def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
+    """First and last date at which an unsteady function begins to change, or ends to; a decay never ends."""
+    at = years[np.flatnonzero(np.diff(function.values)) + 1]
+    return float(at[0]), float(at[0] if function.family == "log" else at[-1])
+
+
+def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list[Guarded]:
+    """Broad or relief-shaped change with the trend that may be motion or atmosphere."""
+    said: list[Guarded] = []
+    if trend is None:
+        return said
+    slow = joint.slow[0]
+    # radians per year for a unit of the trend's orthonormal function
+    line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
+    rate = float(line @ (joint.sky.strength * trend.functions[0]))
+    held = np.flatnonzero((slow.removed < MUCH_LEFT) & (joint.sky.modes_of_band > 0))
+    if len(held):
+        left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))
+        said.append(Guarded("broad sky", left, float(1 / slow.removed[held].min()), float(1 / CENTRES[held].max())))
+    years_long = float(np.ptp(years))
+    for piece in joint.deformation.pieces:
+        width = float(np.exp(piece.place[2])) / side
+        broad = width >= BROAD and piece.std > DOUBTFUL * abs(piece.amplitude)
+        if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
+            kind = "relief" if piece.relief else "broad motion"
+            said.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
+    return said
+
+
+def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:
+    """What is said to the user, of each kind the largest rate."""
+    largest: dict[str, Guarded] = {}
+    for one in guarded:
+        if one.kind not in largest or abs(one.rate) > abs(largest[one.kind].rate):
+            largest[one.kind] = one
+    return [one.sentence(millimetres) for one in largest.values()]
 
 
 class FullResolution:
@@ -190,105 +356,6 @@ class FullResolution:
         phase = tensor_product(self.coefficients, self.down[rows], self.across)
         phase += self.slope[:, None, None] * self.height[rows]
         return phase
-
-
-def _motion(deformation: Deformation, functions: list[TimeFunction], years: Array, moves: bool) -> Array:
-    """Functions of time that motion was found to follow, (functions, dates); if something ``moves``, the lasting ones.
-
-    Motion at a scanned date may last longer than the function that found it: a step at every date from
-    ``UNSTEADY_DAYS`` before it to as many after it comes along.
-    """
-    names = {str(atom["function"]) for atom in deformation.atoms}
-    found = [f for f in functions if f.name in names or (moves and not f.family)]
-    changes = np.zeros(len(years), dtype=bool)
-    for f in found:
-        if f.family:
-            first, last = years[np.flatnonzero(np.diff(f.values))[[0, -1]] + 1]
-            reach = UNSTEADY_DAYS / 365.25
-            changes |= (years >= first - reach) & (years <= last + reach)
-    steps = [(years >= years[k]).astype(np.float64) for k in np.flatnonzero(changes) if k > 0]
-    return np.array([f.values for f in found] + steps).reshape(len(found) + len(steps), len(years))
-
-
-def _orthonormal(rows: Array) -> Array:
-    """Orthonormal basis of the span of ``rows``, one vector per row."""
-    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
-    return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)])
-
-
-class _Guard:
-    """Tells which trends of the atmosphere chance cannot explain, so that they stay in the data.
-
-    The coefficients of each mode are regressed on time, and on a yearly cycle where the stack is long enough to tell
-    the two apart; the trend over the scatter is its score, compared with the scores of shuffled dates. The height is
-    tested on its own, for motion that follows relief; the other modes by the largest of them, for motion as broad as
-    the scene.
-
-    Parameters
-    ----------
-    prior : Prior
-        Its modes are tested.
-    maps : (dates, pixels)
-        The series less the deformation that was found, in units of the dates' strength.
-    years, strength : (dates,)
-    significance : float
-        False-alarm probability.
-    """
-
-    def __init__(self, prior: Prior, maps: Array, years: Array, strength: Array, significance: float) -> None:
-        coefficients = prior.coefficients(maps)
-        columns = [np.ones(len(years))]
-        if years[-1] - years[0] >= 1.0:
-            columns += [np.sin(2 * np.pi * years), np.cos(2 * np.pi * years)]
-        columns.append(years - years.mean())
-        design = np.stack(columns, axis=1) / strength[:, None]
-        self.line = design[:, -1]
-        q, _ = np.linalg.qr(design)
-        left = coefficients - q @ (q.T @ coefficients)
-        scatter = np.sqrt((left**2).sum(axis=0) / (len(years) - design.shape[1])) + 1e-30
-        self.score = np.abs(q[:, -1] @ coefficients) / scatter
-        rng = np.random.default_rng(0)
-        left *= np.sqrt(len(years) / (len(years) - design.shape[1]))
-        chance = np.array([np.abs(q[:, -1] @ left[rng.permutation(len(years))]) for _ in range(SHUFFLES)]) / scatter
-        self.limit = np.full(
-            coefficients.shape[1], chance_exceeds(chance[:, 2:].max(axis=1, initial=0.0), significance)
-        )
-        self.limit[0] = np.inf  # the constant is never removed
-        self.limit[1] = chance_exceeds(chance[:, 1], significance)
-
-        flagged = prior.modes[2:][self.score[2:] > self.limit[2:]]
-        self.patterns = _orthonormal(flagged - flagged.mean(axis=1, keepdims=True))
-
-    def keep_trend(self, maps: Array, slopes: Array, functions: Array) -> tuple[Array, Array]:
-        """Take the trend out of what exceeds the limit.
-
-        Parameters
-        ----------
-        maps : (functions, pixels)
-            In orthonormal functions of time.
-        slopes : (functions,)
-            Against height.
-        functions : (functions, dates)
-        """
-        line = functions @ self.line
-        unit = line / max(float(np.linalg.norm(line)), 1e-30)
-        maps = maps - np.outer(unit, (unit @ maps) @ self.patterns.T @ self.patterns)
-        return maps, slopes - unit * (unit @ slopes) * (self.score[1] > self.limit[1])
-
-    def warnings(self) -> list[str]:
-        """What was left in the data, in plain words."""
-        said = []
-        if self.score[1] > self.limit[1]:
-            said.append(
-                f"Slow change proportional to height, {self.score[1]:.1f} times what chance explains, was left in the "
-                "data: it may be motion that follows relief."
-            )
-        if broad := int((self.score[2:] > self.limit[2:]).sum()):
-            said.append(
-                f"The slow change of {broad} broad patterns, beyond what chance explains, was left in the data: it may "
-                "be motion as broad as the scene."
-            )
-        return said
 
 
 def cell_centres(size: int, factor: int) -> Array:

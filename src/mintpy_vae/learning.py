@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import safety
-from .correction import FullResolution, cell_centres, tensor_product
+from .correction import FullResolution, cell_centres, sentences, tensor_product
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
@@ -254,13 +254,13 @@ def _details(
     date_before, date_after = found.noise.std(axis=2)
     moving = float(found.atmosphere.moving[found.valid].mean())
     return {
-        "warnings": list(found.atmosphere.warnings),
+        "warnings": sentences(found.atmosphere.guarded, mm),
         "device": str(found.fits["separator"].device),
         "training_grid": list(found.valid.shape),
         "clusters": [c.evidence() for c in found.clusters],
         "network_share_of_prior": found.network_share,
         "held_out_misfit": {str(k): v for k, v in found.misfits.items()},
-        "deformation_atoms": found.deformation.atoms,
+        "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
         "moving_share": moving,
         "loss": {name: [round(float(v), 5) for v in fit.losses[::10]] for name, fit in found.fits.items()},
         "noise_per_pair_mm": {

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .deformation import MAX_ATOMS
+from .correction import SHORTEST_REMOVED
+from .deformation import MAX_PIECES
 from .errors import NotEnoughEvidence
-from .separation import MIN_DATES_FOR_STEPS, SHORTEST_REMOVED, Array, Separation
+from .separation import Array, Separation
 from .training import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
 """Of the map of the motion found."""
+FEW_DATES = 18
 MAX_UNCLUSTERED = 0.5
 """Share of the sources."""
 MAX_LATE_FALL = 0.22
@@ -80,20 +82,19 @@ def refuse(seen: dict[str, Any]) -> None:
 def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
     """One sentence for each of the ``figures`` beyond its limit; ``seed`` is the one asked for."""
     said = []
-    if (n_dates := len(found.series)) < MIN_DATES_FOR_STEPS:
+    if (n_dates := len(found.series)) < FEW_DATES:
         said.append(
-            f"With {n_dates} dates only motion at a constant rate is searched for (other motion from "
-            f"{MIN_DATES_FOR_STEPS}): what comes and goes, wider than {SHORTEST_REMOVED} of the scene, goes with the "
-            "atmosphere."
+            f"With {n_dates} dates only strong motion stands out from the sky (safer from {FEW_DATES}): weaker motion "
+            f"wider than {SHORTEST_REMOVED} of the scene goes with the atmosphere."
         )
     if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         said.append(
             f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "
             f"{MAX_HEIGHT_CORRELATION}): it may be a delay, or motion of which a part went with the delay."
         )
-    if len(found.deformation.atoms) >= MAX_ATOMS:
+    if len(found.deformation.pieces) >= MAX_PIECES:
         said.append(
-            f"The search for motion ended at {MAX_ATOMS} pieces, the most that it takes: the weakest motion may have "
+            f"The search for motion ended at {MAX_PIECES} pieces, the most that it takes: the weakest motion may have "
             "gone with the atmosphere."
         )
     if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .atmosphere import (
-    NETWORK_SHARES,
     Flattener,
     basis_maps,
-    build_prior,
-    choose_share,
     date_strength,
-    height_slopes,
     network_modes,
     principal_modes,
     source_weights,
-    stationary_modes,
     without_height,
 )
 from .attribution import Cluster, attribute, confirm
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
-from .correction import Atmosphere, estimate
-from .deformation import Deformation, Search, make_bells
+from .correction import Atmosphere, Learned, estimate
+from .deformation import Deformation, make_bells
 from .errors import NotEnoughEvidence
+from .joint import estimate_jointly, statistics_of, without
 from .knowledge import NOTHING, Knowledge
 from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
+from .sky import Covariance, Sky
 from .threads import single_threaded
 from .timefunctions import (
     MIN_NEW_GIVEN,
     TimeFunction,
     acquisition_years,
     adds_to,
+    annual,
     lasts,
     recognise,
     scanned,
@@ -50,17 +48,11 @@ Report = Callable[[str, int, int, str], None]
 Trainer = Callable[..., Fit]
 """Called as :func:`~mintpy_vae.training.train` is."""
 
-SHORTEST_REMOVED = 0.1
-"""Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
-SHORTEST_KNOWN = 0.02
-"""Shortest wavelength of the atmosphere that local deformation is tested against."""
-SHARES = {"vae": NETWORK_SHARES, "pca": NETWORK_SHARES, "none": (0.0,)}
-PASSES = 2
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75)
+"""Of the second network's modes in the covariance of a date, that are tried."""
 MIN_PIXELS = 200
-BAD = 10.0
-"""How much stronger the atmosphere of a date that the user calls bad is taken to be."""
-MIN_DATES_FOR_STEPS = 18
-"""With fewer dates a step at any of them can imitate anything, and is not searched for."""
+MAX_PERSISTENT = 0.25
+"""Largest number of persistent functions, a share of the dates; each takes one from what tells sky from motion."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +64,20 @@ class Stages:
     conditional_prior : bool
         Priors of the separator's slots depend on the dates of the pair; else all are free.
     clustering : bool
-        Clusters of sources give functions of time; else only a trend and scanned steps are searched.
+        Clusters of sources give functions of time; else only a trend, a year and scanned functions are searched.
     atmosphere_modes : str
         ``vae``; ``pca`` for the principal components of the same maps in place of the second network; ``none``.
     robust : bool
         Pairs with unwrapping errors lose their weight.
-    guard : bool
-        Unexplained trends of the atmosphere stay in the data.
+    slow_sky : bool
+        The sky of persistent functions has a covariance of its own; else that of independent dates.
     """
 
     conditional_prior: bool = True
     clustering: bool = True
     atmosphere_modes: str = "vae"
     robust: bool = True
-    guard: bool = True
+    slow_sky: bool = True
 
 
 @dataclass(frozen=True)
@@ -221,7 +213,7 @@ def separate(
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
     level = without_height(x, z)
-    steady = _without(level, [trend(years)])
+    steady = without(level, [trend(years)])
     flatten = Flattener((steady / date_strength(steady)[:, None])[good], valid)
     flat = as_maps(flatten(level))
     slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
@@ -232,22 +224,15 @@ def separate(
     )
     found = clusters if stages.clustering else []
     functions = _functions_of_time(found, years, dates, knowledge.functions)
+    persistent = [f for f in functions if not f.family]
 
-    # 3. Local deformation and the atmosphere's statistics, each estimated from what the other leaves.
-    bells, watch = make_bells(valid, knowledge.stable), progress("searching local deformation")
-    deformation, none = Deformation(np.zeros_like(x), []), np.zeros((1, x.shape[1]))
-    for k in range(PASSES):
-        sky = _statistics(_without(x - deformation.series, functions), z, valid, good, knowledge)
-        search = Search(build_prior(sky.modes, none, 0.0, z, sky.height_std), bells, functions, 1 / sky.strength**2)
-        thresholds = search.calibrate(sky.residual, settings.significance, rng)
-        if watch:
-            watch(2 * k + 1, 2 * PASSES, "")
-        deformation = search.pursue(x, thresholds, min(shape))
-        if watch:
-            watch(2 * k + 2, 2 * PASSES, f"{len(deformation.atoms)} pieces")
-
-    moves = deformation.series - deformation.series.mean(axis=1, keepdims=True)
-    clusters = confirm(clusters, flatten(without_height(moves, z)))
+    # 3. Local deformation and the sky with its slowness, estimated together.
+    bells = make_bells(valid, z, knowledge.stable)
+    statistics = statistics_of(z, valid, good, knowledge.bad_dates)
+    searching = progress("searching local deformation")
+    joint = estimate_jointly(x, functions, bells, statistics, settings.significance, rng, stages.slow_sky, searching)
+    deformation, sky = joint.deformation, joint.sky
+    clusters = confirm(clusters, flatten(without_height(deformation.series, z)))
 
     # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
     seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
@@ -259,17 +244,11 @@ def separate(
         modes = network_modes(fits["atmosphere"], unit_maps[seen], valid)
     else:
         modes = principal_modes(sky.unit[seen])
-    smooth = stationary_modes(sky.unit[seen], valid, SHORTEST_REMOVED)
-    share, misfits = choose_share(smooth, modes, sky.unit[unseen], SHARES[stages.atmosphere_modes])
+    shares = SHARES if stages.atmosphere_modes != "none" else (0.0,)
+    learned, misfits = choose_share(sky, modes, sky.unit[unseen], shares)
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
-    smooth = stationary_modes(sky.unit[good], valid, SHORTEST_REMOVED)
-    removal, detail = (build_prior(part, modes, share, z, sky.height_std) for part in (smooth, sky.modes))
-    stationary = build_prior(smooth, none, 0.0, z, sky.height_std)
-    guarding = settings.significance if stages.guard else 0.0
-    atmosphere = estimate(
-        x, deformation, functions, sky.strength, removal, detail, stationary, z, valid, years, guarding, knowledge
-    )
+    atmosphere = estimate(x, joint, learned, valid, years, knowledge)
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
     return Separation(
@@ -279,14 +258,14 @@ def separate(
         clusters,
         flatten,
         noise_share,
-        share,
+        learned.share,
         misfits,
         fits,
         valid,
         mean_height,
         x,
         corrected,
-        np.stack([_without(x, functions), _without(corrected, functions)]),
+        np.stack([without(x, persistent), without(corrected, persistent)]),
         sources,
     )
 
@@ -298,56 +277,42 @@ def spread(one: Separation, other: Array) -> float:
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
 
-def _without(series: Array, functions: list[TimeFunction]) -> Array:
-    """Series (dates, pixels) without its mean and the functions that are not scanned, each date at its old variance."""
-    fixed = [np.ones(len(series))] + [f.values for f in functions if not f.family]
-    q, _ = np.linalg.qr(np.stack(fixed, axis=1))
-    kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
-    return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])
+def choose_share(
+    sky: Sky, modes: Array, unseen: Array, shares: Sequence[float] = SHARES
+) -> tuple[Learned, dict[float, float]]:
+    """Share of learned modes (modes, pixels) under which dates that they have not seen (dates, pixels) are likeliest.
 
-
-@dataclass(frozen=True)
-class _Statistics:
-    """The atmosphere's statistics, from what is left of the series without motion.
-
-    ``residual`` (dates, pixels) in radians, and ``unit`` without its trend with height and at unit strength; the
-    ``strength`` of each date; the standard deviation of the height's slope, and the stationary modes with their noise.
+    Returns
+    -------
+    learned : Learned
+    misfits : dict
+        Negative log-likelihood per pixel for each of the `shares`.
     """
-
-    residual: Array
-    unit: Array
-    strength: Array
-    height_std: float
-    modes: tuple[Array, float]
-
-
-def _statistics(
-    residual: Array, height: Array, valid: NDArray[np.bool_], good: NDArray[np.intp], knowledge: Knowledge
-) -> _Statistics:
-    slopes = height_slopes(residual, height)
-    turbulent = residual - slopes[:, None] * height
-    strength = date_strength(turbulent)
-    strength[knowledge.bad_dates] *= BAD
-    unit = turbulent / strength[:, None]
-    # twice the scatter, so that the height's slope is in effect free where relief matters
-    height_std = 2 * float(np.std(slopes / strength))
-    return _Statistics(residual, unit, strength, height_std, stationary_modes(unit[good], valid, SHORTEST_KNOWN))
+    misfits = {}
+    for share in shares:
+        candidate = replace(sky, modes=Learned(modes, share).modes_with(sky))
+        misfits[share] = Covariance(candidate, np.ones(len(candidate.modes)), 1.0).misfit(unseen)
+    best = min(misfits, key=lambda share: misfits[share])
+    return Learned(modes, best), misfits
 
 
 def _functions_of_time(
     clusters: list[Cluster], years: Array, dates: Sequence[str], given: Sequence[TimeFunction]
 ) -> list[TimeFunction]:
-    """A trend, what the clusters of deformation follow, what the user expects, and what is scanned over the dates."""
+    """A trend, a year, what the clusters of deformation follow and the user expects, and what is scanned."""
     functions = [trend(years)]
+    if years[-1] - years[0] >= 1.0:
+        functions += annual(years)
     for cluster in clusters:
         if cluster.kind == "deformation":
             for function in recognise(cluster.amplitude, years, dates):
                 if adds_to(functions, function) and lasts(functions, function):
                     functions.append(function)
+    functions = functions[: max(3, int(MAX_PERSISTENT * len(dates)))]
     for function in given:
         if adds_to(functions, function, MIN_NEW_GIVEN):
             functions.append(function)
-    return functions + (scanned(dates) if len(dates) >= MIN_DATES_FOR_STEPS else [])
+    return functions + scanned(dates)
 
 
 def _find_clusters(

@@ -13,6 +13,8 @@ DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
 RAMP_DAYS = (60, 120)
 """Durations of the ramps that are scanned: slow slip, a landslide's acceleration."""
+SCANNED_DECAY = 0.1
+"""Relaxation time, years, of the logarithms that are scanned: motion that goes on after a step, ever slower."""
 MIN_NEW = 0.3
 """Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
 would together explain anything at the date between them."""
@@ -61,10 +63,14 @@ def step(dates: Sequence[str], index: int, family: str = "") -> TimeFunction:
 def scanned(dates: Sequence[str]) -> list[TimeFunction]:
     """Motion that comes and ends within the stack: a step at every date, and ramps that start at every date.
 
-    Each leaves two dates or more before and after it; a ramp is no longer than a quarter of the stack and holds a date.
+    Motion that begins at a date and slows down comes along (Marone et al., 1991). Each leaves two dates or more before
+    and after it; a ramp is no longer than a quarter of the stack and holds a date.
     """
     years = acquisition_years(dates)
     found = [step(dates, k, "step") for k in range(2, len(dates) - 1)]
+    for k in range(2, len(dates) - 2):
+        decay = np.log1p(np.clip(years - years[k], 0, None) / SCANNED_DECAY)
+        found.append(TimeFunction(f"log {dates[k]} {SCANNED_DECAY:g} yr", decay, "log"))
     for days in RAMP_DAYS:
         length = days / 365.25
         if length > 0.25 * years[-1]:
@@ -81,6 +87,43 @@ def annual(years: Array) -> list[TimeFunction]:
     """Sine and cosine of one year."""
     phase = 2 * np.pi * years
     return [TimeFunction("annual sine", np.sin(phase)), TimeFunction("annual cosine", np.cos(phase))]
+
+
+class Rotation:
+    """Time in orthonormal coordinates: first the persistent functions, then all the rest, the constant left out.
+
+    Orthonormal in the metric of dates of unequal strength: independent noise of the dates' strengths is white in every
+    coordinate.
+
+    Parameters
+    ----------
+    strength : (dates,)
+        Strength e_t of the atmosphere.
+    persistent : sequence of TimeFunction
+        In the order of the coordinates; each stands for what those before it leave.
+    """
+
+    def __init__(self, strength: Array, persistent: Sequence[TimeFunction]) -> None:
+        self.strength, self.number = strength, len(persistent)
+        columns = [np.ones(len(strength)), *(f.values for f in persistent)]
+        design = np.stack(columns, axis=1) / strength[:, None]
+        q, r = np.linalg.qr(design, mode="complete")
+        q[:, : len(columns)] *= np.sign(np.diag(r)[: len(columns)])
+        self.basis: Array = q[:, 1:].T
+        """(coordinates, dates)."""
+
+    def __call__(self, series: Array) -> Array:
+        """Coordinates of a series (dates, pixels) in units of the dates' strength, (coordinates, pixels)."""
+        return np.asarray(self.basis @ (series / self.strength[:, None]))
+
+    def functions(self, values: Array) -> Array:
+        """Coordinates of functions of time (functions, dates), (functions, coordinates)."""
+        return np.asarray((values / self.strength) @ self.basis.T)
+
+    def centred(self, values: Array) -> Array:
+        """Functions of time (functions, dates) without their mean over dates weighted with 1 / e_t^2."""
+        weights = self.strength**-2
+        return np.asarray(values - (values @ weights / weights.sum())[..., None])
 
 
 def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[TimeFunction]:
