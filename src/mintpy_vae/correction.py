@@ -67,8 +67,8 @@ class Guarded:
         if self.kind == "broad sky":
             return (
                 f"The trend at wavelengths from {self.size:.1f} of the scene has {self.figure:.1f} times the variance "
-                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the data; "
-                "it may be motion as broad as the scene."
+                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the "
+                "data; it may be motion as broad as the scene."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
         return (
