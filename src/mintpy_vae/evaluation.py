@@ -20,8 +20,9 @@ from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
 from .injection import Refit, inject, parse_signals, unsafe
 from .inverted import Inverted, read_inverted
-from .job import corrected_dir, what_is_known
+from .job import Job, corrected_dir, what_is_known
 from .knowledge_input import STABLE, given_files
+from .known_delays import find_known_delays
 from .methods import METHODS
 from .network import closure
 from .report import write_report
@@ -110,7 +111,9 @@ def evaluate(
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
-    refit = Refit(stack, settings, what_is_known(template, settings, stack))
+    template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
+    job = Job(source, template_here, settings, stack, what_is_known(template, settings, stack))
+    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work))
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)
