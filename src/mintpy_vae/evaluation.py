@@ -20,14 +20,14 @@ from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
 from .injection import Refit, inject, parse_signals, unsafe
 from .inverted import Inverted, read_inverted
-from .job import Job, corrected_dir, what_is_known
+from .job import Job, corrected_dir, open_with_network, what_is_known
 from .knowledge_input import STABLE, given_files
 from .known_delays import find_known_delays
 from .methods import METHODS
 from .network import closure
 from .report import write_report
 from .settings import Settings
-from .stack import Stack, content_hash, open_stack, pool_map
+from .stack import Stack, content_hash, pool_map
 from .workflow import RESULT
 
 TABLE = "evaluation"
@@ -101,7 +101,7 @@ def evaluate(
     settings = Settings.from_template(result["settings"])
     template = mintpy_app.read_templates(source, template_file)
     wanted = parse_signals(signals)
-    stack = open_stack(source / "inputs" / "ifgramStack.h5", template=template)
+    stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:
         raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
     inverted, evidence = read_inverted(work), read_evidence(work)

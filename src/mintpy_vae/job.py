@@ -16,6 +16,8 @@ from .errors import InputError
 from .knowledge import Knowledge
 from .knowledge_input import given_files, read_knowledge
 from .known_delays import NOTHING, KnownDelays, inputs, options
+from .log import LOGGER
+from .network_options import network_options, pairs_kept
 from .settings import Settings
 from .stack import Stack, content_hash, file_hash, open_stack, project_of
 from .training import choose_device
@@ -69,6 +71,7 @@ class Job:
             "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
             "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
             "delay_options": [options(self.template), sorted(self._files())],
+            "network": network_options(self.template),
             "settings": self.settings.as_dict(),
             "dataset": self.stack.phase_name,
             "version": __version__,
@@ -104,8 +107,21 @@ def prepare(
     template = mintpy_app.read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
-    stack = open_stack(path, geometry_file, template)
+    stack = open_with_network(path, geometry_file, template)
     return Job(project, template, settings, stack, what_is_known(template, settings, stack))
+
+
+def open_with_network(
+    stack_file: Path, geometry_file: str | os.PathLike[str] | None, template: Mapping[str, str]
+) -> Stack:
+    """Open a stack; of its pairs those are kept that ``mintpy.network.*`` of the template keep, too."""
+    stack = open_stack(stack_file, geometry_file, template)
+    keep = pairs_kept(stack, project_of(stack_file), template)
+    if dropped := int((stack.keep & ~keep).sum()):
+        LOGGER.info("The template's mintpy.network.* drop %d pairs; nothing is learned from them.", dropped)
+    if not keep.any():
+        raise InputError(f"{stack_file}: mintpy.network.* and the pairs dropped before (dropIfgram) leave no pair.")
+    return replace(stack, keep=keep)
 
 
 def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:

@@ -234,9 +234,8 @@ def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
     InputError
         With MintPy's message, if one of its steps fails or the template would correct the troposphere once more.
     """
-    start, end = STEP_LIST.index("reference_point"), STEP_LIST.index("reference_date")
-    steps = [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED]
-    _run(work_dir, template_file, _network_step(work_dir) + steps)
+    start, end = STEP_LIST.index("modify_network"), STEP_LIST.index("reference_date")
+    _run(work_dir, template_file, [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED])
 
 
 def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, int]:
@@ -249,7 +248,7 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
     """
     file = Path(work_dir, "inputs", "ifgramStack.h5")
     if (found := _reference_point(file)) is None:
-        _run(work_dir, template_file, [*_network_step(work_dir), "reference_point"])
+        _run(work_dir, template_file, ["modify_network", "reference_point"])
         found = _reference_point(file)
     if found is None:
         raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
@@ -386,15 +385,17 @@ def _set_option(text: str, key: str, value: str, only: tuple[str, ...] | None = 
     return text, count > 0
 
 
-def _network_step(work_dir: _Path) -> list[str]:
-    """``modify_network``, unless pairs are dropped already: MintPy would bring back those that were dropped by hand."""
-    file = Path(work_dir, "inputs", "ifgramStack.h5")
-    if file.is_file():
-        stack = ifgramStack(str(file))
-        stack.open(print_msg=False)
-        if not stack.dropIfgram.all():
-            return []
-    return ["modify_network"]
+def _modify_network(app: TimeSeriesAnalysis, work: str) -> None:
+    """MintPy's step, which would bring back pairs that were dropped by hand: the stack says already which are kept."""
+    file = Path(work, "inputs", "ifgramStack.h5")
+    if not file.is_file():
+        return app.run(steps=["modify_network"])  # which says so
+    with h5py.File(file) as f:
+        keep = f["dropIfgram"][:]
+    if keep.all() or not Path(work, "waterMask.h5").is_file():  # which the step makes, too
+        app.run(steps=["modify_network"])
+        with h5py.File(file, "r+") as f:
+            f["dropIfgram"][:] = keep
 
 
 def _reference_point(file: Path) -> tuple[int, int] | None:
@@ -417,7 +418,10 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
     for step in steps:
         LOGGER.debug("MintPy's step %s", step)
         with at_work(f"step {step}", work):
-            app.run(steps=[step])
+            if step == "modify_network":
+                _modify_network(app, work)
+            else:
+                app.run(steps=[step])
 
 
 @contextmanager
