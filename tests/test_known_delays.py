@@ -300,6 +300,12 @@ def test_a_step_that_cannot_work_is_switched_off_and_named(tmp_path, monkeypatch
         assert not known.summary[0]["subtracted"] and "\n" not in known.warnings[0]
 
 
+def test_a_blank_in_the_path_stops_only_the_ionosphere(tmp_path):
+    stack, template = project_with(tmp_path / "WORK", "tides", "ionosphere")
+    known = known_of(prepare(stack, template_file=template), tmp_path / "a place")
+    assert known.off == [OFF["ionosphere"]] and "blank" in known.warnings[0] and known.summary[0]["subtracted"]
+
+
 def test_mintpy_goes_on_without_the_step_that_was_switched_off(tmp_path, monkeypatch):
     for module in (workflow, smallbaseline):
         monkeypatch.setattr(module, "write_page", lambda _: [])

@@ -227,6 +227,8 @@ def _find_ionosphere(job: Job, place: Path, inside: bool) -> _Found:
         raise InputError(f"there is no {source}")
     if not mintpy_app.fits(source, job.stack):
         raise InputError(f"{source} is of another size than the stack, or of another scene")
+    if len(str(place).split()) > 1:
+        raise InputError(f"there is a blank in the path {place}, which MintPy's step does not take")
     copy, series, count = place / "inputs" / source.name, place / "ion.h5", place / "numInvIon.h5"
     if not (series.is_file() and count.is_file()):
         shutil.copy2(source, copy)
