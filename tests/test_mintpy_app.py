@@ -177,13 +177,6 @@ def test_a_geometry_from_elsewhere_gets_the_name_that_mintpy_looks_for(tmp_path)
     assert not (work / "inputs" / "geometryGeo.h5").is_symlink()
 
 
-def test_ionosphere_is_copied_where_it_is_asked_for(tmp_path):
-    project, file, stack, work = make(tmp_path, TEMPLATE + "mintpy.ionosphericDelay.method = split_spectrum\n")
-    (project / "inputs" / "ionStack.h5").write_text("ion")
-    mintpy_app.fill_work_dir(stack, project, work, file)
-    assert (work / "inputs" / "ionStack.h5").read_text() == "ion"
-
-
 def test_a_bad_place_is_refused(tmp_path):
     project, file, stack, work = make(tmp_path, TEMPLATE + "mintpy.save.hdfEos5 = yes\n")
     before = tree(tmp_path)

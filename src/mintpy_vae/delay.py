@@ -7,16 +7,19 @@ import os
 import shlex
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from . import mintpy_app
 from .checkpoints import RememberedTraining
 from .errors import InputError, NotEnoughEvidence
 from .job import prepare, provenance
+from .known_delays import find_known_delays, space_needed
 from .learning import learn
-from .log import Stages, log_environment, log_job, log_result
+from .log import Stages, log_environment, log_job, log_result, stage
 from .separation import Report
 from .settings import Settings
 from .stack import COMPLETE, write_delay_file
@@ -85,6 +88,11 @@ def write_delay(
 
     # beside the file: what an interrupted run has trained, and a lock against another run
     with staged(out.with_suffix("")) as (scratch, _):
+        mintpy_app.check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
+        with stage("known delays", timings):
+            known = find_known_delays(job, scratch, inside=True)
+        job = replace(job, known=known)
+        result.warnings = job.knowledge.warnings + known.warnings
         try:
             learned = learn(job, timings, stages, RememberedTraining(scratch / NETWORKS))
         except NotEnoughEvidence as refusal:
@@ -92,8 +100,9 @@ def write_delay(
             result.status, result.reason = "uncorrected", str(refusal)
         else:
             write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks, told)
-            result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
+            result.warnings += learned.details.pop("warnings")
             result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
+            result.details |= {"known_delays": known.summary, "switched_off": known.off}
     log_result(result, "the delay file")
     return result
 

@@ -20,13 +20,14 @@ from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
 from .injection import Refit, inject, parse_signals, unsafe
 from .inverted import Inverted, read_inverted
-from .job import corrected_dir, what_is_known
+from .job import Job, corrected_dir, open_with_network, what_is_known
 from .knowledge_input import STABLE, given_files
+from .known_delays import find_known_delays
 from .methods import METHODS
 from .network import closure
 from .report import write_report
 from .settings import Settings
-from .stack import Stack, content_hash, open_stack, pool_map
+from .stack import Stack, content_hash, pool_map
 from .workflow import RESULT
 
 TABLE = "evaluation"
@@ -100,7 +101,7 @@ def evaluate(
     settings = Settings.from_template(result["settings"])
     template = mintpy_app.read_templates(source, template_file)
     wanted = parse_signals(signals)
-    stack = open_stack(source / "inputs" / "ifgramStack.h5", template=template)
+    stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:
         raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
     inverted, evidence = read_inverted(work), read_evidence(work)
@@ -110,7 +111,9 @@ def evaluate(
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
-    refit = Refit(stack, settings, what_is_known(template, settings, stack))
+    template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
+    job = Job(source, template_here, settings, stack, what_is_known(template, settings, stack))
+    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work))
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)

@@ -21,6 +21,8 @@ from .clustering import Clusterer
 from .errors import InputError, NotEnoughEvidence
 from .evidence import Evidence, pixel_size
 from .knowledge import NOTHING, Knowledge
+from .known_delays import NOTHING as NO_DELAYS
+from .known_delays import KnownDelays
 from .learning import TrainingData, training_data
 from .network import islands
 from .separation import Separation, separate
@@ -131,15 +133,19 @@ class Refit:
         Those of the correction that is judged.
     knowledge : Knowledge
         Of the ground, as given to that correction.
+    known : KnownDelays
+        What MintPy subtracts itself.
     """
 
-    def __init__(self, stack: Stack, settings: Settings, knowledge: Knowledge = NOTHING) -> None:
-        self.stack, self.settings, self.knowledge = stack, settings, knowledge
+    def __init__(
+        self, stack: Stack, settings: Settings, knowledge: Knowledge = NOTHING, known: KnownDelays = NO_DELAYS
+    ) -> None:
+        self.stack, self.settings, self.knowledge, self.known = stack, settings, knowledge, known
 
     @cached_property
     def data(self) -> TrainingData:
         """Read on first use."""
-        return training_data(self.stack, self.settings)
+        return training_data(self.stack, self.settings, known=self.known)
 
     @property
     def dates(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from . import __version__, mintpy_app
 from .errors import InputError
 from .knowledge import Knowledge
 from .knowledge_input import given_files, read_knowledge
+from .known_delays import NOTHING, KnownDelays, inputs, options
+from .log import LOGGER
+from .network_options import network_options, pairs_kept
 from .settings import Settings
 from .stack import Stack, content_hash, file_hash, open_stack, project_of
 from .training import choose_device
@@ -33,6 +36,8 @@ class Job:
     settings : Settings
     stack : Stack
     knowledge : Knowledge
+    known : KnownDelays
+        What MintPy will subtract itself.
     """
 
     project: Path
@@ -40,6 +45,7 @@ class Job:
     settings: Settings
     stack: Stack
     knowledge: Knowledge
+    known: KnownDelays = NOTHING
 
     def of_island(self, keep: NDArray[np.bool_]) -> Job:
         """The same with fewer pairs kept."""
@@ -54,9 +60,8 @@ class Job:
         earlier : mapping
             Fingerprint of an earlier run: files that it knows by path, size and time are not read again.
         """
-        files = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
         known: dict[str, Any] = {}
-        for name, (path, digest) in files.items():
+        for name, (path, digest) in self._files().items():
             state = _state(path)
             same = earlier.get(f"{name}_state") == state and f"{name}_sha256" in earlier
             known[f"{name}_state"] = state
@@ -65,15 +70,23 @@ class Job:
             **known,
             "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
             "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
+            "delay_options": [options(self.template), sorted(self._files())],
+            "network": network_options(self.template),
             "settings": self.settings.as_dict(),
             "dataset": self.stack.phase_name,
             "version": __version__,
         }
 
+    def _files(self) -> dict[str, tuple[Path, Callable[[Path], str]]]:
+        """Files that decide the correction, with the function that identifies their contents."""
+        own: dict[str, tuple[Path, Callable[[Path], str]]]
+        own = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        return own | inputs(self.stack, self.project, self.template)
+
     def check_unchanged(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse to go on with files that another program has written to since their fingerprint was taken."""
-        for name, path in (("stack", self.stack.file), ("geometry", self.stack.geometry_file)):
-            if not path.is_file() or _state(path) != fingerprint[f"{name}_state"]:
+        for name, (path, _) in self._files().items():
+            if not path.is_file() or _state(path) != fingerprint.get(f"{name}_state"):
                 raise InputError(f"{path} was changed by another program meanwhile; run this again when it is done.")
 
 
@@ -94,8 +107,21 @@ def prepare(
     template = mintpy_app.read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
-    stack = open_stack(path, geometry_file, template)
+    stack = open_with_network(path, geometry_file, template)
     return Job(project, template, settings, stack, what_is_known(template, settings, stack))
+
+
+def open_with_network(
+    stack_file: Path, geometry_file: str | os.PathLike[str] | None, template: Mapping[str, str]
+) -> Stack:
+    """Open a stack; of its pairs those are kept that ``mintpy.network.*`` of the template keep, too."""
+    stack = open_stack(stack_file, geometry_file, template)
+    keep = pairs_kept(stack, project_of(stack_file), template)
+    if dropped := int((stack.keep & ~keep).sum()):
+        LOGGER.info("The template's mintpy.network.* drop %d pairs; nothing is learned from them.", dropped)
+    if not keep.any():
+        raise InputError(f"{stack_file}: mintpy.network.* and the pairs dropped before (dropIfgram) leave no pair.")
+    return replace(stack, keep=keep)
 
 
 def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:

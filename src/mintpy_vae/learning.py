@@ -15,6 +15,7 @@ from .correction import FullResolution, cell_centres, sentences, tensor_product
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
+from .known_delays import NOTHING, KnownDelays
 from .log import stage
 from .network import islands
 from .separation import Array, Report, Separation, Trainer, separate, spread
@@ -44,11 +45,13 @@ class TrainingData:
     factor: int
 
 
-def training_data(stack: Stack, settings: Settings, report: Report | None = None) -> TrainingData:
-    """Read the stack onto the training grid."""
+def training_data(
+    stack: Stack, settings: Settings, report: Report | None = None, known: KnownDelays = NOTHING
+) -> TrainingData:
+    """Read the stack onto the training grid, without what MintPy will subtract itself."""
     factor = looks(stack, settings)
     progress = (lambda done, rows: report("reading the stack", done, rows, "")) if report else None
-    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress)
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress, known.phase)
     kept = stack.keep
     check_phase(stack.file, stack.phase_name, phase[kept])
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
@@ -148,7 +151,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
     """The same for a network in one piece."""
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
-        data = training_data(stack, settings, report)
+        data = training_data(stack, settings, report, job.known)
 
     def others() -> list[Array]:
         seeds = range(1, settings.num_seeds)

@@ -12,11 +12,12 @@ import random
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 from mintpy.cli.smallbaselineApp import STEP_LIST
 from mintpy.objects import ifgramStack
 from mintpy.smallbaselineApp import TimeSeriesAnalysis
@@ -35,6 +36,8 @@ __all__ = [
     "copy_templates",
     "ensure_reference_point",
     "fill_work_dir",
+    "fits",
+    "is_on",
     "next_command",
     "read_templates",
     "run_to_reference_date",
@@ -64,6 +67,34 @@ _SKIPPED = ("quick_overview", "correct_unwrap_error")
 _Path = str | os.PathLike[str]
 
 
+def is_on(options: Mapping[str, str], key: str) -> bool:
+    """Whether an option that is off by default is given, and not as ``no``."""
+    return options.get(key, "auto").lower() not in ("auto", "", *_OFF)
+
+
+def fits(path: _Path, stack: Stack) -> bool:
+    """Whether a file of MintPy is of the stack's pixels: not of the whole where the stack is a part, or the reverse.
+
+    Files that say nothing of their pixels fit, and those in other coordinates (lookup tables).
+    """
+    own = stack.attributes
+    try:
+        with h5py.File(path) as f:
+            other = {key: _number(f.attrs.get(key)) for key in ("LENGTH", "WIDTH", "Y_FIRST", "X_FIRST")}
+            apart = ("Y_FIRST" in f.attrs) != ("Y_FIRST" in own)
+    except OSError:
+        return True
+    if apart or other["LENGTH"] is None or other["WIDTH"] is None:
+        return True
+    if (other["LENGTH"], other["WIDTH"]) != stack.shape:
+        return False
+    for key, step in (("Y_FIRST", "Y_STEP"), ("X_FIRST", "X_STEP")):
+        there, here, pixel = other[key], _number(own.get(key)), _number(own.get(step))
+        if there is not None and here is not None and pixel is not None and abs(there - here) > abs(pixel) / 2:
+            return False
+    return True
+
+
 def read_templates(project_dir: _Path, template_file: _Path | None = None) -> dict[str, str]:
     """Options that MintPy would read: ``smallbaselineApp.cfg`` of the project, overlaid with the custom template.
 
@@ -83,12 +114,15 @@ def read_templates(project_dir: _Path, template_file: _Path | None = None) -> di
     return options
 
 
-def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_file: _Path | None = None) -> Path:
+def fill_work_dir(
+    stack: Stack, project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, off: Sequence[str] = ()
+) -> Path:
     """Put into `work_dir` all that MintPy needs there besides the stack itself.
 
     These are the geometry files (with the lookup table), the masks and the average coherence where present, files that
-    the template names, and the templates: as they are, but with MintPy's tropospheric correction off, because it is
-    done, and without a forced reload, which would overwrite the corrected stack. Files, never links.
+    the template names (as far as they are of the stack's pixels), and the templates: as they are, but with MintPy's
+    tropospheric correction off, because it is done, and without a forced reload, which would overwrite the corrected
+    stack. Files, never links.
 
     Parameters
     ----------
@@ -99,6 +133,8 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
         Made if it does not exist.
     template_file : path, optional
         The custom template.
+    off : sequence of str
+        Options of steps that cannot work here, to be set to ``no``.
 
     Returns
     -------
@@ -109,26 +145,27 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
     Raises
     ------
     InputError
-        If a file cannot be copied, or the place will not do.
+        If a file cannot be copied or does not fit although the template names it, or the place will not do.
     """
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
     if work.exists() and project.exists() and work.samefile(project):
         raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
     options = read_templates(project, template_file)
     _check_place(work, stack, options)
+    _check_reference(stack, options)
+    copied = _files_that_fit(options, project, stack)
     try:
         (work / "inputs").mkdir(parents=True, exist_ok=True)
         for geometry in sorted(stack.file.parent.glob("geometry*.h5")):
-            _copy(geometry, work / "inputs" / geometry.name)
+            if fits(geometry, stack):
+                _copy(geometry, work / "inputs" / geometry.name)
         _copy(stack.geometry_file, work / "inputs" / _geometry_name(stack))
-        if options.get("mintpy.ionosphericDelay.method", "auto") not in ("auto", *_OFF):
-            _copy_if_there(project, work, "inputs/ionStack.h5")
-        for name in (*_AUXILIARY, *_named_files(options, project)):
-            _copy_if_there(project, work, name)
+        for name in copied:
+            _copy(project / name, work / name)
     except OSError as error:
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
     new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
-    return copy_templates(project, work, template_file, new)
+    return copy_templates(project, work, template_file, new, off)
 
 
 def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
@@ -158,12 +195,14 @@ def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
         )
 
 
-def copy_templates(project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "") -> Path:
+def copy_templates(
+    project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "", off: Sequence[str] = ()
+) -> Path:
     """Bring the templates in `work_dir` up to date with the project's, adapted; what is the same is not touched.
 
     Parameters
     ----------
-    project_dir, work_dir, template_file : path
+    project_dir, work_dir, template_file, off
         As for :func:`fill_work_dir`.
     new : str
         What to write, adapted too, if the project has no template at all.
@@ -177,9 +216,9 @@ def copy_templates(project_dir: _Path, work_dir: _Path, template_file: _Path | N
     try:
         texts = {path.name: _read_text(path) for path in _template_files(project, template_file)}
         for name, text in (texts or {f"{project.name or 'project'}.txt": new}).items():
-            copy = work / name
-            if not copy.is_file() or _read_text(copy) != _adapted(text):
-                _write_text(copy, _adapted(text))
+            copy, adapted = work / name, _adapted(text, off)
+            if not copy.is_file() or _read_text(copy) != adapted:
+                _write_text(copy, adapted)
     except OSError as error:
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
     return copy
@@ -195,9 +234,8 @@ def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
     InputError
         With MintPy's message, if one of its steps fails or the template would correct the troposphere once more.
     """
-    start, end = STEP_LIST.index("reference_point"), STEP_LIST.index("reference_date")
-    steps = [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED]
-    _run(work_dir, template_file, _network_step(work_dir) + steps)
+    start, end = STEP_LIST.index("modify_network"), STEP_LIST.index("reference_date")
+    _run(work_dir, template_file, [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED])
 
 
 def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, int]:
@@ -210,7 +248,7 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
     """
     file = Path(work_dir, "inputs", "ifgramStack.h5")
     if (found := _reference_point(file)) is None:
-        _run(work_dir, template_file, [*_network_step(work_dir), "reference_point"])
+        _run(work_dir, template_file, ["modify_network", "reference_point"])
         found = _reference_point(file)
     if found is None:
         raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
@@ -255,14 +293,54 @@ def _geometry_name(stack: Stack) -> str:
     return "geometryGeo.h5" if "Y_FIRST" in stack.attributes else "geometryRadar.h5"
 
 
-def _named_files(options: Mapping[str, str], project: Path) -> Iterator[str]:
-    """Files inside the project that the template names by a relative path (masks, lists of dates)."""
+def _check_reference(stack: Stack, options: Mapping[str, str]) -> None:
+    """MintPy would stop after the correction at a reference point outside the scene, as that of the whole in a part."""
+    if not is_on(options, key := "mintpy.reference.yx"):
+        return
+    point = [_number(text) for text in re.split(r"[\s,;]+", options[key].strip("[] "))]
+    inside = [value is not None and 0 <= value < size for value, size in zip(point, stack.shape, strict=False)]
+    if not all(inside):
+        raise InputError(
+            f"{key} = {options[key]} lies outside the scene of {stack.shape[0]} x {stack.shape[1]} pixels; "
+            "choose another one."
+        )
+
+
+def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> list[str]:
+    """Masks and the like that are of the stack's pixels; the others are made by MintPy, or must not be asked for."""
+    named = dict(_named_files(options, project))
+    chosen: list[str] = []
+    left: list[str] = []
+    for name in dict.fromkeys((*_AUXILIARY, *named)):
+        if (project / name).is_file():
+            (chosen if fits(project / name, stack) else left).append(name)
+    made = [name for name in _AUXILIARY if name != "waterMask.h5" or stack.land is not None]
+    for name in left:
+        if name in named and name not in made:
+            raise InputError(
+                f"{named[name]} = {name} is not of the same pixels as {stack.file.name}; cut it with subset.py, or set "
+                "the option to auto."
+            )
+    if left:
+        LOGGER.warning("%s: not of the pixels of %s, and not copied.", ", ".join(left), stack.file.name)
+    return chosen
+
+
+def _named_files(options: Mapping[str, str], project: Path) -> Iterator[tuple[str, str]]:
+    """Files inside the project that the template names by a relative path (masks, lists of dates), with the option."""
     for key, value in options.items():
         if not key.startswith("mintpy.") or key.startswith("mintpy.load.") or os.path.isabs(value):
             continue
         path = Path(os.path.normpath(value))
         if ".." not in path.parts and path.name not in _RESULTS and (project / path).is_file():
-            yield str(path)
+            yield str(path), key
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -271,11 +349,6 @@ def _copy(source: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)  # with its time: MintPy compares times to see what is out of date
-
-
-def _copy_if_there(project: Path, work: Path, name: str) -> None:
-    if (project / name).is_file():
-        _copy(project / name, work / name)
 
 
 def _read_text(path: Path) -> str:
@@ -288,13 +361,15 @@ def _write_text(path: Path, text: str) -> None:
         f.write(text)
 
 
-def _adapted(text: str) -> str:
+def _adapted(text: str, off: Sequence[str]) -> str:
     """A template as the corrected directory needs it; every other line stays as it is."""
     text, found = _set_option(text, _TROPOSPHERE, "no")
     if not found:
         ending = "\r\n" if "\r\n" in text else "\n"
         gap = "" if not text or text.endswith("\n") else ending
         text += f"{gap}{_TROPOSPHERE} = no{ending}"
+    for key in off:
+        text = _set_option(text, key, "no")[0]
     return _set_option(text, _UPDATE_MODE, "yes", only=_OFF)[0]
 
 
@@ -310,15 +385,17 @@ def _set_option(text: str, key: str, value: str, only: tuple[str, ...] | None = 
     return text, count > 0
 
 
-def _network_step(work_dir: _Path) -> list[str]:
-    """``modify_network``, unless pairs are dropped already: MintPy would bring back those that were dropped by hand."""
-    file = Path(work_dir, "inputs", "ifgramStack.h5")
-    if file.is_file():
-        stack = ifgramStack(str(file))
-        stack.open(print_msg=False)
-        if not stack.dropIfgram.all():
-            return []
-    return ["modify_network"]
+def _modify_network(app: TimeSeriesAnalysis, work: str) -> None:
+    """MintPy's step, which would bring back pairs that were dropped by hand: the stack says already which are kept."""
+    file = Path(work, "inputs", "ifgramStack.h5")
+    if not file.is_file():
+        return app.run(steps=["modify_network"])  # which says so
+    with h5py.File(file) as f:
+        keep = f["dropIfgram"][:]
+    if keep.all() or not Path(work, "waterMask.h5").is_file():  # which the step makes, too
+        app.run(steps=["modify_network"])
+        with h5py.File(file, "r+") as f:
+            f["dropIfgram"][:] = keep
 
 
 def _reference_point(file: Path) -> tuple[int, int] | None:
@@ -341,7 +418,10 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
     for step in steps:
         LOGGER.debug("MintPy's step %s", step)
         with at_work(f"step {step}", work):
-            app.run(steps=[step])
+            if step == "modify_network":
+                _modify_network(app, work)
+            else:
+                app.run(steps=[step])
 
 
 @contextmanager

@@ -99,9 +99,12 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             return
         if not (work / RESULT).is_file():
             raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
-        if read_result(work).get("mintpy") not in ("not run", "reference_date"):
+        result = read_result(work)
+        if result.get("mintpy") not in ("not run", "reference_date"):
             raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
-        template = mintpy_app.copy_templates(self.project, work, self.project_template)
+        template = mintpy_app.copy_templates(
+            self.project, work, self.project_template, off=result.get("switched_off", ())
+        )
         mintpy_app.ensure_reference_point(work, template)
         self.workDir = str(work)
         self.customTemplateFile = None if self.project_template is None else str(template)

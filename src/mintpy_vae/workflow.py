@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .checkpoints import RememberedTraining, save_networks
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
 from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
+from .known_delays import find_known_delays, space_needed
 from .learning import Learned, learn
 from .log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
 from .separation import Report
@@ -146,8 +147,13 @@ def _make(
     report: Report,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
-    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size, series=2)
+    copied, series = space_needed(job.stack, job.project, job.template)
+    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size + copied, 2 + series)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
+    with stage("known delays", timings):
+        job = replace(job, known=find_known_delays(job, staging))
+    if job.known.off:
+        mintpy_app.copy_templates(job.project, staging, template_file, off=job.known.off)
     try:
         details = _correct_into(staging, job, fingerprint, timings, report)
         status, reason = "corrected", ""
@@ -155,7 +161,8 @@ def _make(
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
     job.check_unchanged(fingerprint)
-    warnings = job.knowledge.warnings + details.pop("warnings", [])
+    warnings = job.knowledge.warnings + job.known.warnings + details.pop("warnings", [])
+    details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
@@ -166,7 +173,8 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
     result.skipped = False
     result.details["mintpy"] = "pending"
     _write_result(result.work_dir, result)
-    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file)
+    off = result.details["switched_off"]
+    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file, off)
     result.details.update(template=copy.name, mintpy="not run")
     result.next_command = mintpy_app.next_command(result.work_dir, copy)
 

@@ -87,7 +87,8 @@ def main(iargs: Sequence[str] | None = None) -> None:
     if inps.delay_file and result.status == "corrected":
         from mintpy_vae.delay import TEMPLATE_LINES
 
-        print(f"\nPut into the template:\n{TEMPLATE_LINES}", end="")
+        off = "".join(f"{option} = no\n" for option in result.details.get("switched_off", ()))
+        print(f"\nPut into the template:\n{TEMPLATE_LINES}{off}", end="")
     if not inps.delay_file or result.status == "corrected":
         print(f"\nNext:\n  {result.next_command}\n")
 

@@ -268,6 +268,28 @@ def injection(data: Data) -> Section | None:
     return Section("injection", "Signals that are safe, and those that are not", sentences, shown)
 
 
+def left_to_mintpy(data: Data) -> Section | None:
+    """What MintPy's own steps subtract after the inversion."""
+    rows = data.result.get("known_delays", [])
+    if not rows:
+        return None
+    texts = [
+        "MintPy subtracts these from the time-series. Before anything was learned they were subtracted from the pairs, "
+        "so that the correction holds nothing of them; the corrected stack still does, for MintPy: each is taken out "
+        "once. Noise of pairs and dates on this page is given without them."
+    ]
+    table = Table(
+        ["delay", "MintPy's step", "known from", "largest standard deviation of a date [mm]"],
+        [
+            [row["name"], row["step"], row["source"], f"{row['std_mm']:.1f}"]
+            if row["subtracted"]
+            else [row["name"], f"{row['step']}, switched off", f"unknown: {row['source']}", "-"]
+            for row in rows
+        ],
+    )
+    return Section("known-delays", "Left to MintPy", texts, tables=[table])
+
+
 def provenance(data: Data) -> Section:
     """Settings, versions and hashes."""
     result = data.result
@@ -281,9 +303,9 @@ def provenance(data: Data) -> Section:
 
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
     *(velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
-    *(structure_functions, phase_against_elevation, training, provenance),
+    *(structure_functions, phase_against_elevation, left_to_mintpy, training, provenance),
 )
-WITHOUT_EVIDENCE = (evaluation, injection, provenance)
+WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

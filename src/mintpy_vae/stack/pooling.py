@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import h5py
@@ -14,7 +15,11 @@ from .reading import Stack
 
 
 def pool_pairs(
-    stack: Stack, factor: int, max_memory: float, progress: Progress | None = None
+    stack: Stack,
+    factor: int,
+    max_memory: float,
+    progress: Progress | None = None,
+    known: Callable[[slice], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multilook the phase of all pairs, weighted with coherence squared.
 
@@ -27,6 +32,8 @@ def pool_pairs(
         GB for the slabs read; the result, pairs * length * width / factor**2, comes on top.
     progress : callable, optional
         Called with rows done and rows in all.
+    known : callable, optional
+        Rows -> (dates, rows, width) phase in radians that is to be taken out first; NaN where there are no data then.
 
     Returns
     -------
@@ -46,8 +53,9 @@ def pool_pairs(
     with open_hdf5(stack.file) as f:
         source = f[stack.phase_name]
         reference = _reference_phase(stack, source)
-        pieces = [(rows, block) for rows, blocks in slabs(source, max_memory) for block in blocks]
-    sums = worked_on(partial(_weighted_sums, stack, reference, factor), pieces, stack.compute)
+        layers = slabs(source, max_memory, len(stack.dates) if known else 0)
+        pieces = [(rows, block) for rows, blocks in layers for block in blocks]
+    sums = worked_on(partial(_weighted_sums, stack, reference, factor, known), pieces, stack.compute)
     for (rows, block), (weights, phases) in sums:
         for i, row in enumerate(range(rows.start, rows.stop)):
             sum_weight[block] += weights[:, i]
@@ -66,12 +74,20 @@ def pool_pairs(
 
 
 def _weighted_sums(
-    stack: Stack, reference: np.ndarray, factor: int, piece: tuple[slice, slice]
+    stack: Stack,
+    reference: np.ndarray,
+    factor: int,
+    known: Callable[[slice], np.ndarray] | None,
+    piece: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coherence squared, and phase times it, of some rows of some pairs, each `factor` columns added."""
     rows, block = piece
     with open_hdf5(stack.file) as f:
         p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
+    if known:
+        delay = known(rows)
+        for phase, (first, second) in zip(p, stack.pairs[block], strict=True):
+            phase[:] = np.where(has_data(phase), phase - (delay[second] - delay[first]), 0)
     shape = (*p.shape[:2], math.ceil(p.shape[2] / factor))
     weights, phases = np.empty(shape), np.empty(shape)
     # pair by pair: what is worked on stays in the processor's cache

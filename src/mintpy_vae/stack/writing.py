@@ -79,6 +79,7 @@ def write_corrected_stack(
             if stack.phase_name != MAIN:
                 out[stack.phase_name] = phase  # a hard link within the file: both names are one dataset
             out.attrs["atmos_correct_method"] = METHOD
+        out["dropIfgram"][:] = stack.keep
         phase.attrs.update(marks)
         phase.attrs["vae.input_MODIFICATION_TIME"] = source[stack.phase_name].attrs.get("MODIFICATION_TIME", "none")
         # MintPy inverts again only if the dataset is newer than its time series: never keep the time of the source.
