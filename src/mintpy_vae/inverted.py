@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
     for values in (before, after):
         values[:, ~valid] = np.nan
         values -= values[dates.index(attributes.get("REF_DATE", dates[0]))].copy()
-    with h5py.File(geometry_file(work)) as f:
+    with h5py.File(geometry_file(work, attributes)) as f:
         height = f["height"][:].astype(np.float32)
         incidence = f["incidenceAngle"][:] if "incidenceAngle" in f else np.full(shape, np.nan, np.float32)
     height[~(np.abs(height) < 1e4)] = np.nan
@@ -164,9 +165,9 @@ def _mask(work: Path, series: h5py.Dataset, shape: tuple[int, int]) -> NDArray[n
     return good
 
 
-def geometry_file(work: Path) -> Path:
-    """The geometry of a MintPy directory."""
-    for name in ("geometryGeo.h5", "geometryRadar.h5"):
-        if (work / "inputs" / name).is_file():
-            return work / "inputs" / name
-    raise InputError(f"{work / 'inputs'} holds no geometry file.")
+def geometry_file(work: Path, attributes: Mapping[str, str]) -> Path:
+    """The geometry of a MintPy directory on the grid that the attributes are of; another may lie beside it."""
+    path = work / "inputs" / ("geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5")
+    if not path.is_file():
+        raise InputError(f"There is no geometry file {path}.")
+    return path
