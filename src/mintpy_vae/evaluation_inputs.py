@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from .inverted import Inverted, geometry_file
 from .knowledge_input import read_mask
 from .methods import Scene, Stations
 from .places import Places
-from .stack import Stack, pool_map
+from .stack import Stack, open_hdf5, pool_map
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -63,7 +62,7 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
         If it does not fit the stack.
     """
     try:
-        with h5py.File(file) as f:
+        with open_hdf5(file) as f:
             rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
             maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
             moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0

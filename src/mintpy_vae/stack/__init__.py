@@ -8,7 +8,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 """
 
 from .checks import COMPLETE, METHOD, check_phase
-from .hdf5 import Progress, content_hash, existing, file_hash, project_of
+from .hdf5 import Progress, content_hash, existing, file_hash, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Rows, write_corrected_stack, write_delay_file, write_std_file
@@ -24,10 +24,12 @@ __all__ = [
     "existing",
     "file_hash",
     "has_phase",
+    "open_hdf5",
     "open_stack",
     "pool_map",
     "pool_pairs",
     "project_of",
+    "reason",
     "write_corrected_stack",
     "write_delay_file",
     "write_std_file",

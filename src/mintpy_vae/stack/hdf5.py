@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from .cluster import Compute, worked_on
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
+_LOCKED = (errno.EAGAIN, errno.EACCES)  # what a system says of a lock that another process has
 _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
 _ENOUGH = 0.5  # GB; larger slabs only overflow the processor's caches
 
@@ -87,13 +89,21 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 def reason(error: BaseException) -> str:
     """What an OSError says, without the traces of HDF5's insides."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    text = str(error)
+    text, number = str(error), getattr(error, "errno", None)
     if "truncated" in text:
         return "it is truncated, part of it was lost when it was written or copied"
+    if "lock file" in text and number not in (None, *_LOCKED):  # of NFS and Lustre without a lock daemon, mostly
+        return (
+            f"its file system gives no locks ({os.strerror(number)}); set the environment variable "
+            "HDF5_USE_FILE_LOCKING=FALSE and run this again"
+        )
     if "lock file" in text or "already open" in text:
-        return "another program has it open for writing, or was killed while it had (h5clear -s frees it then)"
+        return (
+            "another program has it open for writing, or was killed while it had (h5clear -s frees it then); where "
+            "neither is so, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    if number:
+        return os.strerror(number)
     return " ".join(text.split()).rstrip(".")
 
 
