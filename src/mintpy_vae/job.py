@@ -120,6 +120,8 @@ def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bo
 
 def corrected_dir(project: Path) -> Path:
     """Where the corrected directory of a project is, unless another place is asked for."""
+    if not project.name:
+        raise InputError(f"{project} is the root of the file system, with nothing beside it; name a place with -o.")
     return project.with_name(project.name + "_vae")
 
 

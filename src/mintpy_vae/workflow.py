@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import mintpy_app
 from .checkpoints import RememberedTraining, save_networks
+from .directory import current
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
 from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
@@ -268,6 +269,10 @@ def _check_target(target: Path, project: Path) -> Path:
             raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
         if target.exists() and not target.is_dir():
             raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+        if target.is_mount():
+            raise InputError(
+                f"{target} is a file system of its own and cannot be replaced; choose a place in it with -o."
+            )
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
     except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
         reason = getattr(error, "strerror", None) or error
@@ -279,7 +284,8 @@ def _check_target(target: Path, project: Path) -> Path:
 
 def _check_replaceable(target: Path) -> None:
     """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
-    if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+    here = current()
+    if here and target.is_dir() and here.is_relative_to(target.resolve()):
         raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
 
 

@@ -84,12 +84,12 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
         with on_terminal(level(inps)):
             result = _run(inps)
-    if inps.delay_file and result.status == "corrected":
-        from mintpy_vae.delay import TEMPLATE_LINES
+        if inps.delay_file and result.status == "corrected":
+            from mintpy_vae.delay import TEMPLATE_LINES
 
-        print(f"\nPut into the template:\n{TEMPLATE_LINES}", end="")
-    if not inps.delay_file or result.status == "corrected":
-        print(f"\nNext:\n  {result.next_command}\n")
+            print(f"\nPut into the template:\n{TEMPLATE_LINES}", end="")
+        if not inps.delay_file or result.status == "corrected":
+            print(f"\nNext:\n  {result.next_command}\n")
 
 
 def _run(inps: Namespace) -> Any:
