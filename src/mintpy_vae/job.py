@@ -16,7 +16,7 @@ from .errors import InputError
 from .knowledge import Knowledge
 from .knowledge_input import given_files, read_knowledge
 from .settings import Settings
-from .stack import Stack, content_hash, file_hash, open_stack, project_of
+from .stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
 from .training import choose_device
 
 
@@ -78,7 +78,8 @@ class Job:
 
 
 def _state(path: Path) -> str:
-    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    """Of a file, and of the others where values of its datasets lie."""
+    return " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files_of(path))
 
 
 def prepare(

@@ -26,7 +26,7 @@ from .directory import in_directory
 from .errors import InputError
 from .log import LOGGER, mintpy_logged
 from .settings import PREFIX
-from .stack import Stack, existing, reason
+from .stack import Stack, copy_file, existing, reason
 
 __all__ = [
     "STEP",
@@ -270,8 +270,7 @@ def _copy(source: Path, target: Path) -> None:
     old, new = source.stat(), target.stat() if target.exists() else None
     if new and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)  # with its time: MintPy compares times to see what is out of date
+    copy_file(source, target)  # with its time: MintPy compares times to see what is out of date
 
 
 def _copy_if_there(project: Path, work: Path, name: str) -> None:

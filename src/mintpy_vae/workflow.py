@@ -25,7 +25,7 @@ from .learning import Learned, learn
 from .log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
 from .separation import Report
 from .settings import PREFIX, Settings
-from .stack import Stack, file_hash, write_corrected_stack, write_delay_file, write_std_file
+from .stack import Stack, file_hash, size_needed, write_corrected_stack, write_delay_file, write_std_file
 from .staging import NETWORKS, staged
 
 RESULT = "vae_result.json"
@@ -147,7 +147,7 @@ def _make(
     report: Report,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
-    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size, series=2)
+    mintpy_app.check_space(staging, job.stack, size_needed(job.stack), series=2)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     try:
         details = _correct_into(staging, job, fingerprint, timings, report)

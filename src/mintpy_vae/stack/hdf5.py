@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -117,6 +118,32 @@ def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
         return None
 
 
+def refers(part: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> bool:
+    """Whether a dataset or an attribute holds references, be it within records or lists."""
+    return bool(part.get_type().detect_class(h5py.h5t.REFERENCE))
+
+
+def source_file(dataset: h5py.Dataset, source: Any) -> Path:
+    """Where one of the sources of a virtual dataset lies."""
+    file = Path(dataset.file.filename)
+    return file if source.file_name == "." else file.parent / source.file_name
+
+
+def lost_source(dataset: h5py.Dataset) -> str:
+    """A source that a virtual dataset has lost, or that has lost its own; HDF5 says nothing and fills with 0."""
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        if "%" in source.file_name + source.dset_name:  # a series of files, of any number
+            continue
+        try:
+            with h5py.File(source_file(dataset, source), "r") as f:
+                lost = lost_source(f[source.dset_name])
+        except (OSError, KeyError, RuntimeError):
+            lost = source.file_name
+        if lost:
+            return str(lost)
+    return ""
+
+
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
     """HDF5 meeting a damaged chunk while it reads."""
@@ -131,10 +158,10 @@ def has_data(phase: np.ndarray) -> np.ndarray:
     return np.isfinite(phase) & (phase != 0)
 
 
-def read(dataset: h5py.Dataset, block: slice, rows: slice) -> np.ndarray:
-    """Pairs and rows of a dataset (pairs, length, width)."""
+def read(dataset: h5py.Dataset, *where: Any) -> np.ndarray:
+    """Values of a dataset, of (pairs, length, width) those of some pairs and rows."""
     with damage(Path(dataset.file.filename)):
-        return dataset[block, rows]
+        return dataset[where]
 
 
 def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> Iterator[tuple[slice, list[slice]]]:
