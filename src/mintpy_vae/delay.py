@@ -22,7 +22,7 @@ from .learning import learn
 from .log import Stages, log_environment, log_job, log_result, stage
 from .separation import Report
 from .settings import Settings
-from .stack import COMPLETE, write_delay_file
+from .stack import COMPLETE, reason, write_delay_file
 from .staging import NETWORKS, staged
 from .workflow import Result
 
@@ -113,8 +113,14 @@ def _marks(file: Path) -> dict[str, str]:
         return {}
     marks: dict[str, Any] = {}
     if file.is_file() and not file.is_symlink():  # and no pipe, which would be waited for
-        with suppress(OSError, KeyError, RuntimeError), h5py.File(file, "r") as f:
-            marks = dict(f["timeseries"].attrs)
+        try:
+            with suppress(KeyError, RuntimeError), h5py.File(file, "r") as f:
+                marks = dict(f["timeseries"].attrs)
+        except OSError as error:
+            if h5py.is_hdf5(file):  # damaged or locked; whose it is cannot be told
+                raise InputError(
+                    f"{file} cannot be read: {reason(error)}. It may have to be moved elsewhere."
+                ) from error
     if marks.get(COMPLETE) != "yes":
         raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")
     return marks

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from . import __version__, mintpy_app
@@ -27,7 +26,7 @@ from .methods import METHODS
 from .network import closure
 from .report import write_report
 from .settings import Settings
-from .stack import Stack, content_hash, pool_map
+from .stack import Stack, content_hash, open_hdf5, pool_map
 from .workflow import RESULT
 
 TABLE = "evaluation"
@@ -152,7 +151,7 @@ def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float
     """
     found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
     if (work / "temporalCoherence.h5").is_file():
-        with h5py.File(work / "temporalCoherence.h5") as f:
+        with open_hdf5(work / "temporalCoherence.h5") as f:
             found["temporal_coherence"] = float(
                 pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
             )

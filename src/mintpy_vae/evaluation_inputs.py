@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
-from mintpy.utils import utils as ut
 from numpy.typing import NDArray
 
 from . import gnss_series as gnss
@@ -18,7 +14,8 @@ from .evidence import Evidence
 from .inverted import Inverted, geometry_file
 from .knowledge_input import read_mask
 from .methods import Scene, Stations
-from .stack import Stack, pool_map
+from .places import Places
+from .stack import Stack, open_hdf5, pool_map
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -65,7 +62,7 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
         If it does not fit the stack.
     """
     try:
-        with h5py.File(file) as f:
+        with open_hdf5(file) as f:
             rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
             maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
             moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
@@ -101,11 +98,11 @@ def locate(
     InputError
         If there are fewer than two stations on the scene, or one has no known place.
     """
-    geometry = geometry_file(work)
     names = list(stations)
     first = reference or names[0]
     if first not in stations:
         raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
+    places = places_of(work, inverted)
     found: Stations = []
     sights: dict[str, dict[int, float]] = {}
     for name in [first, *(n for n in names if n != first)]:
@@ -113,40 +110,37 @@ def locate(
         if not np.isfinite(latitude + longitude):
             raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
         try:
-            row, column = pixel_of(work, inverted, latitude, longitude, name)
+            place = places.pixel(latitude, longitude)
+            if place is None:
+                raise _outside(name, latitude, longitude)
+            angles = places.angles(*place)  # unknown outside the swath
         except InputError:
             if name == first:
                 raise
             continue  # a station elsewhere is of no use, and no harm
-        row, column = row * inverted.factor, column * inverted.factor
-        sights[name] = stations[name].line_of_sight(*_look(geometry, inverted.attributes, row, column))
+        sights[name] = stations[name].line_of_sight(*angles)
         truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
-        found.append((name, row // inverted.factor, column // inverted.factor, truth))
+        found.append((name, place[0] // inverted.factor, place[1] // inverted.factor, truth))
     if len(found) < 2:
         raise InputError("A double difference needs two GNSS stations on the scene.")
     return found
 
 
+def places_of(work: Path, inverted: Inverted) -> Places:
+    """Places on the grid of `inverted` at full resolution."""
+    return Places(inverted.attributes, geometry_file(work, inverted.attributes), work / "inputs")
+
+
 def pixel_of(work: Path, inverted: Inverted, latitude: float, longitude: float, name: str) -> tuple[int, int]:
     """Row and column on the grid of `inverted`."""
-    geometry = geometry_file(work)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coordinates = ut.coordinate(inverted.attributes, lookup_file=str(geometry))
-        row, column = (int(v) for v in coordinates.geo2radar(latitude, longitude)[:2])
-    if not (0 <= row < int(inverted.attributes["LENGTH"]) and 0 <= column < int(inverted.attributes["WIDTH"])):
-        raise InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
-    return row // inverted.factor, column // inverted.factor
+    place = places_of(work, inverted).pixel(latitude, longitude)
+    if place is None:
+        raise _outside(name, latitude, longitude)
+    return place[0] // inverted.factor, place[1] // inverted.factor
 
 
-def _look(geometry: Path, attributes: Mapping[str, str], row: int, column: int) -> tuple[float, float]:
-    """Incidence and azimuth angle of the line of sight at a pixel, degrees."""
-    with h5py.File(geometry) as f:
-        if "incidenceAngle" not in f:
-            raise InputError(f"{geometry} has no incidenceAngle, without which GNSS cannot be projected.")
-        incidence = float(f["incidenceAngle"][row, column])
-        if "azimuthAngle" in f:
-            return incidence, float(f["azimuthAngle"][row, column])
-    return incidence, float(ut.heading2azimuth_angle(float(attributes["HEADING"])))
+def _outside(name: str, latitude: float, longitude: float) -> InputError:
+    return InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
 
 
 def make_scene(

@@ -17,7 +17,7 @@ from mintpy.utils import utils0 as ut
 from numpy.typing import NDArray
 
 from .separation import Separation
-from .stack import Stack
+from .stack import Stack, open_hdf5
 
 Array = NDArray[np.floating]
 EVIDENCE = "vae_evidence.h5"
@@ -108,7 +108,7 @@ def write_evidence(
     stack : Stack
     """
     metres = -stack.wavelength / (4 * np.pi)
-    with h5py.File(stack.file) as f:
+    with open_hdf5(stack.file) as f:
         bperp = f["bperp"][:][stack.keep]
     clusters = found.clusters
     content = Evidence(
@@ -147,7 +147,7 @@ def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
     file = Path(work_dir, EVIDENCE)
     if not file.is_file():
         return None
-    with h5py.File(file) as f:
+    with open_hdf5(file) as f:
         content = {item.name: f[item.name][:] for item in fields(Evidence)}
     content["dates"] = [date.decode() for date in content["dates"]]
     for name, values in content.items():

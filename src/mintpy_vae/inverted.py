@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .evidence import pixel_size
-from .stack import pool_map
+from .stack import open_hdf5, pool_map
 from .timefunctions import acquisition_years
 
 Array = NDArray[np.floating]
@@ -85,7 +86,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
     series, delay = work / "timeseries.h5", work / "inputs" / "VAE.h5"
     if not series.is_file():
         raise InputError(f"{series} does not exist; run vae_correct.py without --no-invert.")
-    with h5py.File(series) as f:
+    with open_hdf5(series) as f:
         attributes = {key: str(value) for key, value in f.attrs.items()}
         dates = [date.decode() for date in f["date"][:]]
         shape = f["timeseries"].shape[1:]
@@ -103,7 +104,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
     for values in (before, after):
         values[:, ~valid] = np.nan
         values -= values[dates.index(attributes.get("REF_DATE", dates[0]))].copy()
-    with h5py.File(geometry_file(work)) as f:
+    with open_hdf5(geometry_file(work, attributes)) as f:
         height = f["height"][:].astype(np.float32)
         incidence = f["incidenceAngle"][:] if "incidenceAngle" in f else np.full(shape, np.nan, np.float32)
     height[~(np.abs(height) < 1e4)] = np.nan
@@ -133,7 +134,7 @@ def read_delay(
     InputError
         If the file lacks a date, or is of another size.
     """
-    with h5py.File(file) as f:
+    with open_hdf5(file) as f:
         rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
         if missing := [date for date in dates if date not in rows]:
             raise InputError(f"{file} lacks the date {missing[0]}.")
@@ -149,7 +150,7 @@ def read_delay(
 def full_mask(work_dir: str | os.PathLike[str]) -> NDArray[np.bool_]:
     """Pixels (length, width) at full resolution that count, as in :func:`read_inverted`."""
     work = Path(work_dir)
-    with h5py.File(work / "timeseries.h5") as f:
+    with open_hdf5(work / "timeseries.h5") as f:
         return _mask(work, f["timeseries"], f["timeseries"].shape[1:])
 
 
@@ -157,16 +158,16 @@ def _mask(work: Path, series: h5py.Dataset, shape: tuple[int, int]) -> NDArray[n
     good = np.isfinite(series[-1]) & (series[-1] != 0)
     for name in ("maskTempCoh.h5", "waterMask.h5"):
         if (work / name).is_file():
-            with h5py.File(work / name) as f:
+            with open_hdf5(work / name) as f:
                 keep = f[name.split(".")[0] if name.split(".")[0] in f else "mask"][:]
             if keep.shape == shape:
                 good &= keep.astype(bool)
     return good
 
 
-def geometry_file(work: Path) -> Path:
-    """The geometry of a MintPy directory."""
-    for name in ("geometryGeo.h5", "geometryRadar.h5"):
-        if (work / "inputs" / name).is_file():
-            return work / "inputs" / name
-    raise InputError(f"{work / 'inputs'} holds no geometry file.")
+def geometry_file(work: Path, attributes: Mapping[str, str]) -> Path:
+    """The geometry of a MintPy directory on the grid that the attributes are of; another may lie beside it."""
+    path = work / "inputs" / ("geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5")
+    if not path.is_file():
+        raise InputError(f"There is no geometry file {path}.")
+    return path

@@ -19,7 +19,7 @@ from .known_delays import NOTHING, KnownDelays, inputs, options
 from .log import LOGGER
 from .network_options import network_options, pairs_kept
 from .settings import Settings
-from .stack import Stack, content_hash, file_hash, open_stack, project_of
+from .stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
 from .training import choose_device
 
 
@@ -91,7 +91,8 @@ class Job:
 
 
 def _state(path: Path) -> str:
-    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    """Of a file, and of the others where values of its datasets lie."""
+    return " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files_of(path))
 
 
 def prepare(
@@ -146,6 +147,8 @@ def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bo
 
 def corrected_dir(project: Path) -> Path:
     """Where the corrected directory of a project is, unless another place is asked for."""
+    if not project.name:
+        raise InputError(f"{project} is the root of the file system, with nothing beside it; name a place with -o.")
     return project.with_name(project.name + "_vae")
 
 

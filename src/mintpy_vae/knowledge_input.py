@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from mintpy.cli.timeseries2velocity import read_template2inps
 from mintpy.utils import ptime, readfile, time_func
@@ -20,7 +21,7 @@ from .errors import InputError
 from .gnss import read_stations
 from .knowledge import Knowledge, Mask
 from .settings import PREFIX, Settings
-from .stack import Stack, pool_map, project_of
+from .stack import Stack, pool_map, project_of, reason
 from .timefunctions import Array, TimeFunction
 
 __all__ = ["STABLE", "given_files", "read_functions", "read_knowledge", "read_mask"]
@@ -226,7 +227,8 @@ def read_mask(key: str, path: Path, stack: Stack) -> Mask:
         data = np.asarray(readfile.read(str(path), print_msg=False)[0])
         mask = np.nan_to_num(data.astype(np.float32)) != 0
     except (Exception, SystemExit) as error:  # whatever MintPy's readers run into is the file's fault
-        raise InputError(f"{key}: MintPy cannot read {path} as a mask.") from error
+        why = f": {reason(error)}" if isinstance(error, OSError) and h5py.is_hdf5(path) else ""
+        raise InputError(f"{key}: MintPy cannot read {path} as a mask{why}.") from error
     if mask.shape != stack.shape:
         raise InputError(f"{key}: {path} has shape {mask.shape}, but the stack has {stack.shape}.")
     return np.asarray(mask)

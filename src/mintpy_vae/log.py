@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 
+from .directory import current
 from .training import choose_device
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Stages:
 def log_environment() -> None:
     """Log what ran, with what and on what."""
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    LOGGER.debug("command: %s (in %s)", shlex.join(command), Path.cwd())
+    LOGGER.debug("command: %s (in %s)", shlex.join(command), current())
     LOGGER.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     LOGGER.debug("platform: %s; %s, %s cores, %.0f GB", platform.platform(), _processor(), os.cpu_count(), memory)

@@ -115,7 +115,8 @@ def _era5_file(scene: Scene) -> Path:
     weather = os.environ.get("WEATHER_DIR", str(scene.work / "inputs")) if weather in ("auto", "") else weather
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "ERA5.h5"
-        options = ["-f", scene.work / "timeseries.h5", "-g", geometry_file(scene.work), "-w", weather]
+        geometry = geometry_file(scene.work, scene.inverted.attributes)
+        options = ["-f", scene.work / "timeseries.h5", "-g", geometry, "-w", weather]
         try:
             tropo_pyaps3.main([str(v) for v in (*options, "--tropo-file", made, "-o", Path(scratch) / "corrected.h5")])
         except (Exception, SystemExit) as error:  # whatever the service, the key or PyAPS say
@@ -133,7 +134,7 @@ def gacos(scene: Scene, refit: Refit) -> Array:
     lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
     if lacking:
         raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
-    geometry = geometry_file(scene.work)
+    geometry = geometry_file(scene.work, scene.inverted.attributes)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         file = Path(scratch) / "GACOS.h5"
         calculate_delay_timeseries(str(file), str(scene.work / "timeseries.h5"), str(geometry), str(folder))

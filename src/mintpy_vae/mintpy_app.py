@@ -23,10 +23,11 @@ from mintpy.objects import ifgramStack
 from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from mintpy.utils import readfile
 
+from .directory import in_directory
 from .errors import InputError
 from .log import LOGGER, mintpy_logged
 from .settings import PREFIX
-from .stack import Stack, existing
+from .stack import Stack, copy_file, existing, reason
 
 __all__ = [
     "STEP",
@@ -347,8 +348,7 @@ def _copy(source: Path, target: Path) -> None:
     old, new = source.stat(), target.stat() if target.exists() else None
     if new and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)  # with its time: MintPy compares times to see what is out of date
+    copy_file(source, target)  # with its time: MintPy compares times to see what is out of date
 
 
 def _read_text(path: Path) -> str:
@@ -406,8 +406,8 @@ def _reference_point(file: Path) -> tuple[int, int] | None:
 
 def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
     work, template = os.path.abspath(work_dir), os.path.abspath(template_file)
-    app = TimeSeriesAnalysis(None if os.path.basename(template) == _CFG else template, work)
     with at_work("opening the templates", work):
+        app = TimeSeriesAnalysis(None if os.path.basename(template) == _CFG else template, work)
         app.open()
         method: Any = app.template[_TROPOSPHERE]
     if method:
@@ -427,20 +427,18 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
 @contextmanager
 def at_work(what: str, work: str) -> Iterator[None]:
     """MintPy at work in `work`: whatever it raises becomes an InputError, and the directory before is entered again."""
-    cwd = os.getcwd()
-    state = random.getstate()
-    random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
     try:
-        os.chdir(work)
-        with mintpy_logged():
-            yield
+        with in_directory(work), mintpy_logged():
+            state = random.getstate()
+            random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
+            try:
+                yield
+            finally:
+                random.setstate(state)
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno:
-            message = " ".join(filter(None, (os.strerror(error.errno), error.filename)))
+            message = " ".join(filter(None, (reason(error), error.filename)))
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
             message = f"it ended with exit code {error.code}, its output says why"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error
-    finally:
-        random.setstate(state)
-        os.chdir(cwd)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mintpy.smallbaselineApp import TimeSeriesAnalysis
 
 from . import mintpy_app
+from .directory import current, in_directory
 from .errors import InputError
 from .job import corrected_dir
 from .log import LOG, LOGGER, log_to
@@ -48,6 +49,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
 
     def open(self) -> None:
         """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
+        corrected_dir(self.project)  # and a project that can have none
         Settings.from_template(mintpy_app.read_templates(self.project, self.project_template))
         # MintPy puts its newest template in the place of one that lacks an option, and drops what it does not know
         self.own_options = own_options(self.project / "smallbaselineApp.cfg")
@@ -138,16 +140,15 @@ def run(
         As for :class:`VaeTimeSeriesAnalysis`.
     """
     app = VaeTimeSeriesAnalysis(template_file, work_dir, report)
-    app.open()
-    try:
+    with in_directory("."):  # MintPy goes elsewhere
+        app.open()
         app.run(steps)
         if plot and not steps and (corrected_dir(app.project) / RESULT).is_file():
             app.enter_corrected_directory()
         if plot or (app.template["mintpy.plot"] and len(steps) > 1):
             with mintpy_app.at_work("plotting", app.workDir):
                 app.plot_result()
-    finally:
-        os.chdir(app.cwd)
+    app.cwd = str(current() or app.workDir)
     app.close()
     if Path(app.workDir) != app.project:  # MintPy's maps and time series are newer than the report of our own step
         for warning in write_page(Path(app.workDir)):

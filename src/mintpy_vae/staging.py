@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import h5py
+
 from .errors import InputError
+from .stack import reason
 
 __all__ = ["NETWORKS", "staged"]
 
@@ -52,6 +55,7 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
         keep = False
         try:
             _tidy(staging, target)
+            _try_hdf5(staging)
             yield staging, lambda: _publish(staging, target)
         except KeyboardInterrupt as stop:
             place = next((p for p in (staging, target) if any((p / NETWORKS).glob("*"))), None)
@@ -103,6 +107,17 @@ def _claim(staging: Path, target: Path) -> int:
         reason = f"{target.parent} cannot be written to: {error.strerror}. Choose another place with -o."
         raise InputError(reason) from error
     return handle
+
+
+def _try_hdf5(staging: Path) -> None:
+    """A place where HDF5 cannot work (for want of locks, say) shows now rather than after the training."""
+    trial = staging / ".vae_correct.trial"
+    try:
+        with h5py.File(trial, "w"):
+            pass
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"In {staging.parent} no HDF5 file can be written: {reason(error)}.") from error
 
 
 def _lock(handle: int) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import mintpy_app
 from .checkpoints import RememberedTraining, save_networks
+from .directory import current
 from .errors import InputError, NotEnoughEvidence
 from .evidence import EVIDENCE, write_evidence
 from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
@@ -25,7 +26,7 @@ from .learning import Learned, learn
 from .log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
 from .separation import Report
 from .settings import PREFIX, Settings
-from .stack import Stack, file_hash, write_corrected_stack, write_delay_file, write_std_file
+from .stack import Stack, file_hash, size_needed, write_corrected_stack, write_delay_file, write_std_file
 from .staging import NETWORKS, staged
 
 RESULT = "vae_result.json"
@@ -148,7 +149,7 @@ def _make(
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     copied, series = space_needed(job.stack, job.project, job.template)
-    mintpy_app.check_space(staging, job.stack, job.stack.file.stat().st_size + copied, 2 + series)
+    mintpy_app.check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     with stage("known delays", timings):
         job = replace(job, known=find_known_delays(job, staging))
@@ -276,6 +277,10 @@ def _check_target(target: Path, project: Path) -> Path:
             raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
         if target.exists() and not target.is_dir():
             raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+        if target.is_mount():
+            raise InputError(
+                f"{target} is a file system of its own and cannot be replaced; choose a place in it with -o."
+            )
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
     except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
         reason = getattr(error, "strerror", None) or error
@@ -287,7 +292,8 @@ def _check_target(target: Path, project: Path) -> Path:
 
 def _check_replaceable(target: Path) -> None:
     """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
-    if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+    here = current()
+    if here and target.is_dir() and here.is_relative_to(target.resolve()):
         raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
 
 

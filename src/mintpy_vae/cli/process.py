@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -10,10 +11,14 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO
+
+from mintpy_vae.directory import current
+from mintpy_vae.errors import InputError
 
 INTERRUPTED = "Interrupted. The input is as it was; {}."
+_NOWHERE = "The current directory has been deleted; change to another one and run this again."
 
 
 @contextmanager
@@ -21,11 +26,13 @@ def command(iargs: Sequence[str] | None) -> Iterator[None]:
     """Run a command line: end with one sentence, whatever goes wrong, or with the time used."""
     given = sys.argv if iargs is None else iargs
     start = time.time()
-    with one_sentence("--debug" in given):
+    with one_sentence("--debug" in given), _steady_streams():
+        if current() is None:  # in which neither MintPy nor MKL can be loaded
+            raise InputError(_NOWHERE)
         yield
-    if "--quiet" not in given:
-        minutes, seconds = divmod(time.time() - start, 60)
-        print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
+        if "--quiet" not in given:
+            minutes, seconds = divmod(time.time() - start, 60)
+            print(f"time used: {minutes:02.0f} mins {seconds:02.1f} secs.")
 
 
 def add_switches(parser: Any) -> None:
@@ -39,6 +46,54 @@ def add_switches(parser: Any) -> None:
 def level(inps: Namespace) -> int:
     """What is printed, as a level of :mod:`logging`."""
     return logging.WARNING if inps.quiet else logging.DEBUG if inps.verbose else logging.INFO
+
+
+@contextmanager
+def _steady_streams() -> Iterator[None]:
+    """Within, nothing that is wrong with the terminal can stop what is worked on."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or else the next file that is opened, the result perhaps, is taken for standard output
+            os.open(os.devnull, os.O_RDWR)
+    out, err = _Steady(sys.stdout), _Steady(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()
+
+
+class _Steady:
+    """A stream that escapes what its encoding lacks, and is silent where nobody listens (closed, a pipe that broke)."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream: Any = stream or io.TextIOBase()  # which takes nothing
+
+    def write(self, text: str) -> int:
+        if encoding := getattr(self.stream, "encoding", None):
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
+        try:
+            self.stream.write(text)
+        except (OSError, ValueError):
+            self._leave()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except (OSError, ValueError):
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.stream in (sys.__stdout__, sys.__stderr__):
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())  # what Python still has to write when it ends
+        self.stream = io.TextIOBase()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Bars:
@@ -79,8 +134,6 @@ def libraries_loading() -> Iterator[None]:
 @contextmanager
 def one_sentence(debug: bool) -> Iterator[None]:
     """End the process with one sentence, whatever goes wrong inside; with ``debug``, let errors through."""
-    from mintpy_vae.errors import InputError
-
     try:
         with _terminated_like_interrupted():
             yield
@@ -93,17 +146,27 @@ def one_sentence(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, FileNotFoundError) and not error.filename and current() is None:
+            sys.exit(f"ERROR: {_NOWHERE}")
         if isinstance(error, OSError) and error.errno:  # of the disk or the system, not of ours
-            sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{os.strerror(error.errno)}.")
+            from mintpy_vae.stack import reason
+
+            sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{reason(error)}.")
         message = " ".join(str(error).split())
         sys.exit(f"ERROR: {type(error).__name__}: {message} (run again with --debug and report it)")
 
 
 @contextmanager
 def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, SIGTERM and SIGINT are handled so; SIGINT not where it is ignored, as in a shell's background."""
-    caught = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in caught}
+    """Within, SIGTERM and SIGINT are handled so, in the main thread, where alone they arrive.
+
+    SIGINT not where it is ignored, as in a shell's background; neither where a handler is not Python's to put back.
+    """
+    before = {}
+    with suppress(ValueError):  # of another thread
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
@@ -121,7 +184,9 @@ def _terminated_like_interrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def once_more(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:  # Python drops what is raised while it tidies up; after that, then
+        if (
+            unraisable.exc_type is KeyboardInterrupt and received
+        ):  # Python drops what is raised while it tidies up; after that, then
             threading.Timer(0.05, os.kill, (os.getpid(), received[-1])).start()
         else:
             hook(unraisable)

@@ -84,13 +84,13 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
         with on_terminal(level(inps)):
             result = _run(inps)
-    if inps.delay_file and result.status == "corrected":
-        from mintpy_vae.delay import TEMPLATE_LINES
+        if inps.delay_file and result.status == "corrected":
+            from mintpy_vae.delay import TEMPLATE_LINES
 
-        off = "".join(f"{option} = no\n" for option in result.details.get("switched_off", ()))
-        print(f"\nPut into the template:\n{TEMPLATE_LINES}{off}", end="")
-    if not inps.delay_file or result.status == "corrected":
-        print(f"\nNext:\n  {result.next_command}\n")
+            off = "".join(f"{option} = no\n" for option in result.details.get("switched_off", ()))
+            print(f"\nPut into the template:\n{TEMPLATE_LINES}{off}", end="")
+        if not inps.delay_file or result.status == "corrected":
+            print(f"\nNext:\n  {result.next_command}\n")
 
 
 def _run(inps: Namespace) -> Any:

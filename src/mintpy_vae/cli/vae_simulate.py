@@ -8,8 +8,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from mintpy.utils.arg_utils import create_argument_parser
-
 from mintpy_vae.cli.process import command, libraries_loading
 
 PRESET = """presets:
@@ -55,6 +53,8 @@ EXAMPLE = """example:
 
 def create_parser(subparsers: Any = None) -> ArgumentParser:
     """The parser, in MintPy's manner."""
+    from mintpy.utils.arg_utils import create_argument_parser
+
     synopsis = "Simulate a MintPy project with known deformation and atmosphere"
     epilog = "\n".join((PRESET, TEMPLATE, REFERENCE, EXAMPLE))
     name = __name__.split(".")[-1]

@@ -8,10 +8,11 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 """
 
 from .checks import COMPLETE, METHOD, check_phase
-from .hdf5 import Progress, content_hash, damage, existing, file_hash, open_hdf5, project_of
+from .copying import files_of
+from .hdf5 import Progress, content_hash, damage, existing, file_hash, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_map, pool_pairs
 from .reading import Stack, open_stack
-from .writing import Rows, write_corrected_stack, write_delay_file, write_std_file
+from .writing import Rows, copy_file, size_needed, write_corrected_stack, write_delay_file, write_std_file
 
 __all__ = [
     "COMPLETE",
@@ -21,15 +22,19 @@ __all__ = [
     "Stack",
     "check_phase",
     "content_hash",
+    "copy_file",
     "damage",
     "existing",
     "file_hash",
+    "files_of",
     "has_phase",
     "open_hdf5",
     "open_stack",
     "pool_map",
     "pool_pairs",
     "project_of",
+    "reason",
+    "size_needed",
     "write_corrected_stack",
     "write_delay_file",
     "write_std_file",

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
-from .hdf5 import damage, existing, has_data, linked, open_hdf5, slabs
+from .hdf5 import damage, existing, has_data, linked, lost_source, open_hdf5, refers, slabs
 
 METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
 COMPLETE = "vae.complete"  # attribute of the corrected dataset, the last thing written
@@ -37,9 +37,9 @@ _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
 
 
 def attributes(f: h5py.File) -> dict[str, str]:
-    """Root attributes as text."""
+    """Root attributes as text, but for references, which lead nowhere from another file."""
     try:
-        return {key: _text(value) for key, value in f.attrs.items()}
+        return {key: _text(value) for key, value in f.attrs.items() if not refers(f.attrs.get_id(key))}
     except (KeyError, OSError, RuntimeError, TypeError) as error:
         raise InputError(f"{f.filename} is damaged: its attributes cannot be read.") from error
 
@@ -241,13 +241,8 @@ def _check_map(path: Path, name: str, item: Any, shape: tuple[int, int]) -> None
 
 def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
     """HDF5 fills a virtual dataset with 0 where a file that it is made of is gone, and says nothing."""
-    if not dataset.is_virtual:
-        return
-    for source in dataset.virtual_sources():
-        if source.file_name != "." and not (path.parent / source.file_name).is_file():
-            raise InputError(
-                f"{path}: {dataset.name.lstrip('/')} is a virtual dataset, and its source {source.file_name} is gone."
-            )
+    if lost := lost_source(dataset):
+        raise InputError(f"{path}: {dataset.name.lstrip('/')} is a virtual dataset, and its source {lost} is gone.")
 
 
 def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land: np.ndarray | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,6 +18,7 @@ from .cluster import Compute, worked_on
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
+_LOCKED = (errno.EAGAIN, errno.EACCES)  # what a system says of a lock that another process has
 _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
 _ENOUGH = 0.5  # GB; larger slabs only overflow the processor's caches
 
@@ -87,13 +90,21 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 def reason(error: BaseException) -> str:
     """What an OSError says, without the traces of HDF5's insides."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    text = str(error)
+    text, number = str(error), getattr(error, "errno", None)
     if "truncated" in text:
         return "it is truncated, part of it was lost when it was written or copied"
+    if "lock file" in text and number not in (None, *_LOCKED):  # of NFS and Lustre without a lock daemon, mostly
+        return (
+            f"its file system gives no locks ({os.strerror(number)}); set the environment variable "
+            "HDF5_USE_FILE_LOCKING=FALSE and run this again"
+        )
     if "lock file" in text or "already open" in text:
-        return "another program has it open for writing, or was killed while it had (h5clear -s frees it then)"
+        return (
+            "another program has it open for writing, or was killed while it had (h5clear -s frees it then); where "
+            "neither is so, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    if number:
+        return os.strerror(number)
     return " ".join(text.split()).rstrip(".")
 
 
@@ -105,6 +116,32 @@ def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
         if isinstance(f.get(name, getlink=True), h5py.HardLink):
             raise InputError(f"{f.file.filename} is damaged: {name} cannot be read.") from error
         return None
+
+
+def refers(part: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> bool:
+    """Whether a dataset or an attribute holds references, be it within records or lists."""
+    return bool(part.get_type().detect_class(h5py.h5t.REFERENCE))
+
+
+def source_file(dataset: h5py.Dataset, source: Any) -> Path:
+    """Where one of the sources of a virtual dataset lies."""
+    file = Path(dataset.file.filename)
+    return file if source.file_name == "." else file.parent / source.file_name
+
+
+def lost_source(dataset: h5py.Dataset) -> str:
+    """A source that a virtual dataset has lost, or that has lost its own; HDF5 says nothing and fills with 0."""
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        if "%" in source.file_name + source.dset_name:  # a series of files, of any number
+            continue
+        try:
+            with h5py.File(source_file(dataset, source), "r") as f:
+                lost = lost_source(f[source.dset_name])
+        except (OSError, KeyError, RuntimeError):
+            lost = source.file_name
+        if lost:
+            return str(lost)
+    return ""
 
 
 @contextmanager
@@ -121,10 +158,10 @@ def has_data(phase: np.ndarray) -> np.ndarray:
     return np.isfinite(phase) & (phase != 0)
 
 
-def read(dataset: h5py.Dataset, block: slice, rows: slice) -> np.ndarray:
-    """Pairs and rows of a dataset (pairs, length, width)."""
+def read(dataset: h5py.Dataset, *where: Any) -> np.ndarray:
+    """Values of a dataset, of (pairs, length, width) those of some pairs and rows."""
     with damage(Path(dataset.file.filename)):
-        return dataset[block, rows]
+        return dataset[where]
 
 
 def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> Iterator[tuple[slice, list[slice]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -17,13 +16,15 @@ import numpy as np
 from ..errors import InputError
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .cluster import worked_on
-from .hdf5 import Progress, linked, open_hdf5, read, reason, slabs
+from .copying import Copy, files_of, in_file, outside, room
+from .hdf5 import Progress, open_hdf5, read, reason, slabs
 from .reading import Stack
 
 Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
 
 _REFERENCE = ("REF_Y", "REF_X", "REF_LAT", "REF_LON", "REF_DATE")
 _ALMOST_ZERO = np.float32(1e-6)  # radians; stands for an exact 0, which MintPy would take for no-data
+_MEMORY = 0.2  # GB, for copies of geometries and masks
 _HEADERS = 100_000  # bytes of a new file that are not values of its datasets, an upper bound
 
 
@@ -37,10 +38,11 @@ def write_corrected_stack(
 ) -> None:
     """Write a copy of the stack with the atmosphere taken out of its phase.
 
-    Every dataset and attribute is copied; of the phase, only the dataset that MintPy would invert. It becomes
-    ``unwrapPhase`` and, if it had another name, is found under that name too, so that MintPy inverts it with the
-    template unchanged. The pattern of no-data stays as it is, but for the reference pixel of a dataset that was
-    referenced already: MintPy keeps 0 there although it is valid, and there it is corrected as any other.
+    Every dataset and attribute is copied, as :class:`~mintpy_vae.stack.copying.Copy` does; of the phase, only the
+    dataset that MintPy would invert. It becomes ``unwrapPhase`` and, if it had another name, is found under that name
+    too, so that MintPy inverts it with the template unchanged. The pattern of no-data stays as it is, but for the
+    reference pixel of a dataset that was referenced already: MintPy keeps 0 there although it is valid, and there it is
+    corrected as any other.
 
     Parameters
     ----------
@@ -64,17 +66,18 @@ def write_corrected_stack(
     """
     marks = _marks(provenance)
     uncorrected = marks.get("vae.status") == "uncorrected"
-    with open_hdf5(stack.file) as source, _new_file(out_file, _size_needed(source, stack), [stack.file]) as out:
-        out.attrs.update(source.attrs)
-        for name in source:
-            if uncorrected or not (name == stack.phase_name or _is_phase(name)):
-                _copy(source, name, out, max_memory)
+    with open_hdf5(stack.file) as source, _new_file(out_file, size_needed(stack), [stack.file]) as out:
+        copy = Copy(source, out, max_memory)
         if uncorrected:
+            copy.contents()
+            copy.finish()
             phase = out[stack.phase_name]
             if progress:
                 progress(stack.shape[0], stack.shape[0])
         else:
-            phase = _create_like(source[stack.phase_name], out, MAIN)
+            phase = copy.dataset(source[stack.phase_name], MAIN)
+            copy.contents(leave=(MAIN, *VARIANTS.values()))
+            copy.finish()
             _write_difference(stack, source, phase, atmosphere, max_memory, progress)
             if stack.phase_name != MAIN:
                 out[stack.phase_name] = phase  # a hard link within the file: both names are one dataset
@@ -86,6 +89,19 @@ def write_corrected_stack(
         phase.attrs["MODIFICATION_TIME"] = str(time.time())
         out.flush()
         phase.attrs[COMPLETE] = "yes"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy any file, with its time; what an HDF5 file holds in other files is then in the copy."""
+    if not h5py.is_hdf5(source) or files_of(source) == [source]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+        return
+    with open_hdf5(source) as old, _new_file(target, _size_of_copy(old), [source]) as new:
+        copy = Copy(old, new, _MEMORY)
+        copy.contents()
+        copy.finish()
+    shutil.copystat(source, target)
 
 
 def write_delay_file(
@@ -207,53 +223,19 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _size_needed(f: h5py.File, stack: Stack) -> int:
+def size_needed(stack: Stack) -> int:
     """Bytes: the file as it is, plus what lies outside it, plus what the phase takes more if it does not compress."""
-    size = stack.file.stat().st_size
-    items = [linked(f, name) for name in f]
-    size += sum(item.nbytes for item in items if isinstance(item, h5py.Dataset) and not _in_file(item))
-    phase = f[stack.phase_name]
-    if phase.compression and _in_file(phase):
-        chunks = math.prod(math.ceil(n / c) for n, c in zip(phase.shape, phase.chunks, strict=True))
-        size += max(0, chunks * math.prod(phase.chunks) * phase.dtype.itemsize - phase.id.get_storage_size())
+    with open_hdf5(stack.file) as f:
+        phase, size = f[stack.phase_name], _size_of_copy(f)
+        if phase.compression and in_file(phase):
+            size += max(0, room(phase) - phase.id.get_storage_size())
+    return size
+
+
+def _size_of_copy(f: h5py.File) -> int:
+    """Bytes of a file that holds what it has in other files, too."""
+    size = os.path.getsize(f.filename) + sum(room(dataset) for dataset in outside(f))
     return int(size + size // 50 + _HEADERS)
-
-
-def _is_phase(name: str) -> bool:
-    return name == MAIN or name in VARIANTS.values()
-
-
-def _in_file(dataset: h5py.Dataset) -> bool:
-    """Not virtual and not in an external file: then HDF5 copies the values, not the pointers to them."""
-    return not dataset.is_virtual and not dataset.external
-
-
-def _create_like(source: h5py.Dataset, out: h5py.File, name: str) -> h5py.Dataset:
-    """An empty dataset with the type, chunks, compression and attributes of another."""
-    if _in_file(source):
-        properties = source.id.get_create_plist()
-        h5py.h5d.create(out.id, name.encode(), source.id.get_type(), source.id.get_space(), properties)
-        new = out[name]
-    else:
-        new = out.create_dataset(name, source.shape, source.dtype, chunks=True if source.ndim == 3 else None)
-    new.attrs.update(source.attrs)
-    return new
-
-
-def _copy(source: h5py.File, name: str, out: h5py.File, max_memory: float) -> None:
-    item = linked(source, name)
-    if item is None:
-        return  # there is nothing to copy
-    if not isinstance(item, h5py.Dataset) or _in_file(item):
-        source.copy(item, out, name)
-        return
-    new = _create_like(item, out, name)
-    if item.ndim == 3:
-        for rows, blocks in slabs(new, max_memory):
-            for block in blocks:
-                new[block, rows] = read(item, block, rows)
-    else:
-        new[...] = item[...]
 
 
 def _layers(of_rows: Rows, stack: Stack, rows: slice) -> np.ndarray:
