@@ -36,8 +36,8 @@ MAX_MOVING = 0.5
 
 
 @dataclass(frozen=True)
-class Atmosphere:
-    """Atmospheric phase per date, relative to its mean over dates; only differences of dates matter.
+class PhasePerDate:
+    """What is subtracted from each date; only differences of dates matter.
 
     Attributes
     ----------
@@ -45,6 +45,18 @@ class Atmosphere:
         Radians on the training grid.
     slope : (dates,)
         Stratified part, radians per metre of height.
+    """
+
+    turbulent: Array
+    slope: Array
+
+
+@dataclass(frozen=True)
+class Atmosphere(PhasePerDate):
+    """Atmospheric phase per date, relative to its mean over dates.
+
+    Attributes
+    ----------
     std : (dates, height, width)
         Posterior standard deviation, radians.
     moving : (height, width) bool
@@ -53,8 +65,6 @@ class Atmosphere:
         What the guard left alone.
     """
 
-    turbulent: Array
-    slope: Array
     std: Array
     moving: NDArray[np.bool_]
     warnings: list[str]
@@ -171,14 +181,14 @@ class FullResolution:
 
     Parameters
     ----------
-    atmosphere : Atmosphere
+    atmosphere : PhasePerDate
     height : (length, width)
         Metres relative to the mean the slope refers to; NaN counts as 0.
     factor : int
         Looks of the training grid in both directions.
     """
 
-    def __init__(self, atmosphere: Atmosphere, height: NDArray[np.floating], factor: int) -> None:
+    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
         self.height = np.nan_to_num(height).astype(np.float32)
         self.slope = atmosphere.slope.astype(np.float32)
         self.down, to_down = _spline(height.shape[0], factor)
