@@ -21,9 +21,10 @@ from mintpy_vae import metrics, safety, training
 from mintpy_vae.atmosphere import without_height
 from mintpy_vae.baselines import BASELINES
 from mintpy_vae.clustering import Fishdbc, Hdbscan
-from mintpy_vae.correction import FullResolution, sentences
+from mintpy_vae.correction import FullResolution, PhasePerDate, sentences
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.network import incidence, invert_to_dates
+from mintpy_vae.recipe import sources_of_atmosphere
 from mintpy_vae.separation import Separation, Stages, separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
@@ -40,6 +41,7 @@ METHOD = (
     "deformation",
     "joint",
     "model",
+    "recipe",
     "safety",
     "separation",
     "settings",
@@ -81,11 +83,18 @@ class Variant:
     label: str
     stages: Stages = Stages()
     hdbscan: bool = False
+    recipe: bool = False
+    """Not our own: :mod:`mintpy_vae.recipe` in place of sections 3 to 5."""
 
 
 VARIANTS = {
     "ours_pca": Variant("ours, PCA in place of the second network", Stages(atmosphere_modes="pca")),
     "ours_hdbscan": Variant("ours, HDBSCAN in place of FISHDBC", hdbscan=True),
+    "vae_sources": Variant(
+        "sources of the atmosphere clusters subtracted per pair",
+        Stages(atmosphere_modes="none"),  # its second network would be trained for nothing
+        recipe=True,
+    ),
     "ours": Variant("ours"),
 }
 ABLATIONS = {
@@ -182,8 +191,8 @@ class Bench:
             result |= self._judge_own(found)
         return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
 
-    def _own(self, variant: Variant) -> tuple[Separation, NDArray[np.float32]]:
-        """As in :mod:`mintpy_vae.learning`, without files."""
+    def _own(self, variant: Variant) -> tuple[Separation | None, NDArray[np.float32]]:
+        """As in :mod:`mintpy_vae.learning`, without files; no separation where not its atmosphere was subtracted."""
         scene, settings = self.scene, self.settings
         phase, weight = pool_pairs(scene.phase, self.weight, self.factor, scene.ref_yx)
         make = Hdbscan if variant.hdbscan else Fishdbc
@@ -193,9 +202,10 @@ class Bench:
             phase, weight, scene.pairs, scene.dates, coarse_height, settings,
             clusterer=clusterer, stages=variant.stages, trainer=self.trainer,
         )  # fmt: skip
-        safety.refuse(safety.figures(found, phase, weight, scene.pairs, coarse_height))
-        full = FullResolution(found.atmosphere, self.height - found.mean_height, self.factor)
-        return found, self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+        removed = subtracted(variant, found, phase, weight, scene.pairs, coarse_height)
+        full = FullResolution(removed, self.height - found.mean_height, self.factor)
+        corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+        return None if variant.recipe else found, corrected
 
     def _judge(self, corrected: NDArray[np.float32]) -> dict[str, Any]:
         scene, known = self.scene, (self.scene.years, _deforming(self.scene, self.valid), self.valid)
@@ -241,6 +251,21 @@ class Bench:
             "moves_as": sorted(found.deformation.functions),
             "pieces": len(found.deformation.pieces),
         }
+
+
+def subtracted(
+    variant: Variant,
+    found: Separation,
+    phase: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    pairs: NDArray[np.integer],
+    height: NDArray[np.floating],
+) -> PhasePerDate:
+    """What a variant subtracts, given a separation and what that was given; ours may refuse, the recipe never does."""
+    if variant.recipe:
+        return sources_of_atmosphere(found, pairs, height)
+    safety.refuse(safety.figures(found, phase, weight, pairs, height))
+    return found.atmosphere
 
 
 def pool_pairs(

@@ -303,6 +303,50 @@ def test_hdbscan_in_place_of_fishdbc_is_a_row_on_request(copies, no_page):
     assert 0.2 < rows["vae_hdbscan"]["pair_std"] / rows["vae"]["pair_std"] < 5
 
 
+def by_recipe(copies, slope, turbulent=0.0):
+    """What is subtracted by the row if its evidence says this, (dates, h, w) metres, and the inversion."""
+    project, work = copies
+    with h5py.File(work / "vae_evidence.h5", "r+") as f:
+        f["recipe_slope"][:], f["recipe"][:] = slope, turbulent
+        dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
+    stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
+    scene = make_scene(stack, project, work, inverted, None, {})
+    corrected = methods.vae_sources(scene, injection.Refit(stack, Settings()))
+    assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
+    return inverted.before - corrected, inverted, stack.height - mean
+
+
+def test_what_the_recipe_subtracts_is_relative_to_the_reference_and_follows_the_height(copies):
+    slope = 1e-5 * np.random.default_rng(0).normal(size=14)
+    taken, inverted, height = by_recipe(copies, slope, turbulent=3.0)  # a constant is none
+    relative = (slope - slope[0])[:, None, None] * (height - height[inverted.ref_yx])
+    np.testing.assert_allclose(taken[:, inverted.valid], relative[:, inverted.valid], rtol=1e-3, atol=1e-6)
+    assert np.abs(relative[:, inverted.valid]).max() > 1e-4
+
+
+def test_the_recipe_s_row_is_another_than_ours(outcome):
+    rows = rows_of(outcome[1])
+    assert rows["vae_sources"]["pair_std"] not in (rows["vae"]["pair_std"], rows["uncorrected"]["pair_std"])
+
+
+def test_without_evidence_of_the_recipe_its_row_is_left_out(copies, no_page):
+    project, work = copies
+
+    def reason():
+        found = run(project, methods=["uncorrected", "vae_sources"])
+        assert len(found["table"]) == 1
+        return found["skipped"][0]["reason"]
+
+    with h5py.File(work / "vae_evidence.h5", "r+") as f:
+        f["dates"][3] = b"19990101"
+    assert "1 dates are not in the largest" in reason()
+    with h5py.File(work / "vae_evidence.h5", "r+") as f:
+        del f["recipe"]
+    assert "of an earlier version" in reason()
+    (work / "vae_evidence.h5").unlink()
+    assert "is not there" in reason()
+
+
 def write_mask(file, mask):
     with h5py.File(file, "w") as f:
         f["mask"] = mask

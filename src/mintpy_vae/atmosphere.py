@@ -13,6 +13,8 @@ from .training import Fit
 Array = NDArray[np.float64]
 FLATTEN = 0.25
 """Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
+UNDO_ROUNDS = 20
+"""Each leaves a tenth to a quarter of the error that gaps make in the maps."""
 
 
 def date_strength(residual: Array) -> Array:
@@ -82,9 +84,19 @@ class Flattener:
 
     def __call__(self, maps: Array) -> Array:
         """Flattened maps (maps, pixels), each with zero mean."""
-        modes = dctn(fill(maps, self.valid), axes=(1, 2), norm="ortho") * self.gain
-        flat = idctn(modes, axes=(1, 2), norm="ortho")[:, self.valid]
-        return np.asarray(flat - flat.mean(axis=1, keepdims=True))
+        return self._scaled(maps, self.gain)
+
+    def undo(self, flat: Array) -> Array:
+        """Maps (maps, pixels) with zero mean of which ``flat`` are the flattened ones, but for their means."""
+        maps = self._scaled(flat, 1 / self.gain)  # exact without gaps, which are filled before and after differently
+        for _ in range(0 if self.valid.all() else UNDO_ROUNDS):
+            maps += self._scaled(flat - self(maps), 1 / self.gain)
+        return maps
+
+    def _scaled(self, maps: Array, gain: Array) -> Array:
+        modes = dctn(fill(maps, self.valid), axes=(1, 2), norm="ortho") * gain
+        scaled = idctn(modes, axes=(1, 2), norm="ortho")[:, self.valid]
+        return np.asarray(scaled - scaled.mean(axis=1, keepdims=True))
 
 
 def network_modes(fit: Fit, series: Array, valid: NDArray[np.bool_]) -> Array:

@@ -27,11 +27,20 @@ class Sources:
         Date indices of the pair that each comes from; not only pairs of the stack.
     labels : (sources,) int
         Cluster of each; -1 for none.
+    weights : (sources, N_BASIS)
+        Of the decoder's basis maps, whose sum with them is the source.
+    of_stack : (sources,) bool
+        Whether it comes from a pair of the stack; the others are of pairs drawn for the clustering.
+    seen : (dates,) int
+        Dates that the network has seen.
     """
 
     points: NDArray[np.float64]
     pairs: NDArray[np.integer]
     labels: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    of_stack: NDArray[np.bool_]
+    seen: NDArray[np.intp]
 
 
 class Clusterer(Protocol):

@@ -78,8 +78,8 @@ class Guarded:
 
 
 @dataclass(frozen=True)
-class Atmosphere:
-    """Atmospheric phase per date, relative to its mean over dates; only differences of dates matter.
+class PhasePerDate:
+    """What is subtracted from each date; only differences of dates matter.
 
     Attributes
     ----------
@@ -87,6 +87,18 @@ class Atmosphere:
         Radians on the training grid.
     slope : (dates,)
         Stratified part, radians per metre of height.
+    """
+
+    turbulent: Array
+    slope: Array
+
+
+@dataclass(frozen=True)
+class Atmosphere(PhasePerDate):
+    """Atmospheric phase per date, relative to its mean over dates.
+
+    Attributes
+    ----------
     std : (dates, height, width)
         Posterior standard deviation, radians.
     moving : (height, width) bool
@@ -95,8 +107,6 @@ class Atmosphere:
         Slow change that may be either.
     """
 
-    turbulent: Array
-    slope: Array
     std: Array
     moving: NDArray[np.bool_]
     guarded: list[Guarded]
@@ -337,14 +347,14 @@ class FullResolution:
 
     Parameters
     ----------
-    atmosphere : Atmosphere
+    atmosphere : PhasePerDate
     height : (length, width)
         Metres relative to the mean the slope refers to; NaN counts as 0.
     factor : int
         Looks of the training grid in both directions.
     """
 
-    def __init__(self, atmosphere: Atmosphere, height: NDArray[np.floating], factor: int) -> None:
+    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
         self.height = np.nan_to_num(height).astype(np.float32)
         self.slope = atmosphere.slope.astype(np.float32)
         self.down, to_down = _spline(height.shape[0], factor)

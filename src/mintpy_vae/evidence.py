@@ -16,6 +16,7 @@ import numpy as np
 from mintpy.utils import utils0 as ut
 from numpy.typing import NDArray
 
+from .recipe import sources_of_atmosphere
 from .separation import Separation
 from .stack import Stack, open_hdf5
 
@@ -55,6 +56,9 @@ class Evidence:
         Its amplitude series.
     losses : (networks, steps)
         Training curves of the separator and of the atmosphere's network.
+    recipe : (dates, pixels), recipe_slope : (dates,)
+        What :mod:`~mintpy_vae.recipe` would subtract: metres of displacement, and metres per metre of height. None in
+        a file of an earlier version.
     """
 
     dates: Sequence[str]
@@ -73,6 +77,8 @@ class Evidence:
     maps: Array
     amplitudes: Array
     losses: Array
+    recipe: Array | None = None
+    recipe_slope: Array | None = None
 
     def on_grid(self, values: Array) -> Array:
         """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
@@ -111,6 +117,7 @@ def write_evidence(
     with open_hdf5(stack.file) as f:
         bperp = f["bperp"][:][stack.keep]
     clusters = found.clusters
+    recipe = sources_of_atmosphere(found, pairs, height)
     content = Evidence(
         dates=dates,
         pairs=pairs,
@@ -128,6 +135,8 @@ def write_evidence(
         maps=np.array([c.map for c in clusters]).reshape(len(clusters), -1),
         amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
         losses=np.array([fit.losses for fit in found.fits.values()]),
+        recipe=metres * recipe.turbulent[:, found.valid],
+        recipe_slope=metres * recipe.slope,
     )
     image = io.BytesIO()  # not on the disk: where that is full HDF5 can take the process down
     with h5py.File(image, "w") as f:
@@ -148,7 +157,7 @@ def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
     if not file.is_file():
         return None
     with open_hdf5(file) as f:
-        content = {item.name: f[item.name][:] for item in fields(Evidence)}
+        content = {item.name: f[item.name][:] for item in fields(Evidence) if item.name in f}
     content["dates"] = [date.decode() for date in content["dates"]]
     for name, values in content.items():
         if name != "dates" and values.dtype.kind == "f":

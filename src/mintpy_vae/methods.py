@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import getproxies
@@ -20,10 +20,12 @@ from urllib.request import getproxies
 import numpy as np
 from numpy.typing import NDArray
 
+from .atmosphere import fill
 from .baselines import BASELINES
 from .clustering import Hdbscan
-from .correction import FullResolution
+from .correction import FullResolution, PhasePerDate
 from .errors import NotEnoughEvidence
+from .evidence import EVIDENCE, read_evidence
 from .injection import Refit
 from .inverted import Inverted, full_mask, geometry_file, read_delay
 from .stack import pool_map
@@ -148,8 +150,29 @@ def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
         found = refit(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
     except NotEnoughEvidence as reason:
         raise Unavailable(str(reason)) from reason
+    full = FullResolution(found.atmosphere, refit.stack.height - found.mean_height, refit.factor)
+    return _less_phase(scene, refit, full, refit.dates)
+
+
+def vae_sources(scene: Scene, refit: Refit) -> Array:
+    """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
+    evidence = read_evidence(scene.work)
+    if evidence is None:
+        raise Unavailable(f"{EVIDENCE}, which vae_correct.py leaves where it corrects, is not there")
+    if evidence.recipe is None or evidence.recipe_slope is None:
+        raise Unavailable(f"{EVIDENCE} is of an earlier version without it; run vae_correct.py again")
+    if lacking := set(scene.inverted.dates) - set(evidence.dates):
+        raise Unavailable(f"the network is in pieces, and {len(lacking)} dates are not in the largest")
+    phase = -4 * np.pi / refit.stack.wavelength
+    turbulent = fill(np.asarray(phase * evidence.recipe, dtype=np.float64), evidence.valid)
+    removed = PhasePerDate(turbulent, np.asarray(phase * evidence.recipe_slope, dtype=np.float64))
+    height = refit.stack.height - evidence.height[evidence.valid].mean()
+    return _less_phase(scene, refit, FullResolution(removed, height, refit.factor), evidence.dates)
+
+
+def _less_phase(scene: Scene, refit: Refit, full: FullResolution, dates: Sequence[str]) -> Array:
+    """The series less the phase of each of ``dates``, relative to the reference pixel."""
     inverted, stack = scene.inverted, refit.stack
-    full = FullResolution(found.atmosphere, stack.height - found.mean_height, refit.factor)
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
     at_reference = full(slice(inverted.ref_yx[0], inverted.ref_yx[0] + 1))[:, 0, inverted.ref_yx[1]]
     parts = []
@@ -158,7 +181,7 @@ def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
         phase = np.where(good[rows], full(rows) - at_reference[:, None, None], np.nan)
         parts.append(np.array([pool_map(layer, inverted.factor) for layer in phase]))
     delay = np.concatenate(parts, axis=1) * (-stack.wavelength / (4 * np.pi))
-    index = [refit.dates.index(date) for date in inverted.dates]
+    index = [dates.index(date) for date in inverted.dates]
     return np.asarray(inverted.before - inverted.referenced(delay[index]))
 
 
@@ -182,6 +205,7 @@ METHODS: dict[str, tuple[str, Method]] = {
     **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
     "era5": ("ERA5, then a ramp in range", era5),
     "gacos": ("GACOS", gacos),
+    "vae_sources": ("sources of the atmosphere clusters subtracted per pair (after Ghosh et al., 2025)", vae_sources),
     "vae": ("vae_correct.py", vae),
     "vae_hdbscan": ("the same with HDBSCAN", vae_hdbscan),
 }

@@ -342,6 +342,7 @@ def _find_clusters(
     if clear.any():
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
         labels[clear] = find(unsigned(points))
-    record = Sources(points, good[both[np.nonzero(clear)[1]]], labels[clear])
+    which = np.nonzero(clear)[1]
+    record = Sources(points, good[both[which]], labels[clear], mean[clear], which < len(pairs), good)
     clusters = attribute(sources, labels, orthonormal, maps[:, valid], good, height, settings.significance, rng)
     return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0, record

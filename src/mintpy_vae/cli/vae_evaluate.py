@@ -16,8 +16,8 @@ REFERENCE = """references:
 
 TEMPLATE = """methods:
   zero, line, uncorrected, height_correlation, local_height_correlation, gaussian, common_scene_stacking, pca, ica, nmf,
-  era5 (PROJECT/inputs/ERA5.h5, or downloaded by MintPy with your key in ~/.cdsapirc), gacos (with .ztd files), vae;
-  and vae_hdbscan, which trains again
+  era5 (PROJECT/inputs/ERA5.h5, or downloaded by MintPy with your key in ~/.cdsapirc), gacos (with .ztd files),
+  vae_sources, vae; and vae_hdbscan, which trains again
 
 signals to inject, KIND:WIDTH_KM:AMPLITUDE, lists separated by commas:
   bowl:3:10        a Gaussian bowl, 3 km wide at half its depth, 10 mm/yr
