@@ -118,6 +118,21 @@ def test_the_slope_with_height_differs_from_place_to_place():
     assert np.median(over_stacks(difference, "stationary", "stratified")) < 0.08
 
 
+def test_the_season_is_of_one_size_whatever_the_number_of_dates():
+    def share(n_dates):
+        """Of the variance of the slope with height."""
+        shares = []
+        for seed in range(1, 17):
+            scene = simulate("quiet", n_dates=n_dates, size=(20, 20), seed=seed, gaps=0.5, pairs=60, **STRATIFIED)
+            slope = slope_with_height(scene, scene.land)
+            annual = np.array([slow_functions(scene)[name] for name in ("cosine", "sine")])
+            shares.append(((annual @ slope) ** 2).sum() / (slope @ slope) - 2 / n_dates)
+        return np.mean(shares)
+
+    few, many = share(40), share(160)
+    assert few == pytest.approx(many, rel=0.4) and 0.08 < many < 0.3
+
+
 # ---------------------------------------------------------------------------------------------------------- turbulence
 def turbulent(scene: Scene) -> tuple[Array, Array]:
     """Turbulence without what is slow (dates, length, width), and the strength of each date (dates,), from differences

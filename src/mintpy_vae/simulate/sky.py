@@ -17,7 +17,7 @@ All of it is drawn for each stack from the seed:
 - *Texture.* At a scale of 1 to 3 pixels the apparent displacement grows with time, 0.4 to 0.9 mm/yr: errors of heights,
   biased phase, true creep of single pixels.
 
-Strengths hold for stacks of 60 dates or more; fewer dates hold less of what is slow, in proportion.
+What is slow has these strengths in 60 dates. Fewer hold less of it, in proportion; more hold more of what is annual.
 
 The figures are those of differences and time-series of real Sentinel-1 epochs over volcanoes and plateaus. The
 literature agrees where it speaks: power laws in space and strengths that differ from date to date (Hanssen, 2001;
@@ -53,6 +53,8 @@ _PROFILE_SPREAD = 0.15
 """Standard deviation of the logarithm of a date's scale height."""
 _MANY = 60
 """Dates for which the strengths of what is slow hold."""
+_ANNUAL = ("season", "between")
+"""What comes back every year: twice the dates hold twice its energy. Of a drift that goes for fewer dates only."""
 _STRENGTH_SPREAD = np.log(3.5) / (2 * 1.2816)
 """Standard deviation of the logarithm of a date's turbulence strength: p90 / p10 = 3.5."""
 _SLOW_SLOPE = {"drift": (10.0, 0.6), "bend": (2.0, 0.5), "season": (10.0, 0.5)}
@@ -61,6 +63,7 @@ logarithm."""
 _SLOW_TURBULENCE = {"drift": (4.0, 0.5), "bend": (1.0, 0.5), "season": (2.0, 0.4), "between": (1.0, 0.4)}
 """The same of the turbulence, at 3 cycles per scene, in variances of independent dates."""
 _SPECTRAL_SLOPE = (2.4, 3.5)
+"""What the 2-D spectrum falls off by between 1.5 and 50 km."""
 _REDDER = (0.5, 1.0)
 """What persists falls off faster with the wavenumber than what does not, by this power."""
 _TURNED, _DRAWN_OUT = 0.2, (1.5, 3.0)
@@ -138,8 +141,8 @@ def _slow_functions(dates: list[str], peak: float) -> dict[str, Array]:
 
 def _energies(rng: np.random.Generator, strengths: dict[str, tuple[float, float]], n: int) -> dict[str, float]:
     """Energy of each slow function in `n` dates, log-normal."""
-    share = min(1.0, n / _MANY)
-    return {name: share * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
+    share = {name: n / _MANY if name in _ANNUAL else min(1.0, n / _MANY) for name in strengths}
+    return {name: share[name] * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
 
 
 def _turbulence(rng: np.random.Generator, slow: dict[str, Array], shape: tuple[int, int], pixel: float) -> Array:
