@@ -56,6 +56,10 @@ LEAST_EXPLAINED = 0.1
 a correlation of 0.3 over the dates; the share itself is in the table."""
 
 
+STATIONARY = " (stationary sky)"
+"""Ends the name of a kind of stack under that sky."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """A kind of stack and its seed; ``width`` of the bowl where a preset is run at several, ``size`` in pixels."""
@@ -64,16 +68,18 @@ class Stack:
     seed: int
     width: float | None = None
     size: int = 200
+    sky: str = "real"
 
     @property
     def kind(self) -> str:
         """Name of all stacks that differ only in the seed."""
-        return self.preset if self.width is None else f"{self.preset} {self.width:g}"
+        name = self.preset if self.width is None else f"{self.preset} {self.width:g}"
+        return name if self.sky == "real" else name + STATIONARY
 
     def simulate(self) -> Scene:
         """The scene of this stack."""
         changes = {} if self.width is None else {"width": self.width}
-        return simulate(self.preset, size=(self.size, self.size), seed=self.seed, **changes)
+        return simulate(self.preset, size=(self.size, self.size), seed=self.seed, sky=self.sky, **changes)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ FACTOR = 3
 SIZE = (47, 61)  # no multiple of the factor
 SECONDS = 2421.9  # time of day of the simulated acquisitions, 00:40
 NOISELESS = {
-    "turbulence": 0.0, "stratified": 0.0, "stratified_annual": 0.0, "orbit": 0.0, "unwrap_errors": 0.0, "looks": 4e6,
-    "decay": (1e5, 1e6),
+    "turbulence": 0.0, "stratified": 0.0, "stratified_annual": 0.0, "orbit": 0.0, "texture": (0.0, 0.0),
+    "unwrap_errors": 0.0, "looks": 4e6, "decay": (1e5, 1e6),
 }  # fmt: skip
 
 

@@ -26,7 +26,14 @@ PRESET = """presets:
   acapulco   15 months, 100 pairs, a step on 2021-09-08, coast, strong turbulence
 """
 
+SKY = """sky:
+  real        red in time with a season, over ground that has more weather here than there: what real stacks have
+  stationary  textbook turbulence, independent from date to date and alike everywhere
+"""
+
 REFERENCE = """reference:
+  Emardson, T. R., M. Simons, and F. H. Webb (2003), Neutral atmospheric delay in interferometric synthetic
+    aperture radar applications, J. Geophys. Res., 108(B5), 2231.
   Hanssen, R. F. (2001), Radar interferometry: data interpretation and error analysis, Kluwer Academic
     Publishers, Dordrecht, chap. 4.7.
   Rodriguez, E., and J. M. Martin (1992), Theory and design of interferometric synthetic aperture radars,
@@ -56,7 +63,7 @@ def create_parser(subparsers: Any = None) -> ArgumentParser:
     from mintpy.utils.arg_utils import create_argument_parser
 
     synopsis = "Simulate a MintPy project with known deformation and atmosphere"
-    epilog = "\n".join((PRESET, TEMPLATE, REFERENCE, EXAMPLE))
+    epilog = "\n".join((PRESET, SKY, TEMPLATE, REFERENCE, EXAMPLE))
     name = __name__.split(".")[-1]
     parser: ArgumentParser = create_argument_parser(
         name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers
@@ -71,6 +78,9 @@ def create_parser(subparsers: Any = None) -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same data (default: %(default)s).")
     parser.add_argument(
         "--coord", choices=("geo", "radar"), default="geo", help="coordinates of the stack (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--sky", choices=("real", "stationary"), default="real", help="see below (default: %(default)s)."
     )
     return parser
 
@@ -88,7 +98,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
             from mintpy_vae.simulate import simulate, write_project
 
         size = (inps.size[0], inps.size[1])
-        scene = simulate(inps.preset, n_dates=inps.dates, size=size, seed=inps.seed, coord=inps.coord)
+        scene = simulate(inps.preset, n_dates=inps.dates, size=size, seed=inps.seed, coord=inps.coord, sky=inps.sky)
         template = write_project(scene, inps.outdir)
         print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
         print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")

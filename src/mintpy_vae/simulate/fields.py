@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 Array = np.ndarray
 
 
-def turbulence_psd(frequency: Array) -> Array:
+def turbulence_psd(frequency: Array, slope: float = 8 / 3) -> Array:
     """Power spectral density, up to a factor, of the delay in a SAR image.
 
     Three regimes with 1-D exponents -5/3 (wavelengths of 1.5 to 50 km), -8/3 (0.25 to 1.5 km) and -2/3 (below), of
@@ -20,10 +20,12 @@ def turbulence_psd(frequency: Array) -> Array:
     ----------
     frequency : array of any shape
         Spatial frequency in cycles per metre.
+    slope : float
+        What the 2-D spectrum falls off by between 1.5 and 50 km.
     """
     f1, f2 = 1 / 1500.0, 1 / 250.0
     f = np.maximum(frequency, 1 / 50000.0)
-    large = (f / f1) ** (-8 / 3)
+    large = (f / f1) ** -slope
     middle = (f / f1) ** (-11 / 3)
     small = (f2 / f1) ** (-11 / 3) * (f / f2) ** (-5 / 3)
     return np.where(f < f1, large, np.where(f < f2, middle, small))
@@ -38,22 +40,33 @@ def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pi
     -------
     (number, length, width) float32
     """
-    return _spectral(rng, number, shape, lambda f: turbulence_psd(f / pixel))
+    return screens(rng, number, shape, amplitude(shape, lambda fy, fx: turbulence_psd(np.hypot(fy, fx) / pixel)))
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> Array:
     """One self-affine field, 2-D spectrum f**-exponent, scaled to 0..1; (length, width) float32."""
     floor = 0.5 / min(shape)
-    field = _spectral(rng, 1, shape, lambda f: np.maximum(f, floor) ** -exponent)[0]
+    field = screens(rng, 1, shape, amplitude(shape, lambda fy, fx: np.maximum(np.hypot(fy, fx), floor) ** -exponent))[0]
     return (field - field.min()) / np.ptp(field)
 
 
-def _spectral(rng: np.random.Generator, number: int, shape: tuple[int, int], psd: Callable[[Array], Array]) -> Array:
-    """Gaussian fields of spectrum `psd` (of frequency in cycles per pixel), standard deviation 1 within the scene."""
+def amplitude(shape: tuple[int, int], psd: Callable[[Array, Array], Array]) -> Array:
+    """Filter that gives :func:`screens` the spectrum `psd` and expected standard deviation 1 within the scene.
+
+    Parameters
+    ----------
+    shape : (length, width)
+    psd : callable
+        Of the frequencies down and across, cycles per pixel, that broadcast to the filter's shape.
+
+    Returns
+    -------
+    float32, on the frequencies of `scipy.fft.rfft2` on a grid twice the scene
+    """
     length, width = shape
-    grid = (fft.next_fast_len(2 * length, real=True), fft.next_fast_len(2 * width, real=True))
-    frequency = np.hypot(fft.fftfreq(grid[0])[:, None], fft.rfftfreq(grid[1])[None, :])
-    power = psd(frequency)
+    grid = _grid(shape)
+    down, across = frequencies(shape)
+    power = psd(down, across)
     power[0, 0] = 0.0
 
     # Expected variance about the scene's own mean: each wave less what the window's mean holds of it
@@ -65,13 +78,28 @@ def _spectral(rng: np.random.Generator, number: int, shape: tuple[int, int], psd
     if grid[1] % 2 == 0:
         twice[-1] = 1.0
     variance = np.sum(power * (1 - held) * twice) / (grid[0] * grid[1])
-    amplitude = np.sqrt(power / variance).astype(np.float32)
+    return np.sqrt(power / variance).astype(np.float32)
 
-    out = np.empty((number, length, width), np.float32)
+
+def screens(rng: np.random.Generator, number: int, shape: tuple[int, int], filtered: Array) -> Array:
+    """Independent Gaussian fields (number, length, width), float32: white noise filtered by an :func:`amplitude`."""
+    grid = _grid(shape)
+    out = np.empty((number, *shape), np.float32)
     for k in range(number):
         noise = rng.standard_normal(grid, dtype=np.float32)
-        out[k] = fft.irfft2(fft.rfft2(noise) * amplitude, s=grid)[:length, :width]
+        out[k] = fft.irfft2(fft.rfft2(noise) * filtered, s=grid)[: shape[0], : shape[1]]
     return out
+
+
+def frequencies(shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Frequencies down (rows, 1) and across (1, columns) of a filter, cycles per pixel."""
+    grid = _grid(shape)
+    return fft.fftfreq(grid[0])[:, None], fft.rfftfreq(grid[1])[None, :]
+
+
+def _grid(shape: tuple[int, int]) -> tuple[int, int]:
+    """Twice the scene and a little more, where Fourier transforms are fast."""
+    return fft.next_fast_len(2 * shape[0], real=True), fft.next_fast_len(2 * shape[1], real=True)
 
 
 def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Array:

@@ -44,14 +44,16 @@ class Preset:
     turbulence: float = 0.010
     """Typical (root mean square over dates) standard deviation of one date's turbulence within the scene."""
     turbulence_spread: float = 0.4
-    """Standard deviation of the logarithm of a date's turbulence strength."""
+    """Standard deviation of the logarithm of a date's turbulence strength; in a stationary sky only."""
     stratified: float = 0.065
     """Standard deviation over the dates of the stratified delay at height 0."""
     stratified_annual: float = 0.100
-    """Amplitude of its annual cycle."""
+    """Amplitude of its annual cycle. A real sky keeps the variance of both together, and draws how much is annual."""
     scale_height: float = 2500.0
     orbit: float = 0.0015
     """Typical standard deviation within the scene of one date's orbital ramp."""
+    texture: tuple[float, float] = (0.0004, 0.0009)
+    """Root mean square of the fine texture that grows with time, m/yr; drawn from. Not in a stationary sky."""
 
     # ground and noise
     relief: tuple[float, float] = (0.0, 1500.0)

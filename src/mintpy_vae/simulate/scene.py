@@ -16,6 +16,7 @@ from ..timefunctions import acquisition_years
 from . import fields
 from .deformation import deform
 from .presets import PRESETS, Preset
+from .sky import SKIES
 
 Array = np.ndarray
 
@@ -82,6 +83,7 @@ def simulate(
     size: tuple[int, int] = (200, 200),
     seed: int = 1,
     coord: str = "geo",
+    sky: str = "real",
     **changes: Any,
 ) -> Scene:
     """Simulate one scene in memory.
@@ -101,13 +103,15 @@ def simulate(
         The same seed gives the same arrays, bit by bit.
     coord : {"geo", "radar"}
         Changes the attributes, not the arrays.
+    sky : {"real", "stationary"}
+        See :mod:`mintpy_vae.simulate.sky`.
     **changes
         Replace fields of the :class:`Preset`.
 
     Raises
     ------
     InputError
-        For an unknown preset or field, fewer than 3 dates, a scene that is too small, another coord.
+        For an unknown preset or field, fewer than 3 dates, a scene that is too small, another coord or sky.
     """
     case = _preset(preset, changes)
     number = case.dates if n_dates is None else n_dates
@@ -117,9 +121,11 @@ def simulate(
         raise InputError(f"{size[0]} x {size[1]} pixels are too few; ask for {SMALLEST} x {SMALLEST} or more.")
     if coord not in ("geo", "radar"):
         raise InputError(f"coord = {coord!r}: choose geo or radar.")
+    if sky not in SKIES:
+        raise InputError(f"sky = {sky!r}: choose {' or '.join(SKIES)}.")
     if seed < 0:
         raise InputError(f"seed = {seed}: choose 0 or more.")
-    ground, calendar, motion, sky, noise = (np.random.default_rng([seed, k]) for k in range(5))
+    ground, calendar, motion, air, noise = (np.random.default_rng([seed, k]) for k in range(5))
     # a small scene is the default one multilooked, a large one more of the same
     pixel = max(90.0, 18000.0 / min(size))
 
@@ -132,7 +138,7 @@ def simulate(
     displacement, events = deform(motion, case, years, height, land, _event(case, dates))
     largest = np.abs(displacement).max(axis=0)
     deforming = largest > max(0.001, 0.02 * float(largest.max()))
-    atmosphere = _atmosphere(sky, case, dates, height, pixel)
+    atmosphere = SKIES[sky](air, case, dates, height, land, pixel)
 
     fresh, decay = _ground_coherence(ground, case, size)
     ref_yx = _reference(land, largest, fresh)
@@ -199,23 +205,6 @@ def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Array:
     others = rng.permutation(others)[: missing - annual.size]
     chosen = np.sort(np.concatenate([np.flatnonzero(short), annual, others]))
     return np.stack([i[chosen], j[chosen]], axis=1)
-
-
-def _atmosphere(rng: np.random.Generator, case: Preset, dates: list[str], height: Array, pixel: float) -> Array:
-    n = len(dates)
-    # lognormal strength whose mean square is 1
-    spread = case.turbulence_spread
-    strength = np.exp(spread * rng.standard_normal(n) - spread**2).astype(np.float32)
-    out = fields.turbulence(rng, n, height.shape, pixel)
-    out *= (np.float32(case.turbulence) * strength)[:, None, None]
-    out += np.float32(case.orbit) * fields.ramps(rng, n, height.shape)
-    # wettest at the end of July, give or take six weeks
-    day_of_year = np.array([_day(d).timetuple().tm_yday for d in dates])
-    season = np.cos(2 * np.pi * (day_of_year / 365.25 - rng.normal(0.57, 0.12)))
-    delay = case.stratified_annual * season + case.stratified * rng.standard_normal(n)
-    scale = case.scale_height * np.exp(0.15 * rng.standard_normal(n))
-    out -= fields.stratified(height, delay, scale)
-    return out
 
 
 def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, int]) -> tuple[Array, Array]:

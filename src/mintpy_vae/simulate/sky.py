@@ -1,0 +1,223 @@
+"""The sky of a simulated stack: the delay of every date, as a real one or as a stationary one.
+
+**Stationary** is the textbook sky, and what the method assumes: Hanssen's turbulence, alike everywhere and in every
+direction, independent from date to date, under a stratified delay with an annual cycle.
+
+**Real** has, beside the same mean strength, what stacks of real epochs were found to have and the textbook leaves out.
+All of it is drawn for each stack from the seed:
+
+- *Stratified delay.* Its course is white, with an annual cycle and an interannual drift on top that hold about 10 times
+  what white dates would give of an annual cycle and of a trend (5 to 40); lag-1 autocorrelation some 0.25, lag-5 some
+  0.15 at 12 days. It differs from place to place by a quarter, smoothly, most of it in the same way on every date.
+- *Turbulence.* Strengths of dates are log-normal, p90 / p10 = 3.5. The 2-D spectrum falls off by 2.4 to 3.5 between 1.5
+  and 50 km (Hanssen: 8/3). One date in five is drawn out 1.5 to 3 times in some direction. Values are Gaussian.
+- *Local variance.* A fixed map, p95 / p5 of 1.5 (small and flat) to 4 (wide, high relief), higher on high ground.
+- *Slow turbulence.* Maps that persist: the turbulence's projection on a trend has some 6 times (3 to 15) the variance
+  that independent dates give it, on annual terms some 3 times (2 to 8), more at long wavelengths than at short ones.
+- *Texture.* At a scale of 1 to 3 pixels the apparent displacement grows with time, 0.4 to 0.9 mm/yr: errors of heights,
+  biased phase, true creep of single pixels.
+
+What is slow has these strengths in 60 dates. Fewer hold less of it, in proportion; more hold more of what is annual.
+
+The figures are those of differences and time-series of real Sentinel-1 epochs over volcanoes and plateaus. The
+literature agrees where it speaks: power laws in space and strengths that differ from date to date (Hanssen, 2001;
+Emardson et al., 2003), and annual and stratified delays that bias a velocity (Doin et al., 2009).
+
+References
+----------
+Doin, M.-P., Lasserre, C., Peltzer, G., Cavalie, O., Doubre, C. (2009). Corrections of stratified tropospheric delays in
+SAR interferometry. Journal of Applied Geophysics 69.
+Emardson, T. R., Simons, M., Webb, F. H. (2003). Neutral atmospheric delay in interferometric synthetic aperture radar
+applications. Journal of Geophysical Research 108(B5), 2231.
+Hanssen, R. F. (2001). Radar Interferometry: Data Interpretation and Error Analysis. Kluwer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+from scipy import ndimage
+
+from ..timefunctions import acquisition_years
+from . import fields
+from .presets import Preset
+
+Array = np.ndarray
+Sky = Callable[[np.random.Generator, Preset, list[str], Array, Array, float], Array]
+
+_SEASON = (0.57, 0.12)
+"""Wettest at the end of July, give or take six weeks; mean and standard deviation, years."""
+_PROFILE_SPREAD = 0.15
+"""Standard deviation of the logarithm of a date's scale height."""
+_MANY = 60
+"""Dates for which the strengths of what is slow hold."""
+_ANNUAL = ("season", "between")
+"""What comes back every year: twice the dates hold twice its energy. Of a drift that goes for fewer dates only."""
+_STRENGTH_SPREAD = np.log(3.5) / (2 * 1.2816)
+"""Standard deviation of the logarithm of a date's turbulence strength: p90 / p10 = 3.5."""
+_SLOW_SLOPE = {"drift": (10.0, 0.6), "bend": (2.0, 0.5), "season": (10.0, 0.5)}
+"""Energy of the stratified delay in slow functions of time, in variances of its white part: median, and spread of the
+logarithm."""
+_SLOW_TURBULENCE = {"drift": (4.0, 0.5), "bend": (1.0, 0.5), "season": (2.0, 0.4), "between": (1.0, 0.4)}
+"""The same of the turbulence, at 3 cycles per scene, in variances of independent dates."""
+_SPECTRAL_SLOPE = (2.4, 3.5)
+"""What the 2-D spectrum falls off by between 1.5 and 50 km."""
+_REDDER = (0.5, 1.0)
+"""What persists falls off faster with the wavenumber than what does not, by this power."""
+_TURNED, _DRAWN_OUT = 0.2, (1.5, 3.0)
+"""Share of anisotropic dates, and the ratio of their scales along and across."""
+_PLACE, _PLACE_AND_DATE = 0.25, 0.15
+"""How much the slope with height differs over the scene: on all dates alike, and date by date."""
+_VARIANCE = (1.5, 4.0)
+"""Ratio p95 / p5 of the local variance: in a small, flat scene, and in a wide one of high relief."""
+_HEIGHT_SHARE = 0.6
+"""Correlation of the local variance's logarithm with the height."""
+
+
+def stationary(
+    rng: np.random.Generator, case: Preset, dates: list[str], height: Array, land: Array, pixel: float
+) -> Array:
+    """Apparent displacement (dates, length, width) of a stationary sky, float32, metres; see :func:`real`."""
+    n = len(dates)
+    # lognormal strength whose mean square is 1
+    spread = case.turbulence_spread
+    strength = np.exp(spread * rng.standard_normal(n) - spread**2).astype(np.float32)
+    out = fields.turbulence(rng, n, height.shape, pixel)
+    out *= (np.float32(case.turbulence) * strength)[:, None, None]
+    out += np.float32(case.orbit) * fields.ramps(rng, n, height.shape)
+    season = np.cos(2 * np.pi * (_year_fraction(dates) - rng.normal(*_SEASON)))
+    delay = case.stratified_annual * season + case.stratified * rng.standard_normal(n)
+    scale = case.scale_height * np.exp(_PROFILE_SPREAD * rng.standard_normal(n))
+    out -= fields.stratified(height, delay, scale)
+    return out
+
+
+def real(rng: np.random.Generator, case: Preset, dates: list[str], height: Array, land: Array, pixel: float) -> Array:
+    """Apparent displacement of a real sky.
+
+    Parameters
+    ----------
+    rng : Generator
+    case : Preset
+        Mean strengths: `turbulence`, `stratified` with `stratified_annual`, `scale_height`, `orbit`, `texture`.
+    dates : list of str, YYYYMMDD
+    height : (length, width), metres
+    land : (length, width) bool
+    pixel : float
+        Its size on the ground, metres.
+
+    Returns
+    -------
+    (dates, length, width) float32, metres towards the satellite, not relative to any date
+    """
+    years = acquisition_years(dates)
+    slow = _slow_functions(dates, rng.normal(*_SEASON))
+    out = _turbulence(rng, slow, height.shape, pixel)
+    out *= np.float32(case.turbulence) * np.sqrt(_local_variance(rng, height, land, pixel))
+    out += np.float32(case.orbit) * fields.ramps(rng, len(dates), height.shape)
+    out -= _stratified(rng, case, slow, height, land)
+    out += years.astype(np.float32)[:, None, None] * _texture(rng, case, height.shape)
+    return out
+
+
+SKIES: dict[str, Sky] = {"real": real, "stationary": stationary}
+
+
+def _year_fraction(dates: list[str]) -> Array:
+    return np.array([datetime.strptime(d, "%Y%m%d").timetuple().tm_yday for d in dates]) / 365.25
+
+
+def _slow_functions(dates: list[str], peak: float) -> dict[str, Array]:
+    """Interannual and annual functions of time (dates,), each of mean 0 and norm 1."""
+    years = acquisition_years(dates)
+    phase = np.pi * years / years[-1]
+    season = 2 * np.pi * (_year_fraction(dates) - peak)
+    courses = {"drift": np.cos(phase), "bend": np.cos(2 * phase), "season": np.cos(season), "between": np.sin(season)}
+    centred = {name: c - c.mean() for name, c in courses.items()}
+    return {name: c / np.linalg.norm(c) for name, c in centred.items()}
+
+
+def _energies(rng: np.random.Generator, strengths: dict[str, tuple[float, float]], n: int) -> dict[str, float]:
+    """Energy of each slow function in `n` dates, log-normal."""
+    share = {name: n / _MANY if name in _ANNUAL else min(1.0, n / _MANY) for name in strengths}
+    return {name: share[name] * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
+
+
+def _turbulence(rng: np.random.Generator, slow: dict[str, Array], shape: tuple[int, int], pixel: float) -> Array:
+    """Turbulence of typical standard deviation 1 but for what persists (dates, length, width), float32."""
+    n = slow["drift"].size
+    slope = rng.uniform(*_SPECTRAL_SLOPE)
+    strength = np.exp(_STRENGTH_SPREAD * rng.standard_normal(n) - _STRENGTH_SPREAD**2).astype(np.float32)
+    common = fields.amplitude(shape, _spectrum(pixel, slope))
+    out = np.empty((n, *shape), np.float32)
+    for k in range(n):
+        turned, ratio, angle = rng.uniform() < _TURNED, rng.uniform(*_DRAWN_OUT), rng.uniform(0, np.pi)
+        filtered = fields.amplitude(shape, _spectrum(pixel, slope, ratio, angle)) if turned else common
+        out[k] = strength[k] * fields.screens(rng, 1, shape, filtered)[0]
+    waves = np.hypot(*fields.frequencies(shape)) * min(shape)
+    redder = (np.maximum(waves, 1.0) / 3.0) ** (-rng.uniform(*_REDDER) / 2)
+    for name, energy in _energies(rng, _SLOW_TURBULENCE, n).items():
+        held = fields.screens(rng, 1, shape, common * (np.sqrt(energy) * redder).astype(np.float32))[0]
+        out += slow[name].astype(np.float32)[:, None, None] * held
+    return out
+
+
+def _spectrum(pixel: float, slope: float, ratio: float = 1.0, angle: float = 0.0) -> Callable[[Array, Array], Array]:
+    """Spectrum of turbulence whose scales along a direction are `ratio` times those across it."""
+    stretch = np.sqrt(ratio)
+
+    def psd(down: Array, across: Array) -> Array:
+        u = (np.cos(angle) * across + np.sin(angle) * down) * stretch
+        v = (-np.sin(angle) * across + np.cos(angle) * down) / stretch
+        return fields.turbulence_psd(np.hypot(u, v) / pixel, slope)
+
+    return psd
+
+
+def _local_variance(rng: np.random.Generator, height: Array, land: Array, pixel: float) -> Array:
+    """Map (length, width), float32, of mean 1 on land."""
+    side = min(height.shape)
+    reach = min(1.0, side * pixel / 60e3) / 2 + min(1.0, float(np.ptp(height[land])) / 3000) / 2
+    low, high = np.log(_VARIANCE)
+    ratio = low + (high - low) * min(1.0, reach * rng.uniform(0.5, 1.5))
+    relief = _standard(ndimage.gaussian_filter(height.astype(np.float64), 0.03 * side), land)
+    other = _standard(fields.smooth_field(rng, height.shape, 5.0), land)
+    field = _HEIGHT_SHARE * relief + np.sqrt(1 - _HEIGHT_SHARE**2) * other
+    field *= ratio / np.ptp(np.quantile(field[land], [0.05, 0.95]))
+    variance = np.exp(field)
+    return (variance / variance[land].mean()).astype(np.float32)
+
+
+def _standard(field: Array, land: Array) -> Array:
+    """The field with mean 0 and standard deviation 1 on land; 0 where it is flat."""
+    centred = field - field[land].mean()
+    return np.asarray(centred / max(float(centred[land].std()), 1e-9))
+
+
+def _stratified(rng: np.random.Generator, case: Preset, slow: dict[str, Array], height: Array, land: Array) -> Array:
+    """Stratified delay (dates, length, width), float32, metres, relative to ground of mean height."""
+    n = slow["drift"].size
+    course = rng.standard_normal(n)
+    energies = _energies(rng, _SLOW_SLOPE, n)
+    for name, energy in energies.items():
+        sign = 1.0 if name == "season" else rng.choice([-1.0, 1.0])
+        course += sign * np.sqrt(energy) * slow[name]
+    size = np.sqrt(case.stratified**2 + case.stratified_annual**2 / 2)
+    course *= size / np.sqrt(1 + sum(energies.values()) / n)
+    scale = case.scale_height * np.exp(_PROFILE_SPREAD * rng.standard_normal(n))
+    profile = fields.stratified(height, np.ones(n), scale)
+    profile -= profile[:, land].mean(axis=1)[:, None, None]
+    place = 1 + _PLACE * _standard(fields.smooth_field(rng, height.shape, 5.0), land)
+    local = course.astype(np.float32)[:, None, None] * place.astype(np.float32)
+    local += np.float32(_PLACE_AND_DATE * size) * fields.ramps(rng, n, height.shape)
+    local *= profile
+    return local
+
+
+def _texture(rng: np.random.Generator, case: Preset, shape: tuple[int, int]) -> Array:
+    """Map (length, width), float32, m/yr."""
+    pixels = rng.uniform(1, 3)  # full width at half maximum of its autocovariance
+    field = ndimage.gaussian_filter(rng.standard_normal(shape), pixels / 3.33, mode="wrap")
+    return np.asarray(rng.uniform(*case.texture) * field / field.std()).astype(np.float32)
