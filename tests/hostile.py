@@ -312,7 +312,6 @@ STACKS = {
     "reference a word": (attribute(REF_Y="here"), "is no number"),
     "reference between pixels": (attribute(REF_Y="3.5"), "no whole number"),
     "no data at reference": (at_reference(np.nan), "has no data in"),
-    "no data at reference once": (at_reference(0, 3), "has no data in 1 of"),
     "reference never seen": (reference_never_seen, "has no data in"),
     "corrected before": (edit(corrected_before), "corrected already"),
     "geometry missing": (instead(GEOMETRY, nothing), "no geometry file geometryGeo.h5"),

@@ -92,7 +92,7 @@ def write_delay(
             result.status, result.reason = "uncorrected", str(refusal)
         else:
             write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks, told)
-            result.warnings = job.knowledge.warnings + learned.details.pop("warnings")
+            result.warnings = job.warnings + learned.details.pop("warnings")
             result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
     log_result(result, "the delay file")
     return result

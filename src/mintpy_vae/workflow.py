@@ -155,7 +155,7 @@ def _make(
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
     job.check_unchanged(fingerprint)
-    warnings = job.knowledge.warnings + details.pop("warnings", [])
+    warnings = job.warnings + details.pop("warnings", [])
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)

@@ -9,7 +9,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 
 from .checks import COMPLETE, METHOD, check_phase
 from .hdf5 import Progress, content_hash, existing, file_hash, project_of
-from .pooling import has_phase, pool_map, pool_pairs
+from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Rows, write_corrected_stack, write_delay_file, write_std_file
 
@@ -25,6 +25,7 @@ __all__ = [
     "file_hash",
     "has_phase",
     "open_stack",
+    "pool_components",
     "pool_map",
     "pool_pairs",
     "project_of",

@@ -272,26 +272,32 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
 
 
-def check_phase(path: Path, phase_name: str, pooled: np.ndarray) -> None:
-    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999."""
-    strange = ~(np.abs(pooled) < _HIGHEST_PHASE)
-    if strange.any():
-        raise InputError(
-            f"{path}: {phase_name} holds values like {pooled[strange][0]:.3g} rad, which no phase has; missing data "
-            "must be 0 or NaN."
-        )
+def check_phase(path: Path, phase_name: str, pooled: np.ndarray, weight: np.ndarray) -> None:
+    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999.
+
+    What counts is the difference to the median of the pair, whose constant may be anything.
+    """
+    for phase, there in zip(pooled, weight > 0, strict=True):
+        if not len(values := phase[there].astype(np.float64)):
+            continue
+        off = np.abs(values - np.median(values))
+        if not off.max() < _HIGHEST_PHASE or (off.max() == 0 and abs(values[0]) >= _HIGHEST_PHASE):
+            raise InputError(
+                f"{path}: {phase_name} holds values like {values[off.argmax()]:.3g} rad, which no phase has (the "
+                f"median of the pair is {np.median(values):.3g} rad); missing data must be 0 or NaN."
+            )
 
 
-def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> None:
-    """The reference pixel must have data in every kept pair."""
+def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> list[str]:
+    """The reference pixel should have data in every kept pair, for MintPy, and must in some; warnings."""
     with damage(path):
         values = f[phase_name][:, yx[0], yx[1]][keep]
         quality = f["coherence"][:, yx[0], yx[1]][keep]
     if np.all(values == 0) and np.all(quality > 0):
-        return  # referenced already: 0 there is a value
+        return []  # referenced already: 0 there is a value
     empty = int(np.sum(~has_data(values)))
-    if empty:
-        raise InputError(
-            f"{path}: the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs; "
-            "choose another one with reference_point.py."
-        )
+    text = f"the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs"
+    if empty == len(values):
+        raise InputError(f"{path}: {text}; choose another one with reference_point.py.")
+    advice = "MintPy cannot refer these to it and inverts their constants; choose another one with reference_point.py."
+    return [f"{text[0].upper()}{text[1:]}: {advice}"] if empty else []

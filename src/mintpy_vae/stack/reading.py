@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Stack:
         True on land; None if the geometry file has no water mask.
     compute : Compute
         Who works on its blocks.
+    warnings : list of str
+        What is doubtful in it.
     """
 
     file: Path
@@ -60,6 +62,7 @@ class Stack:
     height: np.ndarray
     land: np.ndarray | None
     compute: Compute = Compute()
+    warnings: list[str] = field(default_factory=list)
 
 
 def open_stack(
@@ -99,8 +102,7 @@ def open_stack(
         geometry_path = checks.geometry_file(path, geometry_file, attributes)
         height, land = checks.read_geometry(geometry_path, shape)
         checks.check_data(path, f, phase_name, keep, land)
-        if ref_yx is not None:
-            checks.check_reference(path, f, phase_name, keep, ref_yx)
+        warnings = checks.check_reference(path, f, phase_name, keep, ref_yx) if ref_yx is not None else []
     return Stack(
         path,
         geometry_path,
@@ -115,4 +117,5 @@ def open_stack(
         height,
         land,
         Compute.from_template(template or {}),
+        warnings,
     )
