@@ -127,7 +127,8 @@ def fill_work_dir(stack: Stack, project_dir: _Path, work_dir: _Path, template_fi
             _copy_if_there(project, work, name)
     except OSError as error:
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
-    new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
+    processor = stack.attributes.get("PROCESSOR")
+    new = f"mintpy.load.processor = {processor}\n" if processor else ""
     return copy_templates(project, work, template_file, new)
 
 

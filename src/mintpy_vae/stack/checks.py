@@ -6,13 +6,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from ..dates import moment
 from ..errors import InputError
 from .hdf5 import damage, existing, has_data, linked, open_hdf5, slabs
 
@@ -25,10 +25,10 @@ VARIANTS = {  # mintpy/cli/ifgram_inversion.py:156
     "phase_closure": "unwrapPhase_phaseClosure",
     "bridging+phase_closure": "unwrapPhase_bridging_phaseClosure",
 }
-_MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR")
+_MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM")
 _MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE")
-_MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP", "X_UNIT", "Y_UNIT")
-_WORDS = ("FILE_TYPE", "PLATFORM", "PROCESSOR", "X_UNIT", "Y_UNIT")  # of the mandatory ones; all others are numbers
+_MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP")
+_WORDS = ("FILE_TYPE", "PLATFORM")  # of the mandatory ones; all others are numbers
 _NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
 _HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
 _FIRST_YEAR, _LAST_YEAR = 1978, 2099  # Seasat; beyond lie slips of the pen
@@ -145,16 +145,22 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
         table, keep = f["date"][:], f["dropIfgram"][:]
     texts = [[_text(value) for value in row] for row in table]
     for text in (text for row in texts for text in row):
-        if not _is_date(text):
-            raise InputError(f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD.")
+        try:
+            moment(text)
+        except ValueError:
+            raise InputError(
+                f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD or YYYYMMDDTHHMM."
+            ) from None
         if not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
             raise InputError(f"{path}: {text} in the dataset date is no date of a radar satellite.")
+    forms = {len(text): text for row in texts for text in row}
+    if len(forms) > 1:
+        some = " and ".join(forms.values())
+        raise InputError(f"{path}: the dataset date holds dates of several forms, like {some}; MintPy reads one.")
     for a, b in texts:
         if a == b:
             raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
-        if a > b:
-            raise InputError(f"{path}: the dates of the pair {a}_{b} are reversed; MintPy wants the earlier one first.")
-    doubles = [f"{a}_{b}" for (a, b), n in Counter(map(tuple, texts)).items() if n > 1]
+    doubles = [f"{a}_{b}" for (a, b), n in Counter(tuple(sorted(pair)) for pair in texts).items() if n > 1]
     if doubles:
         raise InputError(f"{path} holds pairs more than once: {_some(doubles)}.")
     if not keep.any():
@@ -164,16 +170,6 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
 
 def _text(value: Any) -> str:
     return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _is_date(text: str) -> bool:
-    if len(text) != 8 or not (text.isascii() and text.isdigit()):
-        return False
-    try:
-        datetime.strptime(text, "%Y%m%d")
-    except ValueError:
-        return False
-    return True
 
 
 def _short(value: str, limit: int = 60) -> str:

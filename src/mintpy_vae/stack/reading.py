@@ -26,9 +26,9 @@ class Stack:
     phase_name : str
         The dataset that MintPy would invert.
     pairs : (pairs, 2) int array
-        Indices into `dates`, first < second; of all pairs, kept or dropped.
+        Indices into `dates`, of all pairs, kept or dropped; the later date may be the first.
     dates : list of str
-        YYYYMMDD, sorted, of all pairs.
+        YYYYMMDD or YYYYMMDDTHHMM, sorted, of all pairs.
     keep : (pairs,) bool array
         False for pairs that MintPy ignores in the inversion.
     shape : (int, int)
