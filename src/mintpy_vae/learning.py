@@ -174,6 +174,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
         seed_spread = [spread(found, other) for other in aside.result()]
     noise = found.noise_of_pairs(data.pairs)
     details = _details(found, data.dates, data.pairs, noise, stack) | seen | {"seed_spread": seed_spread}
+    details["warnings"] += safety.phase_units(data.phase, data.weight, data.pairs)
     details["warnings"] += safety.warnings(seen, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
     if max(seed_spread, default=0.0) > 1.0:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..dates import moment
 from ..errors import InputError
+from . import units
 from .hdf5 import damage, existing, has_data, linked, open_hdf5, slabs
 
 METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
@@ -102,6 +103,7 @@ def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
     value = _number(path, attributes, "WAVELENGTH")
     if value <= 0:
         raise InputError(f"{path}: WAVELENGTH = {attributes['WAVELENGTH']}; a positive number of metres is needed.")
+    units.check_wavelength(path, value)
     return value
 
 
@@ -205,13 +207,14 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
     return neighbour
 
 
-def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Height in metres, NaN where unknown, and the land mask; (length, width) each."""
+def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Height in metres, NaN where unknown, and the land mask; (length, width) each. Warnings."""
     with open_hdf5(path) as f, damage(path):
         for name in ("height", "latitude", "waterMask"):
             if name in f or name == "height":
                 _check_map(path, name, linked(f, name), shape)
         height = f["height"][:].astype(np.float32)
+        warnings = units.check_height(path, height)
         unknown = ~(np.abs(height) < _HIGHEST)
         if "latitude" in f:
             latitude = f["latitude"][:]
@@ -222,7 +225,7 @@ def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
         raise InputError(f"height in {path} holds no valid value.")
     if land is not None and not land.any():
         raise InputError(f"waterMask in {path} marks the whole scene as water.")
-    return height, land
+    return height, land, warnings + units.incidence_warnings(path)
 
 
 def _check_map(path: Path, name: str, item: Any, shape: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, units
 from .cluster import Compute
 from .hdf5 import damage, existing, open_hdf5
 
@@ -100,9 +100,11 @@ def open_stack(
         ref_yx = checks.reference_pixel(path, attributes, shape)
         wavelength = checks.wavelength(path, attributes)
         geometry_path = checks.geometry_file(path, geometry_file, attributes)
-        height, land = checks.read_geometry(geometry_path, shape)
+        height, land, warnings = checks.read_geometry(geometry_path, shape)
         checks.check_data(path, f, phase_name, keep, land)
-        warnings = checks.check_reference(path, f, phase_name, keep, ref_yx) if ref_yx is not None else []
+        units.check_coherence(path, f, phase_name)
+        if ref_yx is not None:
+            warnings += checks.check_reference(path, f, phase_name, keep, ref_yx)
     return Stack(
         path,
         geometry_path,
