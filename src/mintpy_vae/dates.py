@@ -20,9 +20,13 @@ def moment(text: str) -> datetime:
     ValueError
         For text that is no date of these forms.
     """
+    wrong = ValueError(f"{text} is no date of the form YYYYMMDD or YYYYMMDDTHHMM")
     if len(text) not in FORMATS or not (text.isascii() and text.replace("T", "").isdigit()):
-        raise ValueError(f"{text!r} is no date of the form YYYYMMDD or YYYYMMDDTHHMM")
-    return datetime.strptime(text, FORMATS[len(text)])
+        raise wrong
+    try:
+        return datetime.strptime(text, FORMATS[len(text)])
+    except ValueError:
+        raise wrong from None
 
 
 def moments(dates: Iterable[str]) -> NDArray[np.datetime64]:
