@@ -170,14 +170,16 @@ class Bench:
         # on a CPU the process's own time, which does not depend on what else the machine does
         self.clock = time.process_time if settings.device == "cpu" else time.perf_counter
         self.trainer = Trainer(networks, self.clock)
-        has_data = scene.phase != 0
-        self.weight = np.where(has_data, scene.coherence, 0) ** 2
+        self.phase = scene.without_constants(but_of_pairs=True)
+        self.weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
         shape, n_pairs = scene.height.shape, len(scene.pairs)
         series, connected = invert_to_dates(
-            scene.phase.reshape(n_pairs, -1), self.weight.reshape(n_pairs, -1), scene.pairs, len(scene.dates), False
+            self.phase.reshape(n_pairs, -1), self.weight.reshape(n_pairs, -1), scene.pairs, len(scene.dates), False
         )
         self.valid = connected.reshape(shape) & scene.land
-        self.series = np.where(self.valid, METRES * series.reshape(-1, *shape), np.nan).astype(np.float32)
+        maps = METRES * series.reshape(-1, *shape)
+        maps -= maps[:, scene.ref_yx[0], scene.ref_yx[1]][:, None, None]
+        self.series = np.where(self.valid, maps, np.nan).astype(np.float32)
         self.height = np.where(scene.land, scene.height, np.nan)
         self.factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
 
@@ -200,7 +202,7 @@ class Bench:
     def _own(self, variant: Variant) -> tuple[Separation | None, NDArray[np.float32]]:
         """As in :mod:`mintpy_vae.learning`, without files; no separation where not its atmosphere was subtracted."""
         scene, settings = self.scene, self.settings
-        phase, weight = pool_pairs(scene.phase, self.weight, self.factor, scene.ref_yx)
+        phase, weight = pool_pairs(self.phase, self.weight, self.factor)
         make = Hdbscan if variant.hdbscan else Fishdbc
         clusterer = make(settings.min_samples, settings.min_cluster_size)
         coarse_height = pool_map(np.where(scene.land, scene.height, np.nan), self.factor)
@@ -275,12 +277,11 @@ def subtracted(
 
 
 def pool_pairs(
-    phase: NDArray[np.float32], weight: NDArray[np.float32], factor: int, ref_yx: tuple[int, int]
+    phase: NDArray[np.float32], weight: NDArray[np.float32], factor: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase relative to the reference pixel, and weight."""
+    """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase, and weight."""
     total = _sums(weight, factor)
-    relative = phase - phase[:, ref_yx[0], ref_yx[1]][:, None, None]
-    pooled = np.divide(_sums(weight * relative, factor), total, out=np.zeros_like(total), where=total > 0)
+    pooled = np.divide(_sums(weight * phase, factor), total, out=np.zeros_like(total), where=total > 0)
     return pooled.astype(np.float32), (total / factor**2).astype(np.float32)
 
 

@@ -78,7 +78,8 @@ def prepare(file: Path, n_dates: int, size: int) -> int:
     series = np.where(scene.land, scene.displacement + scene.atmosphere, np.nan).astype(np.float32)
     height = np.where(scene.land, scene.height, np.nan)
     factor = max(1, int(np.ceil(size / np.sqrt(Settings().coarse_pixels))))
-    layers = [np.where(scene.phase == 0, np.nan, scene.phase), np.where(scene.phase == 0, 0, scene.coherence**2)]
+    empty = scene.phase == 0
+    layers = [np.where(empty, np.nan, scene.without_constants()), np.where(empty, 0, scene.coherence**2)]
     phase, weight = (np.nan_to_num(np.array([pool_map(m, factor) for m in stack])) for stack in layers)
     grid = {"phase": phase, "weight": weight, "pairs": scene.pairs, "low": pool_map(height, factor), "factor": factor}
     np.savez(file, series=series, years=scene.years, dates=scene.dates, height=height, **grid)

@@ -49,7 +49,7 @@ class Case:
         """Simulate it."""
         scene = simulate(preset, n_dates=n_dates, size=(SIZE, SIZE), seed=seed, **changes)
         weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
-        phase, weight = pool_pairs(scene.phase, weight, FACTOR, scene.ref_yx)
+        phase, weight = pool_pairs(scene.without_constants(but_of_pairs=True), weight, FACTOR)
         return cls(scene, phase, weight, pool_map(np.where(scene.land, scene.height, np.nan), FACTOR))
 
     def separate(self, added: np.ndarray | None = None, steps: int = 200, **options: Any) -> Separation:

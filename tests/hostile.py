@@ -88,6 +88,18 @@ def set_pair(k, first, second):
     return dataset(date=spoil)
 
 
+def timed(time, which=slice(None)):
+    """Dates with what is appended to them, all or those of some pairs."""
+
+    def spoil(f):
+        dates = f["date"][:].astype("S20")
+        dates[which] = np.char.add(dates[which], time)
+        del f["date"]
+        f["date"] = dates
+
+    return spoil
+
+
 def truncate(size, file=STACK):
     """To a size in bytes, or a share of it."""
     return lambda root: os.truncate(root / file, size if size > 1 else int(size * os.path.getsize(root / file)))
@@ -223,7 +235,7 @@ STACKS = {
     "no type": (attribute(FILE_TYPE=None), "no interferogram stack.*missing"),
     **{
         f"no {key}": (attribute(**{key: None}), f"lacks the attribute {key}")
-        for key in ("LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR", "X_FIRST")
+        for key in ("LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "X_FIRST")
     },
     "platform blank": (attribute(PLATFORM=" "), "lacks the attribute PLATFORM"),
     "length a word": (attribute(LENGTH="many"), "LENGTH = 'many' is no number"),
@@ -291,8 +303,15 @@ STACKS = {
     "a date of the far future": (set_pair(0, b"20200105", b"99991231"), "no date of a radar satellite"),
     "empty date": (set_pair(0, b"", b"20200117"), "is no date"),
     "pair with itself": (set_pair(0, b"20200105", b"20200105"), "joins a date with itself"),
-    "reversed": (set_pair(0, b"20200117", b"20200105"), "20200117_20200105 are reversed"),
     "duplicate": (set_pair(1, b"20200105", b"20200117"), "more than once: 20200105_20200117"),
+    "duplicate, reversed": (set_pair(1, b"20200117", b"20200105"), "more than once: 20200105_20200117"),
+    "dates of two forms": (
+        edit(timed(b"T0512", np.s_[:1, 1])),
+        r"dates of several forms, like 2020\d{4} and 20200117T0512",
+    ),
+    "an hour that no day has": (edit(timed(b"T2512")), "'20200105T2512'.*is no date"),
+    "a date with half a time": (edit(timed(b"T05")), "'20200105T05'.*is no date"),
+    "a date with a zone": (edit(timed(b"T0512Z")), "'20200105T0512Z'.*is no date"),
     "all dropped": (dataset(dropIfgram=lambda a: a & False), "all pairs are dropped"),
     "all NaN": (dataset(unwrapPhase=lambda a: a * np.nan), "holds no data"),
     "all infinite": (dataset(unwrapPhase=lambda a: np.full_like(a, np.inf)), "holds no data"),
@@ -312,7 +331,6 @@ STACKS = {
     "reference a word": (attribute(REF_Y="here"), "is no number"),
     "reference between pixels": (attribute(REF_Y="3.5"), "no whole number"),
     "no data at reference": (at_reference(np.nan), "has no data in"),
-    "no data at reference once": (at_reference(0, 3), "has no data in 1 of"),
     "reference never seen": (reference_never_seen, "has no data in"),
     "corrected before": (edit(corrected_before), "corrected already"),
     "geometry missing": (instead(GEOMETRY, nothing), "no geometry file geometryGeo.h5"),

@@ -110,9 +110,11 @@ def test_the_closure_misfit_of_one_pair_that_is_off(tmp_path):
     phase = incidence(pairs, 5) @ np.random.default_rng(0).normal(size=(5, 12))
     data = SimpleNamespace(phase=phase.reshape(len(pairs), 3, 4), weight=np.ones((len(pairs), 3, 4)), pairs=pairs)
     assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
-    data.phase[0] += 0.3  # the pair of dates 0 and 1 is in one of the three triplets
+    data.phase += np.arange(len(pairs))[:, None, None]  # constants of pairs are no misfit
+    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
+    data.phase[0, 1, :3] += 0.3  # the pair of dates 0 and 1 is in one of the three triplets
     data.weight[0, 0] = 0  # and counts on two thirds of the pixels
-    expected = np.sqrt(0.09 * 8 / (2 * 12 + 8))
+    expected = np.sqrt(0.09 * 3 / (2 * 12 + 8))
     assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(expected)
 
 

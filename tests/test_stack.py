@@ -165,7 +165,7 @@ def pooled_by_hand(stack, factor):
     if stack.land is not None:
         valid &= stack.land
     weight = np.where(valid, np.clip(coherence, 0, 1), 0).astype(float) ** 2
-    phase = np.where(valid, phase - phase[:, REF_YX[0], REF_YX[1]][:, None, None], 0)
+    phase = np.where(valid, phase, 0)
     h, w = -(-SIZE[0] // factor), -(-SIZE[1] // factor)
     out = np.zeros((2, len(phase), h, w))
     for i in range(h):

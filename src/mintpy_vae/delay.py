@@ -92,7 +92,7 @@ def write_delay(
         with stage("known delays", timings):
             known = find_known_delays(job, scratch, inside=True)
         job = replace(job, known=known)
-        result.warnings = job.knowledge.warnings + known.warnings
+        result.warnings = job.warnings + known.warnings
         try:
             learned = learn(job, timings, stages, RememberedTraining(scratch / NETWORKS))
         except NotEnoughEvidence as refusal:

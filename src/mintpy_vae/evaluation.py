@@ -147,7 +147,7 @@ def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float
     """What no correction that is a difference of one field per date can change, of the stack as it is.
 
     ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
-    triplets of the multilooked kept pairs, radians; NaN without triplets.
+    triplets of the multilooked kept pairs, each less its median, radians; NaN without triplets.
     """
     found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
     if (work / "temporalCoherence.h5").is_file():
@@ -157,8 +157,10 @@ def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float
             )
     data = refit.data
     misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
-    if np.isfinite(misfit).any():
-        found["closure_misfit"] = float(np.sqrt(np.nanmean(misfit**2)))
+    # each pair is known but for a constant, which is no misfit
+    misfits = [closed - np.median(closed) for layer in misfit if (closed := layer[np.isfinite(layer)]).size]
+    if misfits:
+        found["closure_misfit"] = float(np.sqrt(np.mean(np.concatenate(misfits) ** 2)))
     return found
 
 

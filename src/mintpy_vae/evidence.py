@@ -115,7 +115,7 @@ def write_evidence(
     """
     metres = -stack.wavelength / (4 * np.pi)
     with open_hdf5(stack.file) as f:
-        bperp = f["bperp"][:][stack.keep]
+        bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
     clusters = found.clusters
     recipe = sources_of_atmosphere(found, pairs, height)
     content = Evidence(
@@ -143,7 +143,7 @@ def write_evidence(
         for item in fields(Evidence):
             values = getattr(content, item.name)
             if item.name == "dates":
-                f["dates"] = np.array(values, dtype="S8")
+                f["dates"] = np.array(values, dtype="S")
                 continue
             array = np.asarray(values)
             array = array.astype(np.float32) if array.dtype.kind == "f" else array
@@ -169,7 +169,7 @@ def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
     """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
     if "Y_FIRST" not in attributes:
         # MintPy knows the spacing along azimuth of three processors and fails on all others
-        known = dict(attributes) | ({} if attributes["PROCESSOR"] == "gamma" else {"PROCESSOR": "isce"})
+        known = dict(attributes) | ({} if attributes.get("PROCESSOR") == "gamma" else {"PROCESSOR": "isce"})
         return float(ut.azimuth_ground_resolution(known)), float(ut.range_ground_resolution(known))
     dy, dx = abs(float(attributes["Y_STEP"])), abs(float(attributes["X_STEP"]))
     if attributes.get("Y_UNIT", "degrees").startswith("deg"):

@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt
 
 from . import metrics
 from .clustering import Clusterer
+from .dates import FORMATS
 from .errors import InputError, NotEnoughEvidence
 from .evidence import Evidence, pixel_size
 from .knowledge import NOTHING, Knowledge
@@ -53,7 +54,7 @@ class Signal:
     amplitude : float
         Peak, towards the satellite; of a ramp, from edge to edge.
     date : str
-        Of a step, YYYYMMDD; empty for the middle of the time span.
+        Of a step, YYYYMMDD or YYYYMMDDTHHMM; empty for the middle of the time span.
     """
 
     kind: str
@@ -112,7 +113,7 @@ def parse_signals(texts: Sequence[str]) -> list[Signal]:
             numbers = [[float(v) for v in part.split(",")] for part in rest[:2]]
             date = rest[2] if len(rest) == 3 and kind == "step" else ""
             wrong = len(numbers) != 2 or len(rest) > (3 if kind == "step" else 2)
-            if wrong or (kind != "ramp" and min(numbers[0]) <= 0) or 0 in numbers[1] or len(date) not in (0, 8):
+            if wrong or (kind != "ramp" and min(numbers[0]) <= 0) or 0 in numbers[1] or len(date) not in (0, *FORMATS):
                 raise ValueError
         except ValueError:
             raise InputError(

@@ -47,6 +47,11 @@ class Job:
     knowledge: Knowledge
     known: KnownDelays = NOTHING
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful in the stack, and in what the user knows."""
+        return self.stack.warnings + self.knowledge.warnings
+
     def of_island(self, keep: NDArray[np.bool_]) -> Job:
         """The same with fewer pairs kept."""
         stack = replace(self.stack, keep=keep)

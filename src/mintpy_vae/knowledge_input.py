@@ -17,6 +17,7 @@ import numpy as np
 from mintpy.cli.timeseries2velocity import read_template2inps
 from mintpy.utils import ptime, readfile, time_func
 
+from .dates import moment
 from .errors import InputError
 from .gnss import read_stations
 from .knowledge import Knowledge, Mask
@@ -35,6 +36,7 @@ _EXAMPLES = {  # the options of MintPy's velocity step that name functions, in t
     "exp": "20110311,60;20170908,120",
     "log": "20110311,60;20170908,120",
 }
+_TIMED = re.compile(r"\d{6,8}T\d{4}(\d{2})?")
 _POWERS = {2: "quadratic", 3: "cubic"}
 _PERIODS = {1.0: "annual", 0.5: "semiannual"}
 
@@ -244,7 +246,8 @@ def _dates_and_files(text: str, project: Path) -> tuple[list[str], list[str]]:
     if os.path.isfile(project / os.path.expanduser(text)):
         return [], [text]
     words = _words(text)
-    return [word for word in words if word.isdigit()], [word for word in words if not word.isdigit()]
+    dates = [word for word in words if word.isdigit() or _TIMED.fullmatch(word)]
+    return dates, [word for word in words if word not in dates]
 
 
 def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack, dates: Sequence[str]) -> list[int]:
@@ -258,14 +261,19 @@ def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack,
         words += [word for line in lines for word in _words(line.split("#")[0])]
     bad = sorted(set(ptime.yyyymmdd(words)))
     for date in bad:
-        if date not in stack.dates:
-            nearest = min(stack.dates, key=lambda d: abs((_day(d) - _day(date)).days))
+        if not any(_stands_for(date, d) for d in stack.dates):
+            nearest = min(stack.dates, key=lambda d: abs(_moment(d) - _moment(date)))
             raise InputError(f"{_BAD}: {date} is no date of the stack; the nearest is {nearest}.")
-    return [dates.index(date) for date in bad if date in dates]
+    return [k for k, d in enumerate(dates) if any(_stands_for(date, d) for date in bad)]
 
 
-def _day(text: str) -> datetime:
+def _stands_for(bad: str, date: str) -> bool:
+    """Whether a bad date is a date of the stack; a day without the time stands for all of its acquisitions."""
+    return date == bad or date.startswith(f"{bad}T")
+
+
+def _moment(text: str) -> datetime:
     try:
-        return datetime.strptime(text, "%Y%m%d")
-    except ValueError:
-        raise InputError(f"{_BAD}: {text} is no date of the form YYYYMMDD.") from None
+        return moment(text)
+    except ValueError as error:
+        raise InputError(f"{_BAD}: {error}.") from None

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import safety
+from .components import level_components
 from .correction import FullResolution, cell_centres, sentences, tensor_product
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
@@ -20,7 +21,7 @@ from .log import stage
 from .network import islands
 from .separation import Array, Report, Separation, Trainer, separate, spread
 from .settings import Settings
-from .stack import Rows, Stack, check_phase, pool_map, pool_pairs
+from .stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs
 from .threads import Aside, single_threaded
 from .training import Fit, train
 
@@ -33,7 +34,8 @@ class TrainingData:
     """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
 
     ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
-    are the indices of ``dates`` into the dates of the stack.
+    are the indices of ``dates`` into the dates of the stack. The earlier date of a pair is first, whichever is in the
+    stack. Each pair's phase is known but for one constant.
     """
 
     phase: NDArray[np.float32]
@@ -51,13 +53,19 @@ def training_data(
     """Read the stack onto the training grid, without what MintPy will subtract itself."""
     factor = looks(stack, settings)
     progress = (lambda done, rows: report("reading the stack", done, rows, "")) if report else None
-    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress, known.phase)
+    components = pool_components(stack, factor, settings.max_memory)
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress, known.phase, components)
     kept = stack.keep
-    check_phase(stack.file, stack.phase_name, phase[kept])
+    phase, weight = phase[kept], weight[kept]
+    check_phase(stack.file, stack.phase_name, phase, weight)
     used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
     pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    phase[pairs[:, 0] > pairs[:, 1]] *= -1
+    pairs = np.sort(pairs, axis=1)
     dates = dates_to_learn_from(stack)
-    return TrainingData(phase[kept], weight[kept], pairs, dates, used, pool_map(stack.height, factor), factor)
+    if components is not None:
+        phase = level_components(phase, weight, components[kept], pairs, len(dates))
+    return TrainingData(phase, weight, pairs, dates, used, pool_map(stack.height, factor), factor)
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
         seed_spread = [spread(found, other) for other in aside.result()]
     noise = found.noise_of_pairs(data.pairs)
     details = _details(found, data.dates, data.pairs, noise, stack) | seen | {"seed_spread": seed_spread}
+    details["warnings"] += safety.phase_units(data.phase, data.weight, data.pairs)
     details["warnings"] += safety.warnings(seen, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
     if max(seed_spread, default=0.0) > 1.0:

@@ -165,7 +165,8 @@ def fill_work_dir(
             _copy(project / name, work / name)
     except OSError as error:
         raise InputError(f"{work} could not be filled: {error.strerror or error} ({error.filename}).") from error
-    new = f"mintpy.load.processor = {stack.attributes['PROCESSOR']}\n"
+    processor = stack.attributes.get("PROCESSOR")
+    new = f"mintpy.load.processor = {processor}\n" if processor else ""
     return copy_templates(project, work, template_file, new, off)
 
 

@@ -1,6 +1,7 @@
 """Pairs and dates: incidence matrix, connectivity, closure and the inversion of coarse pairs to dates.
 
-Pure linear algebra on arrays. A pair (i, j) of phase is ``x_ij = s_j - s_i + noise`` with one value ``s`` per date.
+Pure linear algebra on arrays. A pair (i, j) of phase is ``x_ij = s_j - s_i + c_ij + noise`` with one map ``s`` per date
+and a constant ``c_ij``: unwrapped phase is known but for one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ Pairs = NDArray[np.integer]
 UNWRAP_SCALE = 1.0
 """Misfit of a pair (radians) from which it counts as an outlier; an unwrapping error is 2 pi."""
 PASSES = 4
+_PLAIN, _MOST, _STILL = 3, 20, 0.01
+"""Passes over the constants before pairs that do not fit lose weight (a constant is no error of unwrapping), and in
+all, unless none changes by so many radians before."""
+_SAMPLE, _OWN = 300, 30
+"""Pixels from which constants are estimated, and how many of them each pair should have."""
 
 
 def incidence(pairs: Pairs, n_dates: int) -> NDArray[np.float64]:
@@ -66,10 +72,11 @@ def closure(pair_values: Array, pairs: Pairs) -> Array:
 def invert_to_dates(
     phase: Array, weight: Array, pairs: Pairs, n_dates: int, robust: bool = True, block: int = 512
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Robust weighted least-squares inversion of pairs to dates, pixel by pixel.
+    """Robust weighted least-squares inversion of pairs to dates, pixel by pixel, whatever the constants of the pairs.
 
-    Minimises ``sum_p w_p rho(x_p - (A s)_p)`` with the minimum-norm choice ``sum_t s_t = 0`` and the Cauchy loss, by
-    iteratively reweighted least squares; a pair with an unwrapping error loses its weight where it has the error.
+    Minimises ``sum_p w_p rho(x_p - c_p - (A s)_p)`` with the minimum-norm choice ``sum_t s_t = 0`` and the Cauchy loss,
+    by iteratively reweighted least squares; a pair with an unwrapping error loses its weight where it has the error.
+    The constants ``c_p`` are those of :func:`constants`; what closes of them is left in the dates, the same everywhere.
 
     Parameters
     ----------
@@ -92,29 +99,132 @@ def invert_to_dates(
         Pixels whose own pairs with weight connect all dates.
     """
     n_pixels = phase.shape[1]
-    a = incidence(pairs, n_dates)
-    first, second = pairs[:, 0], pairs[:, 1]
+    of_pair, _, _ = constants(phase, weight, pairs, n_dates)
     series = np.zeros((n_dates, n_pixels))
     valid = np.zeros(n_pixels, dtype=bool)
     scale = np.maximum(weight.max(axis=0), 1e-12)
     for start in range(0, n_pixels, block):
         here = slice(start, start + block)
         w0 = (weight[:, here] / scale[here]).astype(np.float64)
-        x = phase[:, here].astype(np.float64)
+        x = np.where(w0 > 0, phase[:, here] - of_pair[:, None], 0.0)
         w = w0
         for _ in range(PASSES if robust else 1):
-            # the graph Laplacian A' W A, grounded by the mean over dates and by a tiny ridge for islands
-            laplacian = np.full((w.shape[1], n_dates, n_dates), 1.0 / n_dates)
-            laplacian[:, first, second] -= w.T
-            laplacian[:, second, first] -= w.T
-            laplacian[:, np.arange(n_dates), np.arange(n_dates)] += w.T @ np.abs(a) + 1e-9
-            s = np.linalg.solve(laplacian, ((w * x).T @ a)[..., None])[..., 0].T
-            residual = x - a @ s
+            s, residual = _solve(x, w, pairs, n_dates)
             w = w0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
         series[:, here] = s
         valid[here] = _connected(w0, pairs, n_dates)
+    series -= series.mean(axis=0)
+    series += np.linalg.lstsq(incidence(pairs, n_dates), of_pair, rcond=None)[0][:, None]
     series[:, ~valid] = 0.0
-    return series - series.mean(axis=0), valid
+    return series, valid
+
+
+def constants(
+    phase: Array, weight: Array, pairs: Pairs, n_dates: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp], Array]:
+    """Constant of each pair, estimated together with the dates on pixels that most pairs cover.
+
+    In turn, the dates by least squares, and each constant as the median of what these do not explain. A level of each
+    pair's own would depend on which ground it covers.
+
+    Parameters
+    ----------
+    phase, weight, pairs, n_dates
+        As for :func:`invert_to_dates`.
+
+    Returns
+    -------
+    constants : (pairs,) float64
+        Radians; what is a difference of dates in it is arbitrary.
+    some : (n,) int
+        The pixels.
+    residual : (pairs, n) float
+        What dates and constants do not explain there, radians; 0 where the weight is 0.
+    """
+    some = _sample(weight > 0)
+    has_data = weight[:, some] > 0
+    w0 = np.asarray(weight[:, some], dtype=np.float64)
+    w0 = w0 / np.maximum(w0.max(axis=0), 1e-12)
+    x = np.where(has_data, phase[:, some], 0).astype(np.float64)
+    found, w = _medians(x, has_data), w0
+    for k in range(_MOST):
+        _, residual = _solve(np.where(has_data, x - found[:, None], 0), w, pairs, n_dates)
+        step = _medians(residual, has_data)
+        found, residual = found + step, np.where(has_data, residual - step[:, None], 0)
+        if k >= _PLAIN + PASSES and np.abs(step).max() < _STILL:
+            break
+        if k >= _PLAIN - 1:
+            w = w0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
+    return found, some, residual
+
+
+def misfit_of_groups(
+    phase: Array, weight: Array, groups: NDArray[np.integer], pairs: Pairs, n_dates: int
+) -> NDArray[np.float64]:
+    """Median, over each group of pixels of a pair, of what the dates and the pairs' constants do not explain.
+
+    Parameters
+    ----------
+    phase, weight : (pairs, height, width)
+    groups : (pairs, height, width) int
+        Number of the group from 0 on; no group is in two pairs.
+    pairs : (pairs, 2) int
+    n_dates : int
+
+    Returns
+    -------
+    (groups,) float64
+        Radians; 0 of a group without data on the pixels that :func:`constants` takes.
+    """
+    flat = (phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1))
+    _, some, residual = constants(*flat, pairs, n_dates)
+    has_data, group = flat[1][:, some] > 0, groups.reshape(len(pairs), -1)[:, some]
+    found = np.zeros(int(groups.max()) + 1)
+    order = np.argsort(group[has_data], kind="stable")
+    names, starts = np.unique(group[has_data][order], return_index=True)
+    for name, values in zip(names, np.split(residual[has_data][order], starts[1:]), strict=True):
+        found[name] = np.median(values)
+    return found
+
+
+def _sample(has_data: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Pixels that most pairs cover, spread evenly, and some more for pairs that have few of them."""
+    covered = has_data.sum(axis=0)
+    best = np.flatnonzero(covered == covered.max())
+    if len(best) < _SAMPLE:
+        best = np.sort(np.argsort(-covered, kind="stable")[:_SAMPLE])
+    chosen = np.zeros(len(covered), dtype=bool)
+    chosen[_spread(best, _SAMPLE)] = True
+    for own in has_data[has_data[:, chosen].sum(axis=1) < _OWN]:
+        chosen[_spread(np.flatnonzero(own), _OWN)] = True
+    return np.flatnonzero(chosen)
+
+
+def _spread(indices: NDArray[np.intp], number: int) -> NDArray[np.intp]:
+    """So many of them, evenly."""
+    return indices[np.linspace(0, len(indices) - 1, min(number, len(indices))).round().astype(np.intp)]
+
+
+def _medians(values: Array, has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Median of each row's values with data, the lower of two, 0 without any.
+
+    Never between two: half of the pixels may be a cycle off. numpy's nanmedian would also be much slower.
+    """
+    ordered, number = np.sort(np.where(has_data, values, np.inf), axis=1), has_data.sum(axis=1)
+    return np.where(number > 0, ordered[np.arange(len(values)), np.maximum(number - 1, 0) // 2], 0.0)
+
+
+def _solve(x: Array, w: Array, pairs: Pairs, n_dates: int) -> tuple[Array, Array]:
+    """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and what these do not explain."""
+    a = incidence(pairs, n_dates)
+    first, second = pairs[:, 0], pairs[:, 1]
+    # the graph Laplacian A' W A, grounded by the mean over dates and by a tiny ridge for islands
+    laplacian = np.full((w.shape[1], n_dates, n_dates), 1.0 / n_dates)
+    laplacian[:, first, second] -= w.T
+    laplacian[:, second, first] -= w.T
+    laplacian[:, np.arange(n_dates), np.arange(n_dates)] += w.T @ np.abs(a) + 1e-9
+    s = np.linalg.solve(laplacian, ((w * x).T @ a)[..., None])[..., 0].T
+    return s, x - a @ s
 
 
 def _connected(weight: Array, pairs: Pairs, n_dates: int) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .correction import SHORTEST_REMOVED
 from .deformation import MAX_PIECES
 from .errors import NotEnoughEvidence
+from .network import closure
 from .separation import Array, Separation
 from .training import Fit
 
@@ -29,6 +30,10 @@ stops growing with the errors: which pairs are wrong cannot be told any more."""
 MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
 """Share of the pairs that are noisier after the correction."""
 MAX_WORSE_DATES = 0.1
+LEAST_SPREAD = 0.1
+"""Radians; the phase of a pair varies more within any scene, were it by noise alone."""
+MIN_CLOSURES = 20
+"""Closures that are off by 1, of pixels of the training grid, from which they are a pile."""
 NOISIER = 1.05
 """A date is noisier from this ratio on."""
 
@@ -120,6 +125,35 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
             f"{MAX_WORSE_DATES:.0%})."
         )
     return said
+
+
+def phase_units(phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]) -> list[str]:
+    """Warnings of phase that is not in radians; arguments as for :func:`figures`.
+
+    In metres it hardly varies. In cycles unwrapping errors are 1, so that the closures of triplets pile up there, where
+    the noise of radians only falls off.
+    """
+    has_data = weight > 0
+    spread = [
+        float(np.diff(np.quantile(x[w], (0.16, 0.84)))[0] / 2) for x, w in zip(phase, has_data, strict=True) if w.any()
+    ]
+    if spread and np.median(spread) < LEAST_SPREAD:
+        return [
+            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warned below "
+            f"{LEAST_SPREAD:g} rad): is it in metres?"
+        ]
+    closed = closure(np.where(has_data, phase, np.nan), pairs)
+    off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
+    if not off:
+        return []
+    values = np.concatenate(off)
+    below, one, cycle = (int((np.abs(values - at) < 0.2).sum()) for at in (0.6, 1.0, 2 * np.pi))
+    if one > max(2 * below, 2 * cycle, MIN_CLOSURES):
+        return [
+            f"{one / len(values):.1%} of the closures of triplets are off by 1, hardly any by 2 pi = 6.28 rad: is the "
+            "phase in cycles?"
+        ]
+    return []
 
 
 def _of_training(name: str, fit: Fit, late: float, seed: int) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .dates import moments
+
 Array = NDArray[np.float64]
 DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
@@ -45,9 +47,9 @@ class TimeFunction:
 
 
 def acquisition_years(dates: Sequence[str]) -> Array:
-    """Times of acquisition in years of 365.25 days since the first date, (dates,), from YYYYMMDD."""
-    days = np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[D]").astype(np.float64)
-    return np.asarray((days - days[0]) / 365.25)
+    """Times of acquisition in years of 365.25 days since the first date, (dates,), see :mod:`.dates` for the forms."""
+    times = moments(dates)
+    return np.asarray((times - times[0]) / np.timedelta64(1, "D") / 365.25)
 
 
 def trend(years: Array) -> TimeFunction:

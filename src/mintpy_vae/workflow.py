@@ -162,7 +162,7 @@ def _make(
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
     job.check_unchanged(fingerprint)
-    warnings = job.knowledge.warnings + job.known.warnings + details.pop("warnings", [])
+    warnings = job.warnings + job.known.warnings + details.pop("warnings", [])
     details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")

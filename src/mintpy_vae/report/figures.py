@@ -13,6 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from ..dates import moments
+
 Array = NDArray[np.floating]
 BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
 OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -219,7 +221,7 @@ def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 # ------------------------------------------------------------------------------------------------------------- helpers
 def _days(dates: Sequence[str]) -> NDArray[np.datetime64]:
-    return np.array([f"{d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates], dtype="datetime64[s]")
+    return moments(dates)
 
 
 def _date_baselines(pairs: NDArray[np.integer], bperp: Array, n_dates: int) -> Array:

@@ -70,6 +70,9 @@ class Preset:
     """Share of pairs with a patch 2 pi off; at least 3 pairs unless 0."""
     unwrap_patch: tuple[float, float] = (0.04, 0.15)
     """Share of the scene that such a patch covers; drawn from."""
+    constants: float = 20.0
+    """Cycles up to which each pair is off as a whole; a whole number of them in every second pair. Its connected
+    components are off by up to 3 whole cycles more, each by another number; 0: none of this."""
     holes: float = 0.0
     """Share of the land that is masked (phase 0) pair by pair."""
 

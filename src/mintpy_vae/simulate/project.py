@@ -140,6 +140,7 @@ def _write_stack(scene: Scene, out_file: Path, attributes: dict[str, str]) -> No
         "dropIfgram": np.ones(len(scene.pairs), bool),
         "unwrapPhase": scene.phase,
         "coherence": scene.coherence,
+        "connectComponent": scene.component,
     }
     writefile.write(data, str(out_file), metadata=attributes | {"FILE_TYPE": "ifgramStack"}, print_msg=False)
     with h5py.File(out_file, "r+") as f:

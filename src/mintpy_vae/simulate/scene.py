@@ -22,6 +22,7 @@ Array = np.ndarray
 
 WAVELENGTH = 0.05546576  # Sentinel-1, metres
 SMALLEST = 20  # pixels along the shorter side
+_ALMOST_ZERO = 1e-6  # radians; exactly 0 means no data
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,17 @@ class Scene:
     """(dates, length, width) float32, metres of apparent displacement towards the satellite (= minus the LOS delay),
     orbital ramps included. Not relative to any date."""
     phase: Array
-    """(pairs, length, width) float32, radians, unwrapped; exactly 0 where there is no data, and nowhere else."""
+    """(pairs, length, width) float32, radians, unwrapped but for `constant`; exactly 0 where there is no data, and
+    nowhere else."""
     coherence: Array
     """(pairs, length, width) float32."""
     unwrap_error: Array
     """(pairs, length, width) int8, cycles that the phase is off."""
+    constant: Array
+    """(pairs, 1 + components) float64, radians that the phase is off in each of the pair's components, by number."""
+    component: Array
+    """(pairs, length, width) int16, number of the connected component, 1 for the largest; 0 where there is none, for
+    lack of data or of pixels (1 % of the scene): such ground has the constant of the largest."""
     height: Array
     """(length, width) float32, metres; 0 in water."""
     land: Array
@@ -71,6 +78,15 @@ class Scene:
         """(dates,) time since the first date."""
         return acquisition_years(self.dates)
 
+    def without_constants(self, but_of_pairs: bool = False) -> Array:
+        """Phase (pairs, length, width) without constants, or with one for each pair, as MintPy's bridging leaves it."""
+        out = self.phase.copy()
+        for pair, parts, off in zip(out, self.component, self.constant, strict=True):
+            there = pair != 0
+            pair[there] -= (off - off[0] if but_of_pairs else off)[parts[there]].astype(np.float32)
+            pair[there & (pair == 0)] = _ALMOST_ZERO
+        return out
+
     @property
     def incidence(self) -> Array:
         """(length, width) float32, degrees: larger from left to right, as on an ascending, right-looking orbit."""
@@ -88,8 +104,8 @@ def simulate(
 ) -> Scene:
     """Simulate one scene in memory.
 
-    Ground, sky, motion and noise draw from streams of their own: with one seed and one number of dates, presets that
-    differ only in their motion have the same atmosphere.
+    Ground, sky, motion, noise and constants draw from streams of their own: with one seed and one number of dates,
+    presets that differ only in their motion have the same atmosphere.
 
     Parameters
     ----------
@@ -125,7 +141,7 @@ def simulate(
         raise InputError(f"sky = {sky!r}: choose {' or '.join(SKIES)}.")
     if seed < 0:
         raise InputError(f"seed = {seed}: choose 0 or more.")
-    ground, calendar, motion, air, noise = (np.random.default_rng([seed, k]) for k in range(5))
+    ground, calendar, motion, air, noise, offset = (np.random.default_rng([seed, k]) for k in range(6))
     # a small scene is the default one multilooked, a large one more of the same
     pixel = max(90.0, 18000.0 / min(size))
 
@@ -148,11 +164,14 @@ def simulate(
     phase[:, ~land] = 0
     phase[bad] = 0
     unwrap_error[phase == 0] = 0
+    component = _components(phase != 0)
+    constant = _constants(offset, case, len(pairs), int(component.max()))
+    _add_constants(phase, component, constant)
     return Scene(
         name=preset, seed=seed, coord=coord, dates=dates, pairs=pairs, displacement=displacement,
-        atmosphere=atmosphere, phase=phase, coherence=coherence, unwrap_error=unwrap_error, height=height, land=land,
-        deforming=deforming, bperp=bperp, events=events, ref_yx=ref_yx, looks=case.looks, pixel=pixel,
-        attributes=_attributes(size, pixel, coord, dates),
+        atmosphere=atmosphere, phase=phase, coherence=coherence, unwrap_error=unwrap_error, constant=constant,
+        component=component, height=height, land=land, deforming=deforming, bperp=bperp, events=events, ref_yx=ref_yx,
+        looks=case.looks, pixel=pixel, attributes=_attributes(size, pixel, coord, dates),
     )  # fmt: skip
 
 
@@ -281,8 +300,40 @@ def _phase(
         signal = (displacement[j] - displacement[i]) + (atmosphere[j] - atmosphere[i])
         noise = fields.phase_noise_std(coherence[k], case.looks) * rng.standard_normal(signal.shape, dtype=np.float32)
         out[k] = scale * signal + noise + np.float32(2 * np.pi) * unwrap_error[k]
-    out[out == 0] = 1e-6  # exactly 0 means no data
+    out[out == 0] = _ALMOST_ZERO
     return out
+
+
+def _components(has_data: Array) -> Array:
+    """Connected parts of each pair's pixels with data (pairs, length, width), numbered from the largest; int16."""
+    out = np.zeros(has_data.shape, np.int16)
+    least = 0.01 * has_data[0].size
+    for k, there in enumerate(has_data):
+        parts, number = ndimage.label(there)
+        sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
+        order = np.argsort(-sizes, kind="stable")
+        rank = np.zeros(number + 1, np.int16)
+        rank[1 + order] = np.where(sizes[order] >= least, np.arange(1, number + 1), 0)
+        out[k] = rank[parts]
+    return out
+
+
+def _constants(rng: np.random.Generator, case: Preset, n_pairs: int, n_components: int) -> Array:
+    """Radians that each component of each pair is off, that without a number first as the largest."""
+    if case.constants <= 0:
+        return np.zeros((n_pairs, 1 + n_components))
+    cycles = rng.uniform(-case.constants, case.constants, n_pairs)
+    cycles[::2] = np.round(cycles[::2])
+    more = rng.integers(-3, 4, (n_pairs, 1 + max(n_components, 1)))
+    more[:, :2] = 0
+    return np.asarray(2 * np.pi * (cycles[:, None] + more))
+
+
+def _add_constants(phase: Array, component: Array, constant: Array) -> None:
+    for pair, parts, off in zip(phase, component, constant, strict=True):
+        there = pair != 0
+        pair[there] += off[parts[there]].astype(np.float32)
+        pair[there & (pair == 0)] = _ALMOST_ZERO
 
 
 def _attributes(size: tuple[int, int], pixel: float, coord: str, dates: list[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 from .checks import COMPLETE, METHOD, check_phase
 from .copying import files_of
 from .hdf5 import Progress, content_hash, damage, existing, file_hash, open_hdf5, project_of, reason
-from .pooling import has_phase, pool_map, pool_pairs
+from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Rows, copy_file, size_needed, write_corrected_stack, write_delay_file, write_std_file
 
@@ -30,6 +30,7 @@ __all__ = [
     "has_phase",
     "open_hdf5",
     "open_stack",
+    "pool_components",
     "pool_map",
     "pool_pairs",
     "project_of",

@@ -6,14 +6,15 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from ..dates import moment
 from ..errors import InputError
+from . import units
 from .hdf5 import damage, existing, has_data, linked, lost_source, open_hdf5, refers, slabs
 
 METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
@@ -25,10 +26,10 @@ VARIANTS = {  # mintpy/cli/ifgram_inversion.py:156
     "phase_closure": "unwrapPhase_phaseClosure",
     "bridging+phase_closure": "unwrapPhase_bridging_phaseClosure",
 }
-_MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM", "PROCESSOR")
+_MANDATORY = ("FILE_TYPE", "LENGTH", "WIDTH", "WAVELENGTH", "ALOOKS", "RLOOKS", "PLATFORM")
 _MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE")
-_MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP", "X_UNIT", "Y_UNIT")
-_WORDS = ("FILE_TYPE", "PLATFORM", "PROCESSOR", "X_UNIT", "Y_UNIT")  # of the mandatory ones; all others are numbers
+_MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP")
+_WORDS = ("FILE_TYPE", "PLATFORM")  # of the mandatory ones; all others are numbers
 _NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
 _HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
 _FIRST_YEAR, _LAST_YEAR = 1978, 2099  # Seasat; beyond lie slips of the pen
@@ -102,6 +103,7 @@ def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
     value = _number(path, attributes, "WAVELENGTH")
     if value <= 0:
         raise InputError(f"{path}: WAVELENGTH = {attributes['WAVELENGTH']}; a positive number of metres is needed.")
+    units.check_wavelength(path, value)
     return value
 
 
@@ -145,16 +147,22 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
         table, keep = f["date"][:], f["dropIfgram"][:]
     texts = [[_text(value) for value in row] for row in table]
     for text in (text for row in texts for text in row):
-        if not _is_date(text):
-            raise InputError(f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD.")
+        try:
+            moment(text)
+        except ValueError:
+            raise InputError(
+                f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD or YYYYMMDDTHHMM."
+            ) from None
         if not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
             raise InputError(f"{path}: {text} in the dataset date is no date of a radar satellite.")
+    forms = {len(text): text for row in texts for text in row}
+    if len(forms) > 1:
+        some = " and ".join(forms.values())
+        raise InputError(f"{path}: the dataset date holds dates of several forms, like {some}; MintPy reads one.")
     for a, b in texts:
         if a == b:
             raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
-        if a > b:
-            raise InputError(f"{path}: the dates of the pair {a}_{b} are reversed; MintPy wants the earlier one first.")
-    doubles = [f"{a}_{b}" for (a, b), n in Counter(map(tuple, texts)).items() if n > 1]
+    doubles = [f"{a}_{b}" for (a, b), n in Counter(tuple(sorted(pair)) for pair in texts).items() if n > 1]
     if doubles:
         raise InputError(f"{path} holds pairs more than once: {_some(doubles)}.")
     if not keep.any():
@@ -164,16 +172,6 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
 
 def _text(value: Any) -> str:
     return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _is_date(text: str) -> bool:
-    if len(text) != 8 or not (text.isascii() and text.isdigit()):
-        return False
-    try:
-        datetime.strptime(text, "%Y%m%d")
-    except ValueError:
-        return False
-    return True
 
 
 def _short(value: str, limit: int = 60) -> str:
@@ -209,13 +207,14 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
     return neighbour
 
 
-def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Height in metres, NaN where unknown, and the land mask; (length, width) each."""
+def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Height in metres, NaN where unknown, and the land mask; (length, width) each. Warnings."""
     with open_hdf5(path) as f, damage(path):
         for name in ("height", "latitude", "waterMask"):
             if name in f or name == "height":
                 _check_map(path, name, linked(f, name), shape)
         height = f["height"][:].astype(np.float32)
+        warnings = units.check_height(path, height)
         unknown = ~(np.abs(height) < _HIGHEST)
         if "latitude" in f:
             latitude = f["latitude"][:]
@@ -226,7 +225,7 @@ def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
         raise InputError(f"height in {path} holds no valid value.")
     if land is not None and not land.any():
         raise InputError(f"waterMask in {path} marks the whole scene as water.")
-    return height, land
+    return height, land, warnings + units.incidence_warnings(path)
 
 
 def _check_map(path: Path, name: str, item: Any, shape: tuple[int, int]) -> None:
@@ -267,26 +266,32 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
 
 
-def check_phase(path: Path, phase_name: str, pooled: np.ndarray) -> None:
-    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999."""
-    strange = ~(np.abs(pooled) < _HIGHEST_PHASE)
-    if strange.any():
-        raise InputError(
-            f"{path}: {phase_name} holds values like {pooled[strange][0]:.3g} rad, which no phase has; missing data "
-            "must be 0 or NaN."
-        )
+def check_phase(path: Path, phase_name: str, pooled: np.ndarray, weight: np.ndarray) -> None:
+    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999.
+
+    What counts is the difference to the median of the pair, whose constant may be anything.
+    """
+    for phase, there in zip(pooled, weight > 0, strict=True):
+        if not len(values := phase[there].astype(np.float64)):
+            continue
+        off = np.abs(values - np.median(values))
+        if not off.max() < _HIGHEST_PHASE or (off.max() == 0 and abs(values[0]) >= _HIGHEST_PHASE):
+            raise InputError(
+                f"{path}: {phase_name} holds values like {values[off.argmax()]:.3g} rad, which no phase has (the "
+                f"median of the pair is {np.median(values):.3g} rad); missing data must be 0 or NaN."
+            )
 
 
-def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> None:
-    """The reference pixel must have data in every kept pair."""
+def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> list[str]:
+    """The reference pixel should have data in every kept pair, for MintPy, and must in some; warnings."""
     with damage(path):
         values = f[phase_name][:, yx[0], yx[1]][keep]
         quality = f["coherence"][:, yx[0], yx[1]][keep]
     if np.all(values == 0) and np.all(quality > 0):
-        return  # referenced already: 0 there is a value
+        return []  # referenced already: 0 there is a value
     empty = int(np.sum(~has_data(values)))
-    if empty:
-        raise InputError(
-            f"{path}: the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs; "
-            "choose another one with reference_point.py."
-        )
+    text = f"the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs"
+    if empty == len(values):
+        raise InputError(f"{path}: {text}; choose another one with reference_point.py.")
+    advice = "MintPy cannot refer these to it and inverts their constants; choose another one with reference_point.py."
+    return [f"{text[0].upper()}{text[1:]}: {advice}"] if empty else []

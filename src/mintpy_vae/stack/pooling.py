@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 
 from .cluster import worked_on
-from .hdf5 import Progress, damage, has_data, open_hdf5, read, slabs
+from .hdf5 import Progress, damage, has_data, linked, open_hdf5, read, slabs
 from .reading import Stack
+
+COMPONENTS = "connectComponent"
 
 
 def pool_pairs(
@@ -20,6 +22,7 @@ def pool_pairs(
     max_memory: float,
     progress: Progress | None = None,
     known: Callable[[slice], np.ndarray] | None = None,
+    components: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multilook the phase of all pairs, weighted with coherence squared.
 
@@ -34,11 +37,14 @@ def pool_pairs(
         Called with rows done and rows in all.
     known : callable, optional
         Rows -> (dates, rows, width) phase in radians that is to be taken out first; NaN where there are no data then.
+    components : (pairs, h, w) int array, optional
+        Of :func:`pool_components`: phase of another component than that of its coarse pixel is left out, since it is
+        off by a constant of its own.
 
     Returns
     -------
     phase : (pairs, h, w) float32 array
-        Radians, relative to the reference pixel where there is one; 0 where weight is 0.
+        Radians, as in the file, so known but for the constant of the pair; 0 where weight is 0.
     weight : (pairs, h, w) float32 array
         Mean of coherence**2 over the factor x factor pixels, those without data counting as 0.
     """
@@ -51,11 +57,9 @@ def pool_pairs(
     sum_weight = np.zeros((n_pairs, w))
     sum_phase = np.zeros((n_pairs, w))
     with open_hdf5(stack.file) as f:
-        source = f[stack.phase_name]
-        reference = _reference_phase(stack, source)
-        layers = slabs(source, max_memory, len(stack.dates) if known else 0)
+        layers = slabs(f[stack.phase_name], max_memory, len(stack.dates) if known else 0)
         pieces = [(rows, block) for rows, blocks in layers for block in blocks]
-    sums = worked_on(partial(_weighted_sums, stack, reference, factor, known), pieces, stack.compute)
+    sums = worked_on(partial(_weighted_sums, stack, factor, known, components), pieces, stack.compute)
     for (rows, block), (weights, phases) in sums:
         for i, row in enumerate(range(rows.start, rows.stop)):
             sum_weight[block] += weights[:, i]
@@ -75,15 +79,16 @@ def pool_pairs(
 
 def _weighted_sums(
     stack: Stack,
-    reference: np.ndarray,
     factor: int,
     known: Callable[[slice], np.ndarray] | None,
+    components: np.ndarray | None,
     piece: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coherence squared, and phase times it, of some rows of some pairs, each `factor` columns added."""
     rows, block = piece
     with open_hdf5(stack.file) as f:
         p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
+        part = None if components is None else read(f[COMPONENTS], block, rows)
     if known:
         delay = known(rows)
         for phase, (first, second) in zip(p, stack.pairs[block], strict=True):
@@ -95,13 +100,57 @@ def _weighted_sums(
         valid = has_data(p[k]) & np.isfinite(c[k])
         if stack.land is not None:
             valid &= stack.land[rows]
+        if part is not None and components is not None:
+            own = components[block][k, np.arange(rows.start, rows.stop) // factor]
+            valid &= part[k] == np.repeat(own, factor, axis=1)[:, : valid.shape[1]]
         weight = np.where(valid, c[k], 0).astype(np.float32, copy=False)
         np.clip(weight, 0, 1, out=weight)
         weight *= weight
-        phase = np.where(valid, p[k] - reference[block][k], 0).astype(np.float32, copy=False)
+        phase = np.where(valid, p[k], 0).astype(np.float32, copy=False)
         phase *= weight
         weights[k], phases[k] = _pool_columns(weight, factor), _pool_columns(phase, factor)
     return weights, phases
+
+
+def pool_components(stack: Stack, factor: int, max_memory: float) -> np.ndarray | None:
+    """Connected component of each coarse pixel of each pair, that of most of its pixels that have a number.
+
+    Returns
+    -------
+    (pairs, h, w) int array or None
+        0 where no pixel has a number. None where no pair has more than one component or the stack does not say, and
+        after MintPy's bridging, which has taken the components' constants out already.
+    """
+    if "bridging" in stack.phase_name:
+        return None
+    length, width = stack.shape
+    with open_hdf5(stack.file) as f:
+        source = linked(f, COMPONENTS)
+        shape = (len(stack.pairs), length, width)
+        if not isinstance(source, h5py.Dataset) or source.shape != shape or source.dtype.kind not in "iu":
+            return None
+        found = np.zeros((len(stack.pairs), math.ceil(length / factor), math.ceil(width / factor)), np.int64)
+        step = factor * max(1, (source.chunks or (1, factor))[1] // factor)
+        blocks = next(slabs(source, max_memory))[1]
+        for start in range(0, length, step):
+            rows = slice(start, min(start + step, length))
+            for block in blocks:
+                part = read(source, block, rows)
+                coarse = slice(start // factor, math.ceil(rows.stop / factor))
+                if stack.land is not None:
+                    part[:, ~stack.land[rows]] = 0
+                for k, parts in enumerate(part):
+                    found[block][k, coarse] = _most_frequent(parts, factor)
+    return found if any(len(np.unique(parts[parts > 0])) > 1 for parts in found) else None
+
+
+def _most_frequent(parts: np.ndarray, factor: int) -> np.ndarray:
+    """The number above 0 that most pixels of each coarse pixel have, the smallest of several; 0 where there is none."""
+    numbers = np.unique(parts[parts > 0])
+    if not len(numbers):
+        return np.zeros((), int)
+    counts = np.array([_pool((parts == n).astype(np.float32), factor) for n in numbers])
+    return np.where(counts.any(axis=0), numbers[counts.argmax(axis=0)], 0)
 
 
 def pool_map(map2d: np.ndarray, factor: int) -> np.ndarray:
@@ -123,14 +172,6 @@ def has_phase(stack: Stack, rows: slice, columns: slice) -> bool:
     with open_hdf5(stack.file) as f, damage(stack.file):
         phase = f[stack.phase_name][:, rows, columns][stack.keep]
     return bool((has_data(phase) & ground).any(axis=(1, 2)).mean() >= 0.5)
-
-
-def _reference_phase(stack: Stack, phase: h5py.Dataset) -> np.ndarray:
-    """Phase of each pair at the reference pixel, (pairs,) float32, 0 where there is none."""
-    if stack.ref_yx is None:
-        return np.zeros(len(stack.pairs), np.float32)
-    values = phase[:, stack.ref_yx[0], stack.ref_yx[1]]
-    return np.where(np.isfinite(values), values, 0).astype(np.float32)
 
 
 def _pool_columns(data: np.ndarray, factor: int) -> np.ndarray:

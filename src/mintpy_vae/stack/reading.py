@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, units
 from .cluster import Compute
 from .hdf5 import damage, existing, open_hdf5
 
@@ -26,9 +26,9 @@ class Stack:
     phase_name : str
         The dataset that MintPy would invert.
     pairs : (pairs, 2) int array
-        Indices into `dates`, first < second; of all pairs, kept or dropped.
+        Indices into `dates`, of all pairs, kept or dropped; the later date may be the first.
     dates : list of str
-        YYYYMMDD, sorted, of all pairs.
+        YYYYMMDD or YYYYMMDDTHHMM, sorted, of all pairs.
     keep : (pairs,) bool array
         False for pairs that MintPy ignores in the inversion.
     shape : (int, int)
@@ -45,6 +45,8 @@ class Stack:
         True on land; None if the geometry file has no water mask.
     compute : Compute
         Who works on its blocks.
+    warnings : list of str
+        What is doubtful in it.
     """
 
     file: Path
@@ -60,6 +62,7 @@ class Stack:
     height: np.ndarray
     land: np.ndarray | None
     compute: Compute = Compute()
+    warnings: list[str] = field(default_factory=list)
 
 
 def open_stack(
@@ -97,10 +100,11 @@ def open_stack(
         ref_yx = checks.reference_pixel(path, attributes, shape)
         wavelength = checks.wavelength(path, attributes)
         geometry_path = checks.geometry_file(path, geometry_file, attributes)
-        height, land = checks.read_geometry(geometry_path, shape)
+        height, land, warnings = checks.read_geometry(geometry_path, shape)
         checks.check_data(path, f, phase_name, keep, land)
+        units.check_coherence(path, f, phase_name)
         if ref_yx is not None:
-            checks.check_reference(path, f, phase_name, keep, ref_yx)
+            warnings += checks.check_reference(path, f, phase_name, keep, ref_yx)
     return Stack(
         path,
         geometry_path,
@@ -115,4 +119,5 @@ def open_stack(
         height,
         land,
         Compute.from_template(template or {}),
+        warnings,
     )

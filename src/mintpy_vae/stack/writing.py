@@ -155,7 +155,7 @@ def _write_series(
         attributes |= {"FILE_TYPE": "timeseries", "UNIT": "m"}
         attributes |= {"START_DATE": stack.dates[0], "END_DATE": stack.dates[-1]}
         out.attrs.update(attributes)
-        out["date"] = np.array(stack.dates, dtype="S8")
+        out["date"] = np.array(stack.dates, dtype="S")
         series = out.create_dataset("timeseries", (n_dates, length, width), np.float32)
         pieces = [rows for rows, _ in slabs(series, max_memory, other_layers=n_dates)]
         for rows, values in worked_on(partial(_scaled, values_of, to_metres), pieces, stack.compute):

@@ -1,0 +1,34 @@
+"""Dates as MintPy writes them: YYYYMMDD, or with the time of day as YYYYMMDDTHHMM or YYYYMMDDTHHMMSS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMATS = {8: "%Y%m%d", 13: "%Y%m%dT%H%M", 15: "%Y%m%dT%H%M%S"}
+"""By the length of the text."""
+
+
+def moment(text: str) -> datetime:
+    """The time that a text stands for, midnight where it says no more than the day.
+
+    Raises
+    ------
+    ValueError
+        For text that is no date of these forms.
+    """
+    wrong = ValueError(f"{text} is no date of the form YYYYMMDD or YYYYMMDDTHHMM")
+    if len(text) not in FORMATS or not (text.isascii() and text.replace("T", "").isdigit()):
+        raise wrong
+    try:
+        return datetime.strptime(text, FORMATS[len(text)])
+    except ValueError:
+        raise wrong from None
+
+
+def moments(dates: Iterable[str]) -> NDArray[np.datetime64]:
+    """Those of several dates, (dates,)."""
+    return np.array([moment(date) for date in dates], dtype="datetime64[s]")

@@ -1,0 +1,79 @@
+"""Units that no radar and no ground has: what was written in centimetres, feet, per cent or radians by mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from .hdf5 import damage, has_data, open_hdf5, read
+
+SHORTEST, LONGEST = 0.005, 1.0
+"""Wavelengths in metres, from Ka to P band; C band in centimetres is 5.5, its frequency in GHz 5.4."""
+HIGHEST = 9000.0
+"""Metres; higher than any ground."""
+FLATTEST = 9.0
+"""Heights that all lie within so much, and are not all alike, may be in kilometres."""
+MOST_ABOVE = 0.01
+"""Share of the coherence that may lie above 1, by rounding or damage."""
+_PAIRS, _DISTINCT = 16, 10
+
+
+def check_wavelength(path: Path, value: float) -> None:
+    """Refuse a wavelength that is not in metres."""
+    if not SHORTEST <= value <= LONGEST:
+        raise InputError(
+            f"{path}: WAVELENGTH = {value:g}, but radars have {SHORTEST:g} to {LONGEST:g} m; write it in metres."
+        )
+
+
+def check_coherence(path: Path, f: h5py.File, phase_name: str) -> None:
+    """Refuse coherence from 0 to 255, or in per cent, by some rows of the first and the last pairs."""
+    n_pairs, length, _ = f["coherence"].shape
+    found = []
+    for start in sorted({0, max(0, n_pairs - _PAIRS)}):
+        block = slice(start, min(start + _PAIRS, n_pairs))
+        for row in sorted({length // 4, length // 2, 3 * length // 4}):
+            rows = slice(row, row + 1)
+            quality = read(f["coherence"], block, rows)
+            found.append(quality[has_data(read(f[phase_name], block, rows)) & np.isfinite(quality)])
+    values = np.concatenate(found)
+    if values.size and (values > 1.001).mean() > MOST_ABOVE:
+        raise InputError(f"{path}: coherence goes up to {values.max():g}, not to 1; divide it by what stands for 1.")
+
+
+def check_height(path: Path, height: np.ndarray) -> list[str]:
+    """Refuse heights above all mountains, which may be in feet; a warning of those that may be in kilometres.
+
+    A fill value is no height: it is one number, not many.
+    """
+    high = height[np.isfinite(height) & (height > HIGHEST)]
+    if high.size > 0.001 * height.size and len(np.unique(high)) > _DISTINCT:
+        raise InputError(
+            f"{path}: height goes up to {high.max():g}, and no ground is higher than {HIGHEST:g} m; write it in metres."
+        )
+    ground = height[np.isfinite(height) & (np.abs(height) <= HIGHEST) & (height != 0)]
+    if ground.size == 0 or not 0 < np.ptp(ground) < FLATTEST or np.abs(ground).max() > FLATTEST:
+        return []
+    return [
+        f"All heights in {path.name} lie between {ground.min():g} and {ground.max():g} m: if that is in kilometres, "
+        "write metres."
+    ]
+
+
+def incidence_warnings(path: Path) -> list[str]:
+    """A warning of incidence angles that are not in degrees."""
+    with open_hdf5(path) as f, damage(path):
+        item = f.get("incidenceAngle")
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or not item.shape:
+            return []
+        angle = item[...]
+    angle = angle[np.isfinite(angle) & (angle != 0)]
+    if not angle.size or np.pi / 2 < np.median(angle) < 90:
+        return []
+    return [
+        f"The incidence angle in {path.name} is {np.median(angle):.3g} in the middle, and MintPy takes it for degrees; "
+        "write degrees."
+    ]
