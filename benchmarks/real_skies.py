@@ -27,7 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BASELINE_ROWS = ("zero", "raw", "h", "height_correlation", "common_scene_stacking", "line", "pca", "ica")
-OWN_ROWS = ("ours", "ours_pca", "no_clustering", "no_second_network")
+OWN_ROWS = ("vae_sources", "ours", "ours_pca", "no_clustering", "no_second_network", "no_slow_sky")
 SEEDS = (1, 2, 3)
 
 
@@ -155,7 +155,6 @@ class Case:
         with h5py.File(project / "inputs/ifgramStack.h5") as f:
             self.phase, coherence = f["unwrapPhase"][:], f["coherence"][:]
             names = f["date"][:].astype(str)
-            self.ref_yx = int(f.attrs["REF_Y"]), int(f.attrs["REF_X"])
         with h5py.File(project / "inputs/geometryGeo.h5") as f:
             height, self.incidence = f["height"][:].astype(np.float64), f["incidenceAngle"][:]
         dates, pairs = np.unique(names, return_inverse=True)
@@ -205,9 +204,9 @@ class Case:
     def _own(self, variant: Any, seed: int, train_steps: int | None) -> tuple[Any, dict[str, Any]]:
         """As in :mod:`mintpy_vae.learning`, without files."""
         import numpy as np
-        from cases import METRES, pool_pairs
+        from cases import METRES, pool_pairs, subtracted
 
-        from mintpy_vae import metrics, safety
+        from mintpy_vae import metrics
         from mintpy_vae.correction import FullResolution, sentences
         from mintpy_vae.separation import separate
         from mintpy_vae.settings import Settings
@@ -215,14 +214,16 @@ class Case:
 
         settings = Settings(device="cpu", seed=seed, **({"train_steps": train_steps} if train_steps else {}))
         factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
-        phase, weight = pool_pairs(self.phase, self.weight, factor, self.ref_yx)
+        phase, weight = pool_pairs(self.phase, self.weight, factor)
         height = pool_map(self.height, factor)
         found = separate(
             phase, weight, self.pairs, self.dates, height, settings, stages=variant.stages, trainer=self.trainer
         )
-        safety.refuse(safety.figures(found, phase, weight, self.pairs, height))
-        full = FullResolution(found.atmosphere, self.height - found.mean_height, factor)
+        removed = subtracted(variant, found, phase, weight, self.pairs, height)
+        full = FullResolution(removed, self.height - found.mean_height, factor)
         corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+        if variant.recipe:
+            return corrected, {}
         own: dict[str, Any] = {
             "warnings": sentences(found.atmosphere.guarded, 1e3 * abs(METRES)),
             "pieces": len(found.deformation.pieces),
