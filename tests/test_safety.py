@@ -98,17 +98,17 @@ def test_motion_that_follows_the_height(learned):
     assert correlation > safety.MAX_HEIGHT_CORRELATION  # it rises
     assert f"correlates with the height by {correlation:.2f} (warned from 0.35)" in said(summit, "the motion found")
     bowl = learned(preset="bowl", rate=(-0.06, -0.06), **stack)
-    assert bowl["deformation_atoms"] and not any("with the height by" in text for text in bowl["warnings"])
+    assert bowl["deformation_pieces"] and not any("with the height by" in text for text in bowl["warnings"])
 
 
 def test_a_search_that_ends_at_its_limit(learned, monkeypatch):
     stack = {"seed": 1, "n_dates": 30, "size": 36, "preset": "bowl", "rate": (-0.06, -0.06)}
     whole = learned(**stack)
-    assert len(whole["deformation_atoms"]) > 1 and not any("pieces" in text for text in whole["warnings"])
+    assert len(whole["deformation_pieces"]) > 1 and not any("pieces" in text for text in whole["warnings"])
     for module in (deformation, safety):
-        monkeypatch.setattr(module, "MAX_ATOMS", 1)
+        monkeypatch.setattr(module, "MAX_PIECES", 1)
     cut = learned(61, **stack)  # not the one that was learned before
-    assert len(cut["deformation_atoms"]) == 1 and "ended at 1 pieces" in said(cut, "search for motion")
+    assert len(cut["deformation_pieces"]) == 1 and "ended at 1 pieces" in said(cut, "search for motion")
 
 
 def test_an_injected_bowl_half_as_wide_as_the_scene_is_lost_and_a_narrow_one_is_not(tmp_path):

@@ -102,7 +102,7 @@ class Atmosphere(PhasePerDate):
     std : (dates, height, width)
         Posterior standard deviation, radians.
     moving : (height, width) bool
-        Where the motion found exceeds half the stated standard deviation (both RMS over the dates).
+        Where the motion found exceeds half the stated standard deviation (both RMS over the dates), or is known.
     guarded : list of Guarded
         Slow change that may be either.
     """
@@ -192,9 +192,9 @@ def estimate(
         called_for = anchor(rates, stations, pixels, modes, float(np.diag(sky.fine).mean()), scale)
         turbulent += np.outer(years - years.mean(), called_for[2:] @ modes[2:])
         slope += (years - years.mean()) * called_for[1] * sky.slope_std
-    moves = np.sqrt((joint.deformation.series**2).mean(axis=0)) > 0.5 * np.sqrt((std**2).mean(axis=0))
+    size = np.where(doubt.stable, 0.0, np.sqrt((joint.deformation.series**2).mean(axis=0)))
     moving = np.zeros(valid.shape, dtype=bool)
-    moving[valid] = moves
+    moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
     trend = parts[1] if joint.slow else None
     guarded = _guarded(joint, trend, years, min(valid.shape))
     return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)

