@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -299,16 +298,17 @@ def _deforming(scene: Scene, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(largest > np.quantile(largest[valid], 0.1))
 
 
+_PACKAGE = Path(str(metrics.__file__)).parent
 # As they are when this process starts: a file that is edited during a run must not lend its hash to the old code.
+# Whatever else is loaded they are the same: the package but for its folders of files, reports and commands.
 _SOURCES = {
-    name.removeprefix("mintpy_vae."): hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
-    for name, module in sorted(sys.modules.items())
-    if name.startswith("mintpy_vae.") or name == __name__
-}
+    str(file.relative_to(_PACKAGE).with_suffix("")): hashlib.sha256(file.read_bytes()).hexdigest()
+    for file in sorted([*_PACKAGE.glob("*.py"), *_PACKAGE.glob("simulate/*.py")])
+} | {__name__: hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}
 
 
 def source_hash(modules: tuple[str, ...] | None = None, without: tuple[str, ...] = ()) -> str:
-    """Hash of the source that a result depends on: `modules`, or else all that are loaded, `without` some."""
+    """Hash of the source that a result depends on: `modules`, or else all, `without` some."""
     names = _SOURCES if modules is None else modules
     return hashlib.sha256(repr([_SOURCES[n] for n in names if n not in without]).encode()).hexdigest()[:16]
 

@@ -6,7 +6,7 @@
 Each figure is the processor time and the largest memory of one ``vae_correct.py --no-invert`` in a process of its own.
 Training has a fixed cost, whatever the stack: with few steps it hides less of the rest. Exponents are fitted to the
 whole time and, more sternly, to what it is above that of a stack so small that little but the fixed cost is left.
-Targets: time at most 1.05 in pixels and 1.2 in pairs and dates, memory flat. A stack of more dates has as many more pairs.
+Targets: time at most 1.05 in pixels and 1.2 in pairs and dates, memory flat. With the dates the pairs grow as well.
 """
 
 from __future__ import annotations

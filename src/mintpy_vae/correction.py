@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
+from scipy.ndimage import gaussian_filter
 
 from .anchoring import anchor, stations_on
 from .atmosphere import Array, fill
@@ -180,7 +181,7 @@ def estimate(
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
-    std = strength * np.sqrt(_variance(parts, left, sky))
+    std = strength * np.sqrt(_variance(parts, left, sky, valid))
 
     stations, pixels = stations_on(knowledge.stations, valid)
     if len(stations) > 1:
@@ -236,7 +237,7 @@ class _Part:
         self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
 
 
-def _variance(parts: Sequence[_Part], left: Array, sky: Sky) -> Array:
+def _variance(parts: Sequence[_Part], left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
     """Variance of the error of each date, (dates, pixels), in units of its strength squared.
 
     What is too fine to be removed stays in the data; it is as strong as it is seen to be in what is ``left`` (dates,
@@ -245,7 +246,8 @@ def _variance(parts: Sequence[_Part], left: Array, sky: Sky) -> Array:
     """
     square = (left - left.mean(axis=1, keepdims=True)) ** 2
     of_date = np.median(square, axis=1) / CHI2_MEDIAN
-    of_place = square.mean(axis=0) / max(float(square.mean()), 1e-30)
+    around = gaussian_filter(fill(square.mean(axis=0)[None], valid)[0], SHAPE_PIXELS)[valid]
+    of_place = around / max(float(around.mean()), 1e-30)
     total = np.outer(of_date, of_place)
     scale = float(of_date.mean() / np.diag(sky.fine).mean())
     in_functions = [(part.functions**2).sum(axis=0) for part in parts[1:]]

@@ -14,6 +14,9 @@ from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typic
 from .timefunctions import Rotation, TimeFunction
 
 PASSES = 3
+REDDEST = 4.0
+"""Largest factor of the sky on the trend, in units of the typical one on a year or two and three half periods over the
+stack: a random walk has that. What exceeds it is not weather, even where nearly all of the scene moves."""
 STATISTICS = 2
 """Passes in which the sky's statistics are estimated anew; the last one only refines its slowness and the motion."""
 
@@ -86,9 +89,13 @@ def estimate_jointly(
         coordinates = rotation(series)
         if slow_sky and k == 0:
             typical = _typical(sky, bells, chance, coordinates[: len(persistent)])
+            others = _typical(sky, bells, chance, _slow_maps(rotation, persistent[0], coordinates))
+            reddest = REDDEST * max([*typical[1:], *others], default=np.inf)
+            typical[0] = min(typical[0], reddest)
             slow = [Slowness(np.full(N_BANDS, t), t, np.ones(N_BANDS)) for t in typical]
         elif slow_sky:
             slow = _slownesses(sky, rotation, coordinates, deformation, ordered, slow, typical)
+            slow[0] = slow[0].at_most(reddest)
         precisions = [sky.covariance(s).precision for s in [*slow, CHANCE]]
         search = Search(rotation, precisions, bells, ordered, chance)
         if slow_sky:
@@ -111,6 +118,16 @@ def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]
     energy, widths = precision.energies(chance.footprints)[some], bells.places[some, 2]
     products = bells.maps[some] @ precision.whiten(maps).T
     return [typical_factor(product**2 / energy, widths) for product in products.T]
+
+
+def _slow_maps(rotation: Rotation, trend: TimeFunction, coordinates: Array) -> Array:
+    """Maps of cosines of two and three half periods over the stack, if the persistent functions hold little of them."""
+    n, phase = rotation.number, np.pi * (trend.values - trend.values[0]) / np.ptp(trend.values)
+    found = rotation.functions(np.cos(np.outer([2, 3], phase)))
+    rest = found[:, n:]
+    new = (rest**2).sum(axis=1) > 0.5 * (found**2).sum(axis=1)
+    units = rest[new] / np.linalg.norm(rest[new], axis=1, keepdims=True)
+    return np.asarray(units @ coordinates[n:])
 
 
 def _slownesses(

@@ -36,7 +36,11 @@ class Settings:
     )
     max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
     coarse_pixels: int = _option(
-        2500, "coarsePixels", "the network trains on the stack multilooked to at most so many pixels", 400, 16384
+        2500,
+        "coarsePixels",
+        "the method works on the stack multilooked to at most so many pixels",
+        400,
+        6400,
     )
     train_steps: int = _option(1000, "trainSteps", "optimisation steps of each network", 10, 100_000)
     batch_size: int = _option(48, "batchSize", "pairs in one optimisation step", 4, 4096)

@@ -60,6 +60,11 @@ class Slowness:
     fine: float
     removed: Array
 
+    def at_most(self, limit: float) -> Slowness:
+        """The same with no factor above ``limit``; of a band that holds more, the rest is left in the data."""
+        bands = np.minimum(self.bands, max(limit, 1.0))
+        return Slowness(bands, min(self.fine, max(limit, 1.0)), self.removed * bands / self.bands)
+
 
 N_BANDS = len(EDGES) - 1
 CHANCE = Slowness(np.ones(N_BANDS), 1.0, np.ones(N_BANDS))
