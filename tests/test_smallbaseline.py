@@ -148,7 +148,7 @@ def test_the_step_gives_what_the_two_commands_give(coord, request, tmp_path):
     run = request.getfixturevalue(coord)
     project = Path(shutil.copytree(run.project, tmp_path / "WORK"))
     stack = file_hash(project / "inputs" / "ifgramStack.h5")
-    end = "hdfeos5" if coord == "mapped" else "invert_network"
+    end = "hdfeos5" if coord == "mapped" else "reference_date"
     done = shell([sys.executable, "-m", APP, run.template.name, "--start", "correct_vae", "--end", end], cwd=project)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "step - correct_vae" in done.stdout and "cluster  label" in done.stdout and "Normal end" in done.stdout

@@ -74,6 +74,7 @@ def components(project):
         parts = has_data(f["unwrapPhase"][:]).astype(np.int16)
         parts[::3, :8, -10:] *= 2
         parts[1::3, :8, -10:] = 0
+        del f["connectComponent"]  # the simulator's
         f.create_dataset("connectComponent", data=parts, chunks=True, compression="lzf")
 
     edit(project, change)
@@ -187,7 +188,7 @@ CASES = {
 
 
 MOVED = ("components", "noise without coherence", "unwrapping errors")
-"""The atmosphere of these moves by more than allowed since motion and slow sky are estimated together: to be mended."""
+"""The atmosphere of these moves by more than allowed (2.1 for 2 %, 1.3 for 1 %) since motion and slow sky are estimated together: to be mended."""
 
 
 @pytest.mark.parametrize(
