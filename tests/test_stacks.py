@@ -188,7 +188,8 @@ CASES = {
 
 
 MOVED = ("components", "noise without coherence", "unwrapping errors")
-"""The atmosphere of these moves by more than allowed (2.1 for 2 %, 1.3 for 1 %) since motion and slow sky are estimated together: to be mended."""
+"""The atmosphere of these moves by more than allowed (2.1 for 2 %, 1.3 for 1 %) since motion and slow sky are estimated
+together: to be mended."""
 
 
 @pytest.mark.parametrize(
