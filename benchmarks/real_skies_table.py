@@ -217,7 +217,6 @@ def _every_case(table: Table, row: str) -> Iterator[tuple[str, str, str, bool]]:
                 if r[c] > NO_WORSE * min(raw[c], h[c]):
                     worse.append(f"{case} {NOTES[c]} {r[c] / min(raw[c], h[c]):.2f}")
     yield "every case", f"v and d stable <= {NO_WORSE} of the better of raw and h", "; ".join(worse) or "yes", not worse
-    within = [r["within_one_sigma"] for k in table.kinds for r in table.of_kind(k, row) if r.get("within_one_sigma")]
     within = [w for k in table.kinds if k.startswith("lengai") and (w := table.mean(k, row, "within_one_sigma"))]
     if within:
         share = statistics.fmean(within)
