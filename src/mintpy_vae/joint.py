@@ -141,11 +141,14 @@ def _slownesses(
 ) -> list[Slowness]:
     """Slowness of the sky in each persistent function; of the motion found in it the amplitudes are unknown."""
     weights = rotation.functions(deformation.weights) if deformation.pieces else np.zeros((0, len(coordinates)))
-    found = []
+    pieces, found = deformation.pieces, []
+    # a piece of probability p keeps the share p of its amplitude: to its information comes (1 - p) / p times as much
+    doubt = np.array([(1 - p.probability) * p.probability * (p.amplitude / p.std) ** 2 for p in pieces])
     for q, start in enumerate(before):
-        own = np.array([p.function == functions[q].name for p in deformation.pieces], dtype=bool)
+        own = np.array([p.function == functions[q].name for p in pieces], dtype=bool)
         known = weights[~own, q] @ deformation.maps[~own]
-        found.append(slowness(sky, coordinates[q] - known, deformation.maps[own], start, typical[q]))
+        zero = doubt[own] / np.maximum(weights[own, q] ** 2, 1e-12)
+        found.append(slowness(sky, coordinates[q] - known, deformation.maps[own], start, typical[q], zero))
     return found
 
 

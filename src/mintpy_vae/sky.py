@@ -331,7 +331,9 @@ def typical_factor(scores: Array, widths: Array) -> float:
     return max(1.0, float(np.median(medians or [0.0])) / CHI2_MEDIAN)
 
 
-def slowness(sky: Sky, values: Array, motion: Array, start: Slowness, typical: float) -> Slowness:
+def slowness(
+    sky: Sky, values: Array, motion: Array, start: Slowness, typical: float, information: Array | None = None
+) -> Slowness:
     """How the sky in one function of time compares with chance, scale by scale.
 
     Restricted maximum likelihood by expectation and maximisation (Dempster et al., 1977), with the maps of the motion
@@ -350,15 +352,22 @@ def slowness(sky: Sky, values: Array, motion: Array, start: Slowness, typical: f
         Where the iteration begins.
     typical : float
         See :func:`typical_factor`.
+    information : (pieces,), optional
+        What is known beforehand of the amplitude of each piece of motion, which is that it is zero: the inverse of its
+        variance. A piece that is likely chance is so left to the sky, and none appears or vanishes at a blow. None is
+        known by default.
     """
     unknown = np.vstack([np.ones(len(values)), sky.height / max(float(sky.height.std()), 1e-12), *motion])
     k = len(unknown)
+    known = np.full(k, 1e-8)
+    if information is not None:
+        known[2:] += information
     design = np.vstack([unknown, sky.modes[2:]])
     whitened = np.hstack([sky.fine_inverse @ unknown.T, sky.whitened_modes[:, 2:]])
     gram, right, energy = design @ whitened, whitened.T @ values, float(values @ sky.fine_inverse @ values)
     bands, fine = np.maximum(start.bands, 1.0), max(start.fine, 1.0)
     for _ in range(REML_STEPS):
-        prior = np.r_[np.full(k, 1e-8), 1 / bands[sky.band]]
+        prior = np.r_[known, 1 / bands[sky.band]]
         covariance = inverse(np.diag(prior) + gram / fine)
         mean = covariance @ (right / fine)
         second = mean[k:] ** 2 + np.diag(covariance)[k:]

@@ -16,8 +16,8 @@ HIGHEST = 9000.0
 """Metres; higher than any ground."""
 FLATTEST = 9.0
 """Heights that all lie within so much, and are not all alike, may be in kilometres."""
-MOST_ABOVE = 0.01
-"""Share of the coherence that may lie above 1, by rounding or damage."""
+MOST_ABOVE = 0.5
+"""Share of the coherence that may lie above 1, by damage; in other units nearly all of it does."""
 _PAIRS, _DISTINCT = 16, 10
 
 
