@@ -93,19 +93,14 @@ class Variant:
 
 
 VARIANTS = {
-    "ours_pca": Variant("ours, PCA in place of the second network", Stages(atmosphere_modes="pca")),
     "ours_hdbscan": Variant("ours, HDBSCAN in place of FISHDBC", hdbscan=True),
-    "vae_sources": Variant(
-        "sources of the atmosphere clusters subtracted per pair",
-        Stages(atmosphere_modes="none"),  # its second network would be trained for nothing
-        recipe=True,
-    ),
+    "vae_sources": Variant("sources of the atmosphere clusters subtracted per pair", recipe=True),
     "ours": Variant("ours"),
 }
 ABLATIONS = {
     "no_conditional_prior": Variant("- conditional prior", Stages(conditional_prior=False)),
     "no_clustering": Variant("- clustering", Stages(clustering=False)),
-    "no_second_network": Variant("- second network", Stages(atmosphere_modes="none")),
+    "no_local_sky": Variant("- local sky", Stages(local_sky=False)),
     "no_robust_fit": Variant("- robust fit", Stages(robust=False)),
     "no_slow_sky": Variant("- slow sky", Stages(slow_sky=False)),
 }
@@ -251,7 +246,7 @@ class Bench:
             "deformation_clusters": len(called),
             "explained": explained,
             "warnings": sentences(atmosphere.guarded, 1e3 * abs(METRES)),
-            "network_share": found.network_share,
+            "local_sky_share": found.local.share,
             "within_one_sigma": metrics.within_one_sigma(
                 estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
             ),

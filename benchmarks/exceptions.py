@@ -167,7 +167,7 @@ def trainings() -> plt.Figure:
     for steps, colour in ((400, BLUE), (30, ORANGE)):
         found = case.separate(steps=steps)
         late = case.say(found)["late_fall"]["separator"]
-        axis.plot(np.linspace(0, 1, steps), found.fits["separator"].losses, color=colour, lw=1)
+        axis.plot(np.linspace(0, 1, steps), found.separator.losses, color=colour, lw=1)
         axis.plot([], [], color=colour, label=f"{steps} steps: {late:.0%} of the fall in the second half")
     usual, training.LEARNING_RATE = training.LEARNING_RATE, 10.0
     valid = np.isfinite(case.height)

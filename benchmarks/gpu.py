@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                                             # on a machine with a GPU
     python benchmarks/gpu.py --device cpu --train-steps 20 --whole 60x200x300
 
-One network learns the atmosphere of as many dates as 500 pairs have, on a training grid of the default size, from
+The network is trained on the atmosphere of as many dates as 500 pairs have, on a training grid of the default size, from
 several seeds, in single and in mixed precision (bfloat16). What a network has learnt is the covariance of its maps; two
 are compared by the norm of their difference over that of the first. Mixed precision changes nothing that matters where
 that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile, in a longer training of its
@@ -28,8 +28,8 @@ import torch
 from big_stacks import make_project
 from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
-from mintpy_vae.atmosphere import network_modes
-from mintpy_vae.model import ATMOSPHERE_SLOTS
+from mintpy_vae.atmosphere import basis_maps
+from mintpy_vae.model import SEPARATOR_SLOTS
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate.fields import turbulence
 from mintpy_vae.training import choose_device, train
@@ -88,9 +88,9 @@ def trained(maps: np.ndarray, seed: int, mixed: bool, inps: argparse.Namespace, 
     years = np.arange(len(maps)) * 12 / 365.25
     with torch.autocast(device.type, torch.bfloat16, mixed, cache_enabled=False):
         begin = time.time()
-        fit = train(maps, valid, years, ATMOSPHERE_SLOTS, settings)
+        fit = train(maps, valid, years, SEPARATOR_SLOTS, settings)
         seconds = time.time() - begin
-    modes = network_modes(fit, maps, valid)
+    modes = basis_maps(fit)
     tail = fit.losses[-max(1, len(fit.losses) // 10) :]
     return {"seconds": seconds, "loss": tail.mean(), "covariance": modes.T @ modes}
 

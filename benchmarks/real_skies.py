@@ -27,7 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BASELINE_ROWS = ("zero", "raw", "h", "height_correlation", "common_scene_stacking", "line", "pca", "ica")
-OWN_ROWS = ("vae_sources", "ours", "ours_pca", "no_clustering", "no_second_network", "no_slow_sky")
+OWN_ROWS = ("vae_sources", "ours", "no_clustering", "no_local_sky", "no_slow_sky")
 SEEDS = (1, 2, 3)
 
 

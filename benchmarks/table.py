@@ -100,7 +100,6 @@ def markdown(results: Results, settings: str) -> str:
         parts += ["## Targets\n", "| stack | target | found | |", "|---|---|---|---|"]
         parts += [f"| {kind} | {aim} | {found} | {'met' if ok else '**not met**'} |" for kind, aim, found, ok in checks]
         parts.append("")
-    if sentence := _network_or_pca(table):
         parts.append(sentence)
     for kind in table.kinds:
         parts += [f"## {kind}\n", *_rows(table, kind), "", *_own(table, kind)]
@@ -209,21 +208,6 @@ def _check_broad(kind: str, ours: Results) -> tuple[str, str, str, bool]:
     return kind, f"gain >= {least:.2f} or the guard spoke", found, value is None or value >= least
 
 
-def _network_or_pca(table: Table) -> str:
-    """Whether the second network is worth having, in words."""
-    kinds = [k for k in table.kinds if table.of(k, "ours") and len(table.of(k, "ours_pca")) == len(table.of(k, "ours"))]
-    if not kinds:
-        return ""
-    said = []
-    for column in ERRORS:
-        logs = [(mean(table.of(k, "ours"), column), mean(table.of(k, "ours_pca"), column)) for k in kinds]
-        both = [(a, b) for a, b in logs if a and b]
-        if both:
-            said.append(f"{COLUMNS[column]} lower on {sum(a < b for a, b in both)} of {len(both)} kinds of stack, "
-                        f"{sum(a for a, _ in both) / sum(b for _, b in both):.2f} times the error")  # fmt: skip
-    return f"**The network against principal components in its place:** {'; '.join(said)}.\n"
-
-
 # -------------------------------------------------------------------------------------------------------------- tables
 def _rows(table: Table, kind: str) -> Iterator[str]:
     columns = [c for c in COLUMNS if any(r.get(c) is not None for r in table.results if r["kind"] == kind)]
@@ -253,13 +237,13 @@ def _own(table: Table, kind: str) -> Iterator[str]:
     rows = [row for row in OWN if any("labels_right" in r or r["refused"] for r in table.of(kind, row))]
     if not rows:
         return
-    yield "| | labels right | guard spoke | share of the network | errors within one sigma |"
+    yield "| | labels right | guard spoke | share of the local sky | errors within one sigma |"
     yield "|---|---|---|---|---|"
     for row in rows:
         results = table.of(kind, row)
         of = f"of {len(results)}"
         right, told = sum(bool(r.get("labels_right")) for r in results), sum(spoke(r) for r in results)
-        share, within = mean(results, "network_share"), mean(results, "within_one_sigma")
+        share, within = mean(results, "local_sky_share"), mean(results, "within_one_sigma")
         cells = ["-" if share is None else f"{share:.2f}", "-" if within is None else f"{within:.0%}"]
         yield f"| {LABELS[row]} | {right} {of} | {told} {of} | {' | '.join(cells)} |"
     yield ""

@@ -137,7 +137,7 @@ def test_a_result_is_known_by_all_it_depends_on():
     stack, settings = cases.Stack("broad", 1, 0.1), Settings()
     names = [
         cases.case_id(stack, "ours", settings),
-        cases.case_id(stack, "ours_pca", settings),
+        cases.case_id(stack, "no_local_sky", settings),
         cases.case_id(stack, "ours", Settings(train_steps=10)),
         cases.case_id(cases.Stack("broad", 1, 0.2), "ours", settings),
         cases.case_id(cases.Stack("broad", 2, 0.1), "ours", settings),
@@ -153,7 +153,7 @@ def invented(kind, row, **figures):
     base = dict.fromkeys(table.ERRORS, 10.0) | {"gain_displacement": 1.0, "false_velocity": 1.0, "closure": 0.0}
     base |= {"seconds": 1.0, "refused": "", "kind": kind, "preset": kind, "seed": 101, "row": row}
     if row in cases.OWN:
-        base |= {"labels_right": True, "warnings": [], "within_one_sigma": 0.7, "network_share": 0.5}
+        base |= {"labels_right": True, "warnings": [], "within_one_sigma": 0.7, "local_sky_share": 0.5}
         base |= {"deformation_clusters": 0}
     return base | figures
 

@@ -4,12 +4,13 @@ import torch
 
 from mintpy_vae import training
 from mintpy_vae.errors import InputError, NotEnoughEvidence
-from mintpy_vae.model import ATMOSPHERE_SLOTS, N_BASIS, SEPARATOR_SLOTS, VAE
+from mintpy_vae.model import N_BASIS, SEPARATOR_SLOTS, VAE
 from mintpy_vae.settings import Settings
 from mintpy_vae.threads import Aside
 from mintpy_vae.training import choose_device, draw_pairs, train
 
 TIMES = torch.linspace(0, 2, 12)
+FREE_SLOTS = (("free", 32),)
 FIRST, SECOND = torch.tensor([0, 3, 5]), torch.tensor([11, 4, 1])
 
 
@@ -78,12 +79,12 @@ def test_training_learns_is_repeatable_and_leaves_the_global_generator_alone():
     settings = Settings(train_steps=120, device="cpu")
     before = torch.random.get_rng_state()
     years = np.arange(20) / 10
-    one = train(series, valid, years, ATMOSPHERE_SLOTS, settings)
-    two = train(series, valid, years, ATMOSPHERE_SLOTS, settings)
+    one = train(series, valid, years, FREE_SLOTS, settings)
+    two = train(series, valid, years, FREE_SLOTS, settings)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(one.losses, two.losses)
     assert one.losses[-10:].mean() < one.losses[:10].mean() - 0.5
-    other = train(series, valid, years, ATMOSPHERE_SLOTS, Settings(train_steps=120, seed=2, device="cpu"))
+    other = train(series, valid, years, FREE_SLOTS, Settings(train_steps=120, seed=2, device="cpu"))
     assert not np.array_equal(one.losses, other.losses)
 
 
@@ -92,7 +93,7 @@ def test_training_learns_is_repeatable_and_leaves_the_global_generator_alone():
 def test_a_gpu_with_little_memory_gets_smaller_parts_of_the_same_batches(monkeypatch, fits):
     """Twice as many parts until they fit; what is learnt is the same."""
     series = _two_patterns()
-    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, FREE_SLOTS)
     settings = Settings(train_steps=20, batch_size=16, device="cpu")
     whole = train(*stack, settings)
     loss, sizes = VAE.loss, []
@@ -117,7 +118,7 @@ def test_a_gpu_without_memory_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(VAE, "loss", none)
     with pytest.raises(InputError, match="too little memory.*--device cpu"):
-        train(np.ones((12, 16, 16)), np.ones((16, 16), bool), TIMES.numpy(), ATMOSPHERE_SLOTS, Settings(device="cpu"))
+        train(np.ones((12, 16, 16)), np.ones((16, 16), bool), TIMES.numpy(), FREE_SLOTS, Settings(device="cpu"))
 
 
 def test_training_that_diverges_is_not_believed():
@@ -128,7 +129,7 @@ def test_training_that_diverges_is_not_believed():
             series,
             np.ones(series.shape[1:], dtype=bool),
             np.arange(20) / 10,
-            ATMOSPHERE_SLOTS,
+            FREE_SLOTS,
             Settings(train_steps=10),
         )
 
@@ -159,8 +160,7 @@ def test_training_on_a_gpu_agrees_with_the_cpu():
     valid = np.ones(series.shape[1:], dtype=bool)
     years = np.arange(20) / 10
     cpu, gpu = (
-        train(series, valid, years, ATMOSPHERE_SLOTS, Settings(train_steps=120, device=name))
-        for name in ("cpu", "cuda")
+        train(series, valid, years, FREE_SLOTS, Settings(train_steps=120, device=name)) for name in ("cpu", "cuda")
     )
     # other noise, for each device has a generator of its own
     assert abs(cpu.losses[-20:].mean() - gpu.losses[-20:].mean()) < 0.5
@@ -169,7 +169,7 @@ def test_training_on_a_gpu_agrees_with_the_cpu():
 @gpu
 def test_a_gpu_gives_the_same_bits_again_with_another_seed_beside_it():
     series = _two_patterns()
-    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, FREE_SLOTS)
 
     def losses(seed):
         return train(*stack, Settings(train_steps=200, device="cuda", seed=seed)).losses
@@ -183,7 +183,7 @@ def test_a_gpu_gives_the_same_bits_again_with_another_seed_beside_it():
 @gpu
 def test_a_gpu_that_is_too_small_gets_the_batches_in_parts(monkeypatch):
     series = np.kron(_two_patterns(), np.ones((1, 4, 4)))
-    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, ATMOSPHERE_SLOTS)
+    stack = (series, np.ones(series.shape[1:], dtype=bool), np.arange(20) / 10, FREE_SLOTS)
     settings = Settings(train_steps=10, batch_size=4096, device="cuda")
     whole = train(*stack, settings)
     needed = torch.cuda.max_memory_allocated()

@@ -76,7 +76,7 @@ def test_a_network_whose_sources_are_zero_subtracts_none(stack):
     found, pairs, height = stack
     called_all = called(found, "atmosphere")
     assert sources_of_atmosphere(called_all, pairs, height).turbulent.std() > 0
-    silent = replace(called_all, fits={"separator": replace(found.fits["separator"], scale=0.0)})
+    silent = replace(called_all, separator=replace(found.separator, scale=0.0))
     assert only_stratified(sources_of_atmosphere(silent, pairs, height), silent, height)
 
 
@@ -91,7 +91,7 @@ def test_the_sources_called_atmosphere_of_a_pair_are_subtracted_from_it(stack, k
     found = replace(found, sources=replace(sources, of_stack=linked))
     removed = sources_of_atmosphere(found, chain, height)
     flat = found.flatten(np.diff(removed.turbulent, axis=0)[:, found.valid])
-    basis = basis_maps(found.fits["separator"])[:, found.valid.ravel()]
+    basis = basis_maps(found.separator)[:, found.valid.ravel()]
     chosen = linked & (sources.labels == kinds.index("atmosphere"))
     expected = np.zeros_like(flat)
     for first, weights in zip(sources.pairs[chosen, 0], sources.weights[chosen], strict=True):

@@ -14,14 +14,14 @@ from mintpy_vae import checkpoints, workflow
 from mintpy_vae.checkpoints import RememberedTraining
 from mintpy_vae.delay import write_delay
 from mintpy_vae.errors import InputError
-from mintpy_vae.model import ATMOSPHERE_SLOTS
 from mintpy_vae.settings import Settings
 from mintpy_vae.staging import NETWORKS
 from mintpy_vae.training import train
 from mintpy_vae.workflow import correct, read_result
 
+FREE_SLOTS = (("free", 32),)
 LOCK = ".vae_correct.lock"
-SECOND = "learning the atmosphere"
+AFTER = "searching local deformation"
 
 
 class Watch:
@@ -38,17 +38,17 @@ class Watch:
 
 
 def test_a_rerun_goes_on_from_what_is_trained(mapped, simulated):
-    """Interrupted in the training of the second network: the first is there, and the result is that of one run."""
+    """Interrupted after the training of the network: it is there, and the result is that of one run."""
     stack, template, work = simulated
     part, before = work.with_name("WORK_vae.part"), tree(stack.parents[1])
     for _ in range(2):  # as often as one likes
         with pytest.raises(KeyboardInterrupt, match="the trained networks are kept in .*WORK_vae.part"):
-            correct(stack, template_file=template, invert=False, report=Watch(SECOND))
+            correct(stack, template_file=template, invert=False, report=Watch(AFTER))
         assert sorted(os.listdir(work.parent)) == ["WORK", part.name]
         assert sorted(os.listdir(part)) == [LOCK, NETWORKS] and len(os.listdir(part / NETWORKS)) == 1
     again = Watch()
     done = correct(stack, template_file=template, invert=False, report=again)
-    assert SECOND in again.stages and "separating sources" not in again.stages
+    assert AFTER in again.stages and "separating sources" not in again.stages
     log = (work / "vae.log").read_text()
     assert log.count("network taken over") == 1 and log.count("network kept") == 1
     assert sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"] and tree(stack.parents[1]) == before
@@ -62,7 +62,7 @@ def test_another_error_keeps_nothing(simulated, monkeypatch):
     stack, template, work = simulated
     with pytest.raises(KeyboardInterrupt):
         correct(stack, template_file=template, invert=False, report=Watch("writing VAE.h5"))
-    assert len(os.listdir(work.with_name("WORK_vae.part") / NETWORKS)) == 2
+    assert len(os.listdir(work.with_name("WORK_vae.part") / NETWORKS)) == 1
 
     def fail(*args):
         raise InputError("The disk is full.")
@@ -87,7 +87,7 @@ def test_interrupted_in_mintpy_nothing_is_trained_again(simulated, monkeypatch):
     assert sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"] and (work / NETWORKS).is_dir()
     again = Watch()
     correct(stack, template_file=template, invert=False, report=again)
-    assert not {"separating sources", SECOND} & set(again.stages) and "writing VAE.h5" in again.stages
+    assert "separating sources" not in again.stages and "writing VAE.h5" in again.stages
     assert not (work / NETWORKS).exists() and sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"]
 
 
@@ -95,12 +95,12 @@ def test_the_delay_file_goes_on_too(simulated):
     stack, template, _ = simulated
     before = tree(stack.parents[1])
     with pytest.raises(KeyboardInterrupt, match=r"kept in .*VAE\.part"):
-        write_delay(stack, template_file=template, report=Watch(SECOND))
+        write_delay(stack, template_file=template, report=Watch(AFTER))
     left = {name.split(os.sep)[1] for name in set(tree(stack.parents[1])) - set(before)}
     assert left == {"VAE.part"} and sorted(os.listdir(stack.with_name("VAE.part"))) == [LOCK, NETWORKS]
     again = Watch()
     write_delay(stack, template_file=template, report=again)
-    assert SECOND in again.stages and "separating sources" not in again.stages
+    assert AFTER in again.stages and "separating sources" not in again.stages
     assert set(tree(stack.parents[1])) - set(before) == {os.path.join("inputs", "VAE.h5")}
 
 
@@ -113,7 +113,7 @@ def small(tmp_path, monkeypatch):
     """What a network is trained on, a trainer that remembers, and a list with an entry per training."""
     rng = np.random.default_rng(1)
     valid = np.ones((16, 16), dtype=bool)
-    given = (rng.normal(size=(6, 16, 16)), valid, np.arange(6) / 30, ATMOSPHERE_SLOTS)
+    given = (rng.normal(size=(6, 16, 16)), valid, np.arange(6) / 30, FREE_SLOTS)
     trained = []
     monkeypatch.setattr(checkpoints, "train", lambda *args: (trained.append(1), train(*args))[1])
     return given, RememberedTraining(tmp_path / "networks"), trained

@@ -6,13 +6,14 @@ import pytest
 from mintpy_vae import deformation
 from mintpy_vae.anchoring import anchor
 from mintpy_vae.atmosphere import date_strength, fill
-from mintpy_vae.correction import Atmosphere, FullResolution, Learned, estimate, sentences
+from mintpy_vae.correction import Atmosphere, FullResolution, estimate, sentences
+from mintpy_vae.local_sky import no_local_sky
 from mintpy_vae.deformation import bell_map, make_bells
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.joint import estimate_jointly, statistics_of
 from mintpy_vae.knowledge import NOTHING, Knowledge, Station
 from mintpy_vae.metrics import within_one_sigma
-from mintpy_vae.separation import choose_share, separate, spread
+from mintpy_vae.separation import separate, spread
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
@@ -56,7 +57,7 @@ def together(series: np.ndarray, height: np.ndarray = NO_RELIEF, knowledge: Know
     statistics = statistics_of(height, ALL, np.arange(N), [])
     bells = make_bells(ALL, height, knowledge.stable)
     joint = estimate_jointly(x, functions, bells, statistics, 0.01, np.random.default_rng(0), **changes)
-    atmosphere = estimate(x, joint, Learned(np.zeros((1, x.shape[1])), 0.0), ALL, YEARS, knowledge)
+    atmosphere = estimate(x, joint, no_local_sky(joint.sky), ALL, YEARS, knowledge)
     left = x - atmosphere.turbulent.reshape(N, -1) - np.outer(atmosphere.slope, height)
     return joint, atmosphere, left - np.median(left, axis=1, keepdims=True)
 
@@ -74,18 +75,6 @@ def test_strength_of_a_date_ignores_local_motion():
     moved = maps.copy()
     moved[:, :50] += 100
     np.testing.assert_allclose(date_strength(moved), strong, rtol=0.25)
-
-
-def test_unseen_dates_decide_between_the_network_and_the_stationary_modes():
-    rng = np.random.default_rng(0)
-    patterns = np.stack([bell(8, 8, 5), bell(20, 28, 6), bell(25, 8, 4)])
-    patterns -= patterns.mean(axis=1, keepdims=True)
-    organised = rng.normal(size=(60, 3)) @ patterns * 3 + 0.1 * turbulence(60, 4)
-    for maps, wanted in ((organised, True), (turbulence(60, 3), False)):
-        sky = sky_statistics(maps[:40], NO_RELIEF, ALL, np.arange(40))
-        learned, misfits = choose_share(sky, 3 * patterns, maps[40:])
-        assert misfits[learned.share] == min(misfits.values())
-        assert learned.share > 0.1 if wanted else learned.share <= 0.1
 
 
 def test_fill_takes_the_nearest_valid_pixel():

@@ -162,7 +162,7 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
         done = correct(stack, template_file=template, **how)
         assert done.status == "corrected"
         models.append(done.details["model_sha256"])
-        shares.append(done.details["network_share_of_prior"])
+        shares.append(done.details["local_sky_share"])
         phases.append(read(work / "inputs" / "ifgramStack.h5", "unwrapPhase"))
         delays.append(read(work / "inputs" / "VAE.h5", "timeseries"))
         series.append(read(work / "timeseries.h5", "timeseries"))

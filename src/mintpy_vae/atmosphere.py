@@ -99,39 +99,6 @@ class Flattener:
         return np.asarray(scaled - scaled.mean(axis=1, keepdims=True))
 
 
-def network_modes(fit: Fit, series: Array, valid: NDArray[np.bool_]) -> Array:
-    """Modes of the atmosphere as the network knows it: the second moment of its codes of the dates' pairs.
-
-    Parameters
-    ----------
-    fit : Fit
-        A network trained on ``series``.
-    series : (dates, height, width)
-        Radians.
-    valid : (height, width) bool
-
-    Returns
-    -------
-    (N_BASIS, pixels)
-        Scaled so that ``modes' modes`` is the covariance of one date (half that of a pair).
-    """
-    first, second = np.triu_indices(len(series), 1)
-    weights = source_weights(fit, series, first, second)[0].sum(axis=0)
-    covariance = weights.T @ weights / (2 * len(weights))
-    values, vectors = np.linalg.eigh(covariance)
-    root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
-    return np.asarray(root @ basis_maps(fit)[:, valid.ravel()])
-
-
-def principal_modes(residual: Array, number: int = 48) -> Array:
-    """Principal components of maps (dates, pixels), scaled by their standard deviations, (modes, pixels).
-
-    The baseline that the network's modes are measured against.
-    """
-    _, singular, axes = np.linalg.svd(residual, full_matrices=False)
-    return np.asarray((singular[:, None] * axes)[:number] / np.sqrt(len(residual)))
-
-
 def basis_maps(fit: Fit) -> Array:
     """The decoder's basis maps in radians, (N_BASIS, height * width)."""
     with torch.no_grad():

@@ -70,7 +70,7 @@ class RememberedTraining:
         return fit
 
 
-def save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> None:
+def save_networks(file: Path, networks: Mapping[str, Fit], settings: Settings) -> None:
     """Save networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
     content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
     torch.save(
@@ -83,7 +83,7 @@ def save_networks(file: Path, fits: Mapping[str, Fit], settings: Settings) -> No
                     "scale": fit.scale,
                     "seed": fit.seed,
                 }
-                for name, fit in fits.items()
+                for name, fit in networks.items()
             },
         },
         content,

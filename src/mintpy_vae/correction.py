@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
+from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
 from .anchoring import anchor, stations_on
 from .atmosphere import Array, fill
 from .joint import Joint
 from .knowledge import NOTHING, Knowledge
+from .local_sky import LocalSky
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
@@ -30,6 +32,8 @@ SHAPE_ERROR = 0.3
 """Standard deviation of the error of a motion's shape, a share of its size there."""
 SHAPE_PIXELS = 2.0
 """Over which that error is alike: standard deviation of the Gaussian whose self-convolution is its correlation."""
+FADE = 2.4
+"""The local sky counts half where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 UNSTEADY_DAYS = 50
 """Unsteady motion may begin and end so long before and after the function that found it."""
 MUCH_LEFT = 0.67
@@ -113,31 +117,10 @@ class Atmosphere(PhasePerDate):
     guarded: list[Guarded]
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What the second network adds to the covariance of a date: ``(1 - share) turbulence + share * modes' modes``.
-
-    Attributes
-    ----------
-    modes : (modes, pixels)
-    share : float
-    """
-
-    modes: Array
-    share: float
-
-    def modes_with(self, sky: Sky) -> Array:
-        """All modes of the covariance of a date, those of the ``sky`` first, (modes, pixels)."""
-        if self.share == 0:
-            return sky.modes
-        own, theirs = np.sqrt(self.share) * self.modes, np.sqrt(1 - self.share) * sky.modes[2:]
-        return np.vstack([sky.modes[:2], theirs, own])
-
-
 def estimate(
     series: Array,
     joint: Joint,
-    learned: Learned,
+    local: LocalSky,
     valid: NDArray[np.bool_],
     years: Array,
     knowledge: Knowledge = NOTHING,
@@ -150,8 +133,9 @@ def estimate(
         Radians on the valid pixels, mean over dates 0.
     joint : Joint
         Motion and sky.
-    learned : Learned
-        Of the atmosphere, for the functions of time that nothing moves with.
+    local : LocalSky
+        Of the functions of time that are not persistent. It fades where something moves unsteadily: shapes that recur
+        there are the motion's.
     valid : (height, width) bool
     years : (dates,)
     knowledge : Knowledge
@@ -164,24 +148,36 @@ def estimate(
     still = data - motion
     plain = still - steady.T @ (steady @ still) - unsteady.T @ (unsteady @ still)
 
-    modes = learned.modes_with(sky)
-    removed = np.r_[_removed(sky), np.ones(len(modes) - len(sky.modes))]
-    parts = [_Part(np.eye(len(series)), plain, modes, sky.fine, removed, sky)]
     doubt = _Doubt(valid, knowledge)
+    moved = motion - steady.T @ (steady @ motion)
+    fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), np.diag(sky.fine))
+    parts = []
+    for block, maps in zip(local.blocks, local.modes, strict=True):
+        functions = np.eye(len(series))[block]
+        parts.append(_Part(functions, plain[block], *_with_local(sky, maps * fade), sky))
     for q, slow in enumerate(joint.slow):
         covariance = sky.covariance(slow)
-        error = doubt(np.abs(steady[q] @ motion), known=True)
-        removed = _removed(sky, slow.removed)
-        fine = slow.fine * sky.fine + error
-        parts.append(_Part(steady[q : q + 1], (steady[q] @ still)[None], covariance.modes, fine, removed, sky))
+        fine = slow.fine * sky.fine + doubt(np.abs(steady[q] @ motion), known=True)
+        weighted = _solve(fine, covariance.modes.T)
+        parts.append(
+            _Part(
+                steady[q : q + 1],
+                steady[q : q + 1] @ still,
+                covariance.modes,
+                weighted,
+                _removed(sky, slow.removed),
+                sky,
+            )
+        )
     if len(unsteady):
-        error = doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
-        parts.append(_Part(unsteady, unsteady @ still, sky.modes, sky.fine + error, _removed(sky), sky))
+        fine = sky.fine + doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
+        modes, _, removed = _with_local(sky, local.of_all * fade)
+        parts.append(_Part(unsteady, unsteady @ still, modes, _solve(fine, modes.T), removed, sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
-    std = strength * np.sqrt(_variance(parts, left, sky, valid))
+    std = strength * np.sqrt(_variance(parts, len(local.blocks), left, sky, valid))
 
     stations, pixels = stations_on(knowledge.stations, valid)
     if len(stations) > 1:
@@ -196,7 +192,7 @@ def estimate(
     size = np.where(doubt.stable, 0.0, np.sqrt((joint.deformation.series**2).mean(axis=0)))
     moving = np.zeros(valid.shape, dtype=bool)
     moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
-    trend = parts[1] if joint.slow else None
+    trend = parts[len(local.blocks)] if joint.slow else None
     guarded = _guarded(joint, trend, years, min(valid.shape))
     return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)
 
@@ -212,16 +208,19 @@ class _Part:
         Data in them, without motion, in units of the dates' strength.
     modes : (modes, pixels)
         Of the covariance; constant and height first.
-    rest : (pixels, pixels)
-        What it has besides: the fine part, noise, and the doubt about motion.
+    weighted : (pixels, modes)
+        ``rest^-1 modes'``, of what the covariance has besides: the fine part, noise, and the doubt about motion.
     removed : (modes,)
         Share of each mode that is removed.
     sky : Sky
     """
 
-    def __init__(self, functions: Array, values: Array, modes: Array, rest: Array, removed: Array, sky: Sky) -> None:
+    def __init__(
+        self, functions: Array, values: Array, modes: Array, weighted: Array, removed: Array, sky: Sky
+    ) -> None:
         self.functions = functions
-        gain = np.linalg.solve(modes.T @ modes + rest, modes.T)
+        # covariance^-1 modes', by Woodbury
+        gain = np.linalg.solve(np.eye(len(modes)) + modes @ weighted, weighted.T).T
         coefficients = values @ gain
         self.kept = (coefficients * (1 - removed))[:, 2:] @ modes[2:]
         self.maps = (coefficients * removed)[:, 2:] @ modes[2:]
@@ -237,8 +236,20 @@ class _Part:
         self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
 
 
-def _variance(parts: Sequence[_Part], left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
+def _with_local(sky: Sky, maps: Array) -> tuple[Array, Array, Array]:
+    """Modes of the sky with the local ones behind, the same weighted by ``fine^-1``, and the share of each removed."""
+    weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
+    return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky), np.ones(len(maps))]
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    return np.asarray(cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False))
+
+
+def _variance(parts: Sequence[_Part], n_blocks: int, left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
     """Variance of the error of each date, (dates, pixels), in units of its strength squared.
+
+    Of the ``parts`` the first are those of the blocks of dates, with what is in none of the others' functions.
 
     What is too fine to be removed stays in the data; it is as strong as it is seen to be in what is ``left`` (dates,
     pixels) of them without atmosphere and motion, date by date and place by place, and the posterior, which follows
@@ -250,9 +261,10 @@ def _variance(parts: Sequence[_Part], left: Array, sky: Sky, valid: NDArray[np.b
     of_place = around / max(float(around.mean()), 1e-30)
     total = np.outer(of_date, of_place)
     scale = float(of_date.mean() / np.diag(sky.fine).mean())
-    in_functions = [(part.functions**2).sum(axis=0) for part in parts[1:]]
-    alone = np.maximum(1.0 - sum(in_functions, np.zeros(len(left))), 0.0)
-    for share, part in zip([alone, *in_functions], parts, strict=True):
+    shares = [(part.functions**2).sum(axis=0) for part in parts]
+    alone = np.maximum(1.0 - sum(shares[n_blocks:], np.zeros(len(left))), 0.0)
+    shares[:n_blocks] = [share * alone for share in shares[:n_blocks]]
+    for share, part in zip(shares, parts, strict=True):
         total += np.outer(share, scale * part.uncertain + part.kept_variance)
     return total
 
@@ -271,6 +283,11 @@ class _Doubt:
         self.alike = SHAPE_ERROR**2 * np.exp(-np.asarray(square) / (4 * SHAPE_PIXELS**2))
         self.stable = np.zeros(len(square), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
         self.moving = np.zeros(len(square), dtype=bool) if knowledge.moving is None else knowledge.moving[valid]
+
+    def fade(self, size: Array, fine: Array) -> Array:
+        """Factor on the local sky, (pixels,), near 1 where motion is far smaller than the sky's ``fine`` part."""
+        size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
+        return np.asarray(fine / (fine + (FADE * size) ** 2))
 
     def __call__(self, size: Array, known: bool = False) -> Array:
         """For motion of this ``size``; with ``known``, ground that the user knows to move says nothing."""

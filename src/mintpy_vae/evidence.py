@@ -54,7 +54,7 @@ class Evidence:
         Mean map of each cluster, unit norm.
     amplitudes : (clusters, dates)
         Its amplitude series.
-    losses : (networks, steps)
+    losses : (steps,)
         Training curves of the separator and of the atmosphere's network.
     recipe : (dates, pixels), recipe_slope : (dates,)
         What :mod:`~mintpy_vae.recipe` would subtract: metres of displacement, and metres per metre of height. None in
@@ -134,7 +134,7 @@ def write_evidence(
         source_labels=found.sources.labels,
         maps=np.array([c.map for c in clusters]).reshape(len(clusters), -1),
         amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
-        losses=np.array([fit.losses for fit in found.fits.values()]),
+        losses=found.separator.losses,
         recipe=metres * recipe.turbulent[:, found.valid],
         recipe_slope=metres * recipe.slope,
     )

@@ -78,8 +78,8 @@ class Learned:
         Phase of each date, radians; 0 where a date was not corrected.
     std : callable
         Its posterior standard deviation, radians; NaN where a date was not corrected.
-    fits : dict
-        The trained networks.
+    networks : dict
+        Those trained, ``separator`` and one more for each further island.
     details : dict
         What ``vae_result.json`` says.
     stack : Stack
@@ -92,7 +92,7 @@ class Learned:
 
     atmosphere: Rows
     std: Rows
-    fits: dict[str, Fit]
+    networks: dict[str, Fit]
     details: dict[str, Any]
     stack: Stack
     data: TrainingData
@@ -151,8 +151,10 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
             elif key.startswith("noise_per_"):
                 details[key] = details[key] | value
     details["warnings"] = warnings + details["warnings"]
-    fits = {f"{name}_{k}" if k else name: fit for k, island in enumerate(learned) for name, fit in island.fits.items()}
-    return replace(learned[0], atmosphere=atmosphere, std=std, fits=fits, details=details)
+    networks = {
+        f"{name}_{k}" if k else name: one for k, island in enumerate(learned) for name, one in island.networks.items()
+    }
+    return replace(learned[0], atmosphere=atmosphere, std=std, networks=networks, details=details)
 
 
 def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: Trainer) -> Learned:
@@ -190,7 +192,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
     n_dates, used = len(stack.dates), data.used
     # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
     atmosphere, std = _of_all_dates(full, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
-    return Learned(atmosphere, std, found.fits, details, stack, data, found, noise)
+    return Learned(atmosphere, std, {"separator": found.separator}, details, stack, data, found, noise)
 
 
 def _separate(
@@ -267,14 +269,14 @@ def _details(
     moving = float(found.atmosphere.moving[found.valid].mean())
     return {
         "warnings": sentences(found.atmosphere.guarded, mm),
-        "device": str(found.fits["separator"].device),
+        "device": str(found.separator.device),
         "training_grid": list(found.valid.shape),
         "clusters": [c.evidence() for c in found.clusters],
-        "network_share_of_prior": found.network_share,
-        "held_out_misfit": {str(k): v for k, v in found.misfits.items()},
+        "local_sky_share": found.local.share,
+        "local_sky_gain": found.local.gain,
         "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
         "moving_share": moving,
-        "loss": {name: [round(float(v), 5) for v in fit.losses[::10]] for name, fit in found.fits.items()},
+        "loss": [round(float(v), 5) for v in found.separator.losses[::10]],
         "noise_per_pair_mm": {
             f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
             for (i, j), b, a in zip(pairs, *noise, strict=True)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 N_BASIS = 48
 CHANNELS = (16, 32, 48)
 SEPARATOR_SLOTS = (("trend", 4), ("steps", 4), ("free", 12), ("free", 12))
-ATMOSPHERE_SLOTS = (("free", 32),)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def sources_of_atmosphere(found: Separation, pairs: NDArray[np.integer], height:
     chosen = sources.of_stack & np.isin(sources.labels, called)
     row = np.zeros((n_dates, n_dates), dtype=np.intp)
     row[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs))
-    basis = found.flatten.undo(basis_maps(found.fits["separator"])[:, found.valid.ravel()])
+    basis = found.flatten.undo(basis_maps(found.separator)[:, found.valid.ravel()])
     weights = np.zeros((len(pairs), len(basis)))
     np.add.at(weights, row[tuple(sources.pairs[chosen].T)], sources.weights[chosen])
     seen = np.isin(pairs, sources.seen).all(axis=1)

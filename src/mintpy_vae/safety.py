@@ -57,7 +57,7 @@ def figures(
     -------
     dict
         ``pairs_worse``, ``dates_worse``, ``unclustered_share``, ``misfit_share``; ``motion_height_correlation``, None
-        without motion; ``late_fall`` by network.
+        without motion; ``late_fall`` of the first network.
     """
     before, after = found.noise_of_pairs(pairs)
     date_before, date_after = found.noise.std(axis=2)
@@ -68,7 +68,7 @@ def figures(
         "unclustered_share": found.noise_share,
         "misfit_share": misfit_share(found.series, phase[:, valid], weight[:, valid], pairs),
         "motion_height_correlation": height_correlation(found.deformation.series, height[valid]),
-        "late_fall": {name: late_fall(fit.losses) for name, fit in found.fits.items()},
+        "late_fall": late_fall(found.separator.losses),
     }
 
 
@@ -108,8 +108,7 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
             f"{which} (warned from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
-    for name, fit in found.fits.items():
-        said += _of_training(name, fit, seen["late_fall"][name], seed)
+    said += _of_training(found.separator, seen["late_fall"], seed)
     if (share := seen["misfit_share"]) > MAX_MISFIT:
         said.append(
             f"{share:.1%} of the pairs' pixels are more than half a cycle off what the other pairs say (warned from "
@@ -156,13 +155,13 @@ def phase_units(phase: NDArray[np.floating], weight: NDArray[np.floating], pairs
     return []
 
 
-def _of_training(name: str, fit: Fit, late: float, seed: int) -> list[str]:
+def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
     said = []
     if fit.seed != seed:
-        said.append(f"The training of the network {name} diverged; seed {fit.seed} was taken instead of {seed}.")
+        said.append(f"The training of the network diverged; seed {fit.seed} was taken instead of {seed}.")
     if late > MAX_LATE_FALL:
         said.append(
-            f"The training of the network {name} was too short: {late:.0%} of the fall of its loss came in the second "
+            f"The training of the network was too short: {late:.0%} of the fall of its loss came in the second "
             f"half of its {len(fit.losses)} steps (warned from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
         )
     return said

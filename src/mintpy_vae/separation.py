@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,20 @@ from .atmosphere import (
     Flattener,
     basis_maps,
     date_strength,
-    network_modes,
-    principal_modes,
     source_weights,
     without_height,
 )
 from .attribution import Cluster, attribute, confirm
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
-from .correction import Atmosphere, Learned, estimate
+from .correction import Atmosphere, estimate
 from .deformation import Deformation, make_bells
 from .errors import NotEnoughEvidence
 from .joint import estimate_jointly, statistics_of, without
 from .knowledge import NOTHING, Knowledge
-from .model import ATMOSPHERE_SLOTS, SEPARATOR_SLOTS
+from .local_sky import LocalSky, estimate_local_sky, no_local_sky
+from .model import SEPARATOR_SLOTS
 from .network import invert_to_dates
 from .settings import Settings
-from .sky import Covariance, Sky
 from .threads import single_threaded
 from .timefunctions import (
     MIN_NEW_GIVEN,
@@ -48,8 +46,6 @@ Report = Callable[[str, int, int, str], None]
 Trainer = Callable[..., Fit]
 """Called as :func:`~mintpy_vae.training.train` is."""
 
-SHARES = (0.0, 0.1, 0.25, 0.5, 0.75)
-"""Of the second network's modes in the covariance of a date, that are tried."""
 MIN_PIXELS = 200
 MAX_PERSISTENT = 0.25
 """Largest number of persistent functions, a share of the dates; each takes one from what tells sky from motion."""
@@ -65,19 +61,19 @@ class Stages:
         Priors of the separator's slots depend on the dates of the pair; else all are free.
     clustering : bool
         Clusters of sources give functions of time; else only a trend, a year and scanned functions are searched.
-    atmosphere_modes : str
-        ``vae``; ``pca`` for the principal components of the same maps in place of the second network; ``none``.
     robust : bool
         Pairs with unwrapping errors lose their weight.
     slow_sky : bool
         The sky of persistent functions has a covariance of its own; else that of independent dates.
+    local_sky : bool
+        The covariance of the other dates is added to the stationary one.
     """
 
     conditional_prior: bool = True
     clustering: bool = True
-    atmosphere_modes: str = "vae"
     robust: bool = True
     slow_sky: bool = True
+    local_sky: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,12 +91,9 @@ class Separation:
         What the separator's maps went through, without their trend with height.
     noise_share : float
         Share of the sources that belong to no cluster.
-    network_share : float
-        Share of the prior's variance that comes from the network, chosen by dates it did not see.
-    misfits : dict
-        Negative log-likelihood per pixel of those dates for each share that was tried.
-    fits : dict
-        The two trained networks, ``separator`` and ``atmosphere``.
+    separator : Fit
+        The network.
+    local : LocalSky
     valid : (height, width) bool
         Pixels of the training grid that took part.
     mean_height : float
@@ -121,9 +114,8 @@ class Separation:
     clusters: list[Cluster]
     flatten: Flattener
     noise_share: float
-    network_share: float
-    misfits: dict[float, float]
-    fits: dict[str, Fit]
+    separator: Fit
+    local: LocalSky
     valid: NDArray[np.bool_]
     mean_height: float
     series: Array
@@ -234,21 +226,11 @@ def separate(
     deformation, sky = joint.deformation, joint.sky
     clusters = confirm(clusters, flatten(without_height(deformation.series, z)))
 
-    # 4. A second network learns the atmosphere alone; dates that it does not see decide how far it is believed.
-    seen = np.sort(rng.permutation(good)[: -(-3 * len(good) // 4)])
-    unseen = np.setdiff1d(good, seen)
-    unit_maps, fits = as_maps(sky.unit), {"separator": separator}
-    if stages.atmosphere_modes == "vae":
-        watch = progress("learning the atmosphere")
-        fits["atmosphere"] = trainer(unit_maps[seen], valid, years[seen], ATMOSPHERE_SLOTS, settings, watch)
-        modes = network_modes(fits["atmosphere"], unit_maps[seen], valid)
-    else:
-        modes = principal_modes(sky.unit[seen])
-    shares = SHARES if stages.atmosphere_modes != "none" else (0.0,)
-    learned, misfits = choose_share(sky, modes, sky.unit[unseen], shares)
+    # 4. Weather that clings to places, which a stationary sky cannot hold: the other dates show it.
+    local = estimate_local_sky(sky, good) if stages.local_sky else no_local_sky(sky)
 
     # 5. The atmosphere of each date: what these statistics explain of the data.
-    atmosphere = estimate(x, joint, learned, valid, years, knowledge)
+    atmosphere = estimate(x, joint, local, valid, years, knowledge)
     corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
     corrected -= corrected.mean(axis=1, keepdims=True)
     return Separation(
@@ -258,9 +240,8 @@ def separate(
         clusters,
         flatten,
         noise_share,
-        learned.share,
-        misfits,
-        fits,
+        separator,
+        local,
         valid,
         mean_height,
         x,
@@ -275,25 +256,6 @@ def spread(one: Separation, other: Array) -> float:
     difference = one.corrected - other
     difference = difference - difference.mean(axis=0)
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
-
-
-def choose_share(
-    sky: Sky, modes: Array, unseen: Array, shares: Sequence[float] = SHARES
-) -> tuple[Learned, dict[float, float]]:
-    """Share of learned modes (modes, pixels) under which dates that they have not seen (dates, pixels) are likeliest.
-
-    Returns
-    -------
-    learned : Learned
-    misfits : dict
-        Negative log-likelihood per pixel for each of the `shares`.
-    """
-    misfits = {}
-    for share in shares:
-        candidate = replace(sky, modes=Learned(modes, share).modes_with(sky))
-        misfits[share] = Covariance(candidate, np.ones(len(candidate.modes)), 1.0).misfit(unseen)
-    best = min(misfits, key=lambda share: misfits[share])
-    return Learned(modes, best), misfits
 
 
 def _functions_of_time(

@@ -42,7 +42,7 @@ class Settings:
         400,
         6400,
     )
-    train_steps: int = _option(1000, "trainSteps", "optimisation steps of each network", 10, 100_000)
+    train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
     batch_size: int = _option(48, "batchSize", "pairs in one optimisation step", 4, 4096)
     min_samples: int = _option(5, "minSamples", "FISHDBC: neighbours that make a core point", 2, 1000)
     min_cluster_size: int = _option(15, "minClusterSize", "FISHDBC: sources that make a cluster", 3, 100_000)

@@ -228,12 +228,12 @@ def time_series(data: Data) -> Section | None:
 
 
 def training(data: Data) -> Section | None:
-    """Loss curves."""
-    steps = np.arange(data.found.losses.shape[1], dtype=np.float64)
+    """Loss curve."""
+    losses = np.atleast_2d(data.found.losses)[0]  # a file of version 0.1 has two networks, this one first
+    steps = np.arange(len(losses), dtype=np.float64)
     step = max(1, len(steps) // 500)
-    names = ("separator", "atmosphere")
-    curves = {n: (steps[::step], c[::step]) for n, c in zip(names, data.found.losses, strict=False)}
-    text = "Loss per pixel of the two networks. It should fall and level off."
+    curves = {"separator": (steps[::step], losses[::step])}
+    text = "Loss per pixel of the network that separates sources. It should fall and level off."
     return Section("training", "Training", [text], wide=[draw.lines(curves, "step", "loss")])
 
 

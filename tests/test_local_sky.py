@@ -1,0 +1,118 @@
+"""Weather that clings to places: the other dates tell of it, a date never of itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scipy.ndimage import gaussian_filter
+
+from mintpy_vae.correction import estimate
+from mintpy_vae.deformation import make_bells
+from mintpy_vae.joint import estimate_jointly, statistics_of
+from mintpy_vae.local_sky import BLOCKS, estimate_local_sky, no_local_sky
+from mintpy_vae.sky import sky_statistics
+from mintpy_vae.timefunctions import annual, scanned, trend
+from test_separation import ALL, DATES, N, NO_RELIEF, SHAPE, YEARS, bell, turbulence
+
+EVERY = np.arange(N)
+PLACES = gaussian_filter(np.random.default_rng(9).normal(size=(6, *SHAPE)), (0, 1, 1)).reshape(6, -1)
+PLACES /= PLACES.std()
+"""Textures that come and go as a whole, as weather over relief does, and errors of its model."""
+
+
+def sky_of(maps):
+    return sky_statistics(maps - maps.mean(axis=1, keepdims=True), NO_RELIEF, ALL, np.arange(len(maps)))
+
+
+def clinging(seed, strength=0.5):
+    weather = np.random.default_rng(seed).normal(size=(N, len(PLACES))) @ PLACES
+    return turbulence(N, seed) + strength * weather
+
+
+def predicted(sky, modes, date, hidden):
+    """A date on its hidden pixels, from what is around."""
+    covariance = sky.modes.T @ sky.modes + sky.fine + modes.T @ modes
+    seen = ~hidden
+    return covariance[np.ix_(hidden, seen)] @ np.linalg.solve(covariance[np.ix_(seen, seen)], sky.unit[date, seen])
+
+
+def disk(row, column, radius):
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return (np.hypot(y - row, x - column) < radius).ravel()
+
+
+def test_the_dates_decide_how_far_it_is_believed():
+    shares = []
+    for strength in (0.0, 0.15, 0.3, 0.6):
+        found = estimate_local_sky(sky_of(clinging(3, strength)), EVERY)
+        assert 0 <= found.share <= 1 and found.gain >= 0
+        shares.append(found.gain)
+    assert shares[0] < 0.02 and shares[-1] > 0.1 and sorted(shares) == shares
+
+
+def test_hidden_ground_is_interpolated_better_where_weather_clings_and_no_worse_elsewhere():
+    ratios = {}
+    for strength in (0.0, 0.5):
+        sky = sky_of(clinging(4, strength))
+        found = estimate_local_sky(sky, EVERY)
+        error = np.zeros(2)
+        for block, modes in zip(found.blocks, found.modes, strict=True):
+            for date in block[::3]:
+                for hidden in (disk(8, 5, 4), disk(20, 25, 4), disk(16, 16, 4)):
+                    for k, used in enumerate((modes, modes[:0])):
+                        error[k] += ((predicted(sky, used, date, hidden) - sky.unit[date, hidden]) ** 2).mean()
+        ratios[strength] = np.sqrt(error[0] / error[1])
+    assert ratios[0.5] < 0.82 and ratios[0.0] < 1.01
+
+
+@pytest.mark.parametrize("dates, most", [(1, 0.05), (5, 0.10)])
+def test_what_happens_on_a_few_dates_does_not_come_back_as_atmosphere(dates, most):
+    """A bell of three times the strength of its dates, hidden there, as moving ground is."""
+    maps, hidden, leaks = clinging(5), disk(14, 20, 5), []
+    for start in (2, 13, 21, 30):
+        happened = np.arange(start, start + dates)
+        moved = maps.copy()
+        moved[happened] += 3 * bell(14, 20, 3)
+        sky = sky_of(maps)
+        with_bell = replace(sky, unit=sky_of(moved).unit)
+        for date in happened:
+            back = []
+            for one in (with_bell, sky):
+                found = estimate_local_sky(one, EVERY)
+                (block,) = [k for k, b in enumerate(found.blocks) if date in b]
+                back.append(predicted(replace(one, unit=sky.unit), found.modes[block], date, hidden))
+            shape = bell(14, 20, 3)[hidden]
+            leaks.append(abs((back[0] - back[1]) @ shape / (shape @ shape)) / 3)
+    assert np.mean(leaks) < most
+
+
+def test_no_date_is_in_its_own_covariance():
+    sky = sky_of(clinging(6))
+    found = estimate_local_sky(sky, np.setdiff1d(EVERY, [7]))
+    assert len(found.blocks) == BLOCKS and np.array_equal(np.concatenate(found.blocks), EVERY)
+    for block, modes in zip(found.blocks, found.modes, strict=True):
+        others = np.setdiff1d(EVERY, [*block, 7])  # a date known to be bad is in none
+        np.testing.assert_allclose(modes, np.sqrt(found.share / len(others)) * sky.unit[others])
+    mean = np.mean([modes.T @ modes for modes in found.modes], axis=0)
+    np.testing.assert_allclose(found.of_all.T @ found.of_all, mean, atol=1e-12)
+
+
+def test_it_takes_atmosphere_and_no_unsteady_motion():
+    step = np.where(YEARS > 0.6, 6.0, 0.0)[:, None] * bell(14, 20, 3)
+    weather = clinging(7)
+    x = weather + step
+    x = x - x.mean(axis=0)
+    x = x - x.mean(axis=1, keepdims=True)
+    functions = [trend(YEARS), *annual(YEARS), *scanned(DATES)]
+    bells, statistics = make_bells(ALL, NO_RELIEF, None), statistics_of(NO_RELIEF, ALL, EVERY, [])
+    joint = estimate_jointly(x, functions, bells, statistics, 0.01, np.random.default_rng(0))
+    still, moving = bell(14, 20, 3) < 0.01, bell(14, 20, 3) > 0.3
+    errors, gains = [], []
+    for local in (estimate_local_sky(joint.sky, EVERY), no_local_sky(joint.sky)):
+        left = x - estimate(x, joint, local, ALL, YEARS).turbulent.reshape(N, -1)
+        left = left - np.median(left[:, still], axis=1, keepdims=True)
+        errors.append(np.sqrt(((left - left.mean(axis=0))[:, still] ** 2).mean()))
+        change = left[YEARS > 0.6].mean(axis=0) - left[YEARS <= 0.6].mean(axis=0)
+        gains.append((change @ (step[-1] * moving)) / (step[-1] @ (step[-1] * moving)))
+    assert errors[0] < 0.92 * errors[1] and abs(gains[0] - gains[1]) < 0.02 and abs(gains[0] - 1) < 0.1
