@@ -3,11 +3,11 @@
     python benchmarks/gpu.py                                             # on a machine with a GPU
     python benchmarks/gpu.py --device cpu --train-steps 20 --whole 60x200x300
 
-The network is trained on the atmosphere of as many dates as 500 pairs have, on a training grid of the default size, from
-several seeds, in single and in mixed precision (bfloat16). What a network has learnt is the covariance of its maps; two
-are compared by the norm of their difference over that of the first. Mixed precision changes nothing that matters where
-that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile, in a longer training of its
-own: it looks a few times a second.
+The network is trained on the atmosphere of as many dates as 500 pairs have, on a training grid of the default size,
+from several seeds, in single and in mixed precision (bfloat16). What a network has learnt is the covariance of its
+maps; two are compared by the norm of their difference over that of the first. Mixed precision changes nothing that
+matters where that is less than from seed to seed. How busy a GPU was is what nvidia-smi says meanwhile, in a longer
+training of its own: it looks a few times a second.
 """
 
 from __future__ import annotations

@@ -100,7 +100,6 @@ def markdown(results: Results, settings: str) -> str:
         parts += ["## Targets\n", "| stack | target | found | |", "|---|---|---|---|"]
         parts += [f"| {kind} | {aim} | {found} | {'met' if ok else '**not met**'} |" for kind, aim, found, ok in checks]
         parts.append("")
-        parts.append(sentence)
     for kind in table.kinds:
         parts += [f"## {kind}\n", *_rows(table, kind), "", *_own(table, kind)]
     if table.failed:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from scipy.ndimage import gaussian_filter
 
 from mintpy_vae.correction import estimate
@@ -13,7 +12,7 @@ from mintpy_vae.joint import estimate_jointly, statistics_of
 from mintpy_vae.local_sky import BLOCKS, estimate_local_sky, no_local_sky
 from mintpy_vae.sky import sky_statistics
 from mintpy_vae.timefunctions import annual, scanned, trend
-from test_separation import ALL, DATES, N, NO_RELIEF, SHAPE, YEARS, bell, turbulence
+from test_separation import ALL, DATES, NO_RELIEF, SHAPE, YEARS, N, bell, turbulence
 
 EVERY = np.arange(N)
 PLACES = gaussian_filter(np.random.default_rng(9).normal(size=(6, *SHAPE)), (0, 1, 1)).reshape(6, -1)

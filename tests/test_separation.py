@@ -7,17 +7,16 @@ from mintpy_vae import deformation
 from mintpy_vae.anchoring import anchor
 from mintpy_vae.atmosphere import date_strength, fill
 from mintpy_vae.correction import Atmosphere, FullResolution, estimate, sentences
-from mintpy_vae.local_sky import no_local_sky
 from mintpy_vae.deformation import bell_map, make_bells
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.joint import estimate_jointly, statistics_of
 from mintpy_vae.knowledge import NOTHING, Knowledge, Station
+from mintpy_vae.local_sky import no_local_sky
 from mintpy_vae.metrics import within_one_sigma
 from mintpy_vae.separation import separate, spread
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
-from mintpy_vae.sky import sky_statistics
 from mintpy_vae.timefunctions import annual, scanned, trend
 from mintpy_vae.training import train
 

@@ -229,7 +229,7 @@ def _correct_into(
     learned = learn(job, timings, report, RememberedTraining(staging / NETWORKS))
     with stage("write", timings):
         model_file = staging / "vae_model.pt"
-        save_networks(model_file, learned.fits, settings)
+        save_networks(model_file, learned.networks, settings)
         marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
         memory, inputs = settings.max_memory, staging / "inputs"
         write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
