@@ -387,6 +387,27 @@ class FullResolution:
         return phase
 
 
+class Between:
+    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
+
+    Parameters
+    ----------
+    maps : (n, h, w)
+    shape : (int, int)
+        Length and width of the stack.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
+        self.maps = maps.astype(np.float32)
+        self.down, self.across = (_hats(size, factor) for size in shape)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """(n, rows, width)."""
+        return tensor_product(self.maps, self.down[rows], self.across)
+
+
 def cell_centres(size: int, factor: int) -> Array:
     """Centres of the cells of ``factor`` pixels along an axis of ``size``, (cells,); the last cell may be smaller."""
     starts = np.arange(0, size, factor)
@@ -410,3 +431,10 @@ def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
     spline = make_interp_spline(centres, np.eye(len(centres)), k=3 if len(centres) > 3 else 1)
     pixels = np.clip(np.arange(size), centres[0], centres[-1])
     return BSpline.design_matrix(pixels, spline.t, spline.k).toarray().astype(np.float32), spline.c
+
+
+def _hats(size: int, factor: int) -> NDArray[np.float32]:
+    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
+    centres = cell_centres(size, factor)
+    units = np.eye(len(centres))
+    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)

@@ -19,7 +19,7 @@ from .evaluation_inputs import locate, make_scene, pixel_of
 from .evidence import read_evidence
 from .injection import Refit, inject, parse_signals, unsafe
 from .inverted import Inverted, read_inverted
-from .job import Job, corrected_dir, open_with_network, what_is_known
+from .job import Job, corrected_dir, open_with_network, what_is_known, with_prior
 from .knowledge_input import STABLE, given_files
 from .known_delays import find_known_delays
 from .methods import METHODS
@@ -111,8 +111,8 @@ def evaluate(
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
-    job = Job(source, template_here, settings, stack, what_is_known(template, settings, stack))
-    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work))
+    job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
+    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work), job.prior)
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, refit, say)

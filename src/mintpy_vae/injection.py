@@ -25,6 +25,7 @@ from .knowledge import NOTHING, Knowledge
 from .known_delays import NOTHING as NO_DELAYS
 from .known_delays import KnownDelays
 from .learning import TrainingData, training_data
+from .prior_delay import PriorDelay, PriorOfDates
 from .network import islands
 from .separation import Separation, separate
 from .settings import Settings
@@ -136,17 +137,33 @@ class Refit:
         Of the ground, as given to that correction.
     known : KnownDelays
         What MintPy subtracts itself.
+    prior : PriorDelay, optional
+        Delay of a weather model.
     """
 
     def __init__(
-        self, stack: Stack, settings: Settings, knowledge: Knowledge = NOTHING, known: KnownDelays = NO_DELAYS
+        self,
+        stack: Stack,
+        settings: Settings,
+        knowledge: Knowledge = NOTHING,
+        known: KnownDelays = NO_DELAYS,
+        prior: PriorDelay | None = None,
     ) -> None:
         self.stack, self.settings, self.knowledge, self.known = stack, settings, knowledge, known
+        self._prior = prior
 
     @cached_property
     def data(self) -> TrainingData:
         """Read on first use."""
         return training_data(self.stack, self.settings, known=self.known)
+
+    @cached_property
+    def prior(self) -> PriorOfDates | None:
+        """The delay of a weather model; read on first use."""
+        data = self.data
+        if self._prior is None:
+            return None
+        return PriorOfDates(self._prior, self.stack, data.used, data.factor, self.settings.max_memory)
 
     @property
     def dates(self) -> list[str]:
@@ -183,6 +200,7 @@ class Refit:
             self.settings,
             clusterer=clusterer,
             knowledge=self.knowledge,
+            prior=None if self.prior is None else self.prior.maps,
         )
 
 

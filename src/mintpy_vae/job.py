@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .knowledge_input import given_files, read_knowledge
 from .known_delays import NOTHING, KnownDelays, inputs, options
 from .log import LOGGER
 from .network_options import network_options, pairs_kept
+from .prior_delay import PriorDelay, find_prior_delay
 from .settings import Settings
 from .stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
 from .training import choose_device
@@ -38,6 +39,10 @@ class Job:
     knowledge : Knowledge
     known : KnownDelays
         What MintPy will subtract itself.
+    prior : PriorDelay or None
+        Delay of a weather model.
+    prior_warnings : list of str
+        About files with one that are not used, and dates that it lacks.
     """
 
     project: Path
@@ -46,11 +51,13 @@ class Job:
     stack: Stack
     knowledge: Knowledge
     known: KnownDelays = NOTHING
+    prior: PriorDelay | None = None
+    prior_warnings: list[str] = field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
         """What is doubtful in the stack, and in what the user knows."""
-        return self.stack.warnings + self.knowledge.warnings
+        return self.stack.warnings + self.knowledge.warnings + self.prior_warnings
 
     def of_island(self, keep: NDArray[np.bool_]) -> Job:
         """The same with fewer pairs kept."""
@@ -86,6 +93,8 @@ class Job:
         """Files that decide the correction, with the function that identifies their contents."""
         own: dict[str, tuple[Path, Callable[[Path], str]]]
         own = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        if self.prior is not None:
+            own["prior_delay"] = self.prior.file, file_hash
         return own | inputs(self.stack, self.project, self.template)
 
     def check_unchanged(self, fingerprint: Mapping[str, Any]) -> None:
@@ -114,7 +123,14 @@ def prepare(
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_with_network(path, geometry_file, template)
-    return Job(project, template, settings, stack, what_is_known(template, settings, stack))
+    job = Job(project, template, settings, stack, what_is_known(template, settings, stack))
+    return with_prior(job)
+
+
+def with_prior(job: Job) -> Job:
+    """The same with the delay of a weather model, if there is one."""
+    prior, warnings = find_prior_delay(job.template, job.settings, job.stack)
+    return replace(job, prior=prior, prior_warnings=warnings)
 
 
 def open_with_network(

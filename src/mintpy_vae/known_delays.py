@@ -30,7 +30,7 @@ from .timefunctions import acquisition_years
 if TYPE_CHECKING:
     from .job import Job
 
-__all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed"]
+__all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
 
 Array = NDArray[np.float32]
 
@@ -185,7 +185,7 @@ def _find_drift(job: Job, place: Path, inside: bool) -> _Found:
             ramp = -f["timeseries"][1]
     years = acquisition_years(stack.dates)
     share = (years - years[0]) / (years[-1] - years[0])
-    return "MintPy's empirical model", _Ramp(_to_phase(stack) * ramp, share.astype(np.float32)), []
+    return "MintPy's empirical model", _Ramp(to_phase(stack) * ramp, share.astype(np.float32)), []
 
 
 def _find_tides(job: Job, place: Path, inside: bool) -> _Found:
@@ -277,7 +277,7 @@ def _series_of_zeros(file: Path, stack: Stack, dates: list[str]) -> Path:
     return file
 
 
-def _to_phase(stack: Stack) -> np.float32:
+def to_phase(stack: Stack) -> np.float32:
     """Radians of a metre of displacement."""
     return np.float32(-4 * np.pi / stack.wavelength)
 
@@ -294,7 +294,7 @@ def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = Non
     there = [k for k, date in enumerate(stack.dates) if date in index]
     rows = [index[stack.dates[k]] for k in there]
     lacking = [date for date in stack.dates if date not in index]
-    return _Series(file, len(stack.dates), there, rows, level, _to_phase(stack), unknown), lacking
+    return _Series(file, len(stack.dates), there, rows, level, to_phase(stack), unknown), lacking
 
 
 @dataclass(frozen=True, eq=False)

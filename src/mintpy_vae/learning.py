@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from . import safety
 from .components import level_components
-from .correction import FullResolution, cell_centres, sentences, tensor_product
+from .correction import Between, FullResolution, sentences
 from .errors import NotEnoughEvidence
 from .job import Job, dates_to_learn_from, looks
 from .knowledge import Knowledge
 from .known_delays import NOTHING, KnownDelays
 from .log import stage
 from .network import islands
+from .prior_delay import PriorOfDates
 from .separation import Array, Report, Separation, Trainer, separate, spread
 from .settings import Settings
-from .stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs
+from .stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
 from .threads import Aside, single_threaded
 from .training import Fit, train
 
@@ -150,6 +151,8 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
                 details[key] = details[key] + value
             elif key.startswith("noise_per_"):
                 details[key] = details[key] | value
+            elif key == "prior_delay":
+                details[key] = value | {"coefficients": details[key]["coefficients"] | value["coefficients"]}
     details["warnings"] = warnings + details["warnings"]
     networks = {
         f"{name}_{k}" if k else name: one for k, island in enumerate(learned) for name, one in island.networks.items()
@@ -162,10 +165,11 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
         data = training_data(stack, settings, report, job.known)
+        delay = prior_of_dates(job, data)
 
     def others() -> list[Array]:
         seeds = range(1, settings.num_seeds)
-        return [_separate(data, settings, knowledge, told, trainer, k).corrected for k in seeds]
+        return [_separate(data, settings, knowledge, told, trainer, delay, k).corrected for k in seeds]
 
     def told(*step: Any) -> None:
         if report and aside.awaited:
@@ -173,7 +177,7 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
 
     room = torch.get_num_threads() > 1 and settings.max_memory >= ROOM_FOR_TWO
     with stage("separate", timings), single_threaded(), Aside(others, room and settings.num_seeds > 1) as aside:
-        found = _separate(data, settings, knowledge, report, trainer)
+        found = _separate(data, settings, knowledge, report, trainer, delay)
         seen = safety.figures(found, data.phase, data.weight, data.pairs, data.height)
         safety.refuse(seen)
         seed_spread = [spread(found, other) for other in aside.result()]
@@ -187,22 +191,56 @@ def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: 
             f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
             "uncertainty: see whether what you look for is the same with another vae.seed."
         )
-    full = FullResolution(found.atmosphere, stack.height - found.mean_height, data.factor)
     between = Between(found.atmosphere.std, stack.shape, data.factor)
     n_dates, used = len(stack.dates), data.used
+    if delay is not None:
+        details["prior_delay"] = {
+            "file": _named(delay, stack),
+            "coefficients": {d: round(float(c), 4) for d, c in zip(data.dates, found.prior, strict=True)},
+        }
     # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
-    atmosphere, std = _of_all_dates(full, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
+    removed = phase_removed(found, stack, data.factor, delay)
+    atmosphere, std = _of_all_dates(removed, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
     return Learned(atmosphere, std, {"separator": found.separator}, details, stack, data, found, noise)
 
 
+def prior_of_dates(job: Job, data: TrainingData) -> PriorOfDates | None:
+    """The delay that is known beforehand, of the dates that are learned from; None without one."""
+    if job.prior is None:
+        return None
+    return PriorOfDates(job.prior, job.stack, data.used, data.factor, job.settings.max_memory)
+
+
 def _separate(
-    data: TrainingData, settings: Settings, knowledge: Knowledge, report: Report | None, trainer: Trainer, k: int = 0
+    data: TrainingData,
+    settings: Settings,
+    knowledge: Knowledge,
+    report: Report | None,
+    trainer: Trainer,
+    delay: PriorOfDates | None,
+    k: int = 0,
 ) -> Separation:
     """The method with the seed, or with the ``k``-th after it."""
     told = (lambda stage, *step: report(f"seed {k + 1}: {stage}", *step)) if report and k else report
     own = replace(settings, seed=settings.seed + k)
     grid = (data.phase, data.weight, data.pairs, data.dates, data.height)
-    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer)
+    prior = {} if delay is None else {"prior": delay.maps}
+    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer, **prior)
+
+
+def phase_removed(found: Separation, stack: Stack, factor: int, delay: PriorOfDates | None) -> Rows:
+    """Rows -> (dates, rows, width) phase of the atmosphere, radians, with what is believed of a weather model's."""
+    full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
+    if delay is None or not found.prior.any():
+        return full
+    believed = delay.removed(found.prior, found.valid)
+    return lambda rows: np.asarray(full(rows) + believed(rows), np.float32)
+
+
+def _named(delay: PriorOfDates, stack: Stack) -> str:
+    """The file, from the project on where it lies there."""
+    file, project = delay.delay.file, project_of(stack.file)
+    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
 
 
 def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
@@ -217,34 +255,6 @@ def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others
         return filled
 
     return of_all
-
-
-class Between:
-    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
-
-    Parameters
-    ----------
-    maps : (n, h, w)
-    shape : (int, int)
-        Length and width of the stack.
-    factor : int
-        Looks of the training grid in both directions.
-    """
-
-    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
-        self.maps = maps.astype(np.float32)
-        self.down, self.across = (_hats(size, factor) for size in shape)
-
-    def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """(n, rows, width)."""
-        return tensor_product(self.maps, self.down[rows], self.across)
-
-
-def _hats(size: int, factor: int) -> NDArray[np.float32]:
-    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
-    centres = cell_centres(size, factor)
-    units = np.eye(len(centres))
-    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)
 
 
 def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:

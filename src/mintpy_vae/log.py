@@ -224,6 +224,12 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
             f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
             f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
         )
+    if prior := details.get("prior_delay"):
+        shares = list(prior["coefficients"].values())
+        yield (
+            f"delay of {prior['file']}: coefficient {sum(shares) / len(shares):.2f} in the mean over the dates, from "
+            f"{min(shares):.2f} to {max(shares):.2f}"
+        )
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"

@@ -28,7 +28,8 @@ from .errors import NotEnoughEvidence
 from .evidence import EVIDENCE, read_evidence
 from .injection import Refit
 from .inverted import Inverted, full_mask, geometry_file, read_delay
-from .stack import pool_map
+from .learning import phase_removed
+from .stack import Rows, pool_map
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -150,8 +151,7 @@ def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
         found = refit(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
     except NotEnoughEvidence as reason:
         raise Unavailable(str(reason)) from reason
-    full = FullResolution(found.atmosphere, refit.stack.height - found.mean_height, refit.factor)
-    return _less_phase(scene, refit, full, refit.dates)
+    return _less_phase(scene, refit, phase_removed(found, refit.stack, refit.factor, refit.prior), refit.dates)
 
 
 def vae_sources(scene: Scene, refit: Refit) -> Array:
@@ -170,7 +170,7 @@ def vae_sources(scene: Scene, refit: Refit) -> Array:
     return _less_phase(scene, refit, FullResolution(removed, height, refit.factor), evidence.dates)
 
 
-def _less_phase(scene: Scene, refit: Refit, full: FullResolution, dates: Sequence[str]) -> Array:
+def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) -> Array:
     """The series less the phase of each of ``dates``, relative to the reference pixel."""
     inverted, stack = scene.inverted, refit.stack
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))

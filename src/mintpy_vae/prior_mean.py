@@ -33,16 +33,17 @@ OWN_SLOPE = 0.5
 """Of the slope with height the sky allows twice what the dates have; here they are held to what they have."""
 
 
-def relative(maps: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Maps (dates, pixels) relative to their mean in space and over the dates, and which dates have one.
+def relative(maps: Array) -> Array:
+    """Maps (dates, pixels) relative to their means in space and over the dates; 0 on a date with a NaN, which has none.
 
-    A date with a NaN has none; its map is 0.
+    A delay has a mean over the dates that is alike on all of them, and larger than what differs.
     """
     known = np.isfinite(maps).all(axis=1)
-    found = np.where(known[:, None], maps, 0.0)
-    found = found - found.mean(axis=1, keepdims=True)
-    mean = found.sum(axis=0) / max(int(known.sum()), 1)
-    return np.asarray(np.where(known[:, None], found - mean, 0.0)), known
+    found = np.zeros(maps.shape)
+    if known.any():
+        found[known] = maps[known] - maps[known].mean(axis=1, keepdims=True)
+        found[known] -= found[known].mean(axis=0)
+    return found
 
 
 def coefficients(
@@ -66,12 +67,11 @@ def coefficients(
     significance : float
         Share of the chance fits (the model's dates shifted against the stack's) that may be better than even odds.
     """
-    found = np.zeros(len(series))
-    known = np.flatnonzero(maps.any(axis=1))
-    if not len(known):
-        return found
+    believed = np.zeros(len(series))
+    if not maps.any():
+        return believed
     for _ in range(PASSES):
-        sky = statistics(without(series - found[:, None] * maps, persistent))
+        sky = statistics(without(series - believed[:, None] * maps, persistent))
         scale = np.r_[1.0, OWN_SLOPE, np.ones(len(sky.band))]
         rotation = Rotation(sky.strength, persistent)
         rest = rotation.basis[rotation.number :]
@@ -79,12 +79,11 @@ def coefficients(
         whitened = Covariance(sky, scale, 1.0).precision.whiten(unit)
         own, data = whitened @ unit.T, whitened @ (series / sky.strength[:, None]).T
         time = rest.T @ rest
-        excess = _excess((data - found * own) @ time, own, time)
+        excess = _excess((data - believed * own) @ time, own, time)
         fit = _Fit(time, own / excess, data / excess)
         gain, believed = fit(np.arange(len(series)))
-        chance = [fit(order)[0] for order in _shifted(len(series))]
-        found = expit(gain - np.quantile(chance, 1.0 - significance)) * believed
-    return found
+    chance = [fit(order)[0] for order in _shifted(len(series))]
+    return np.asarray(expit(gain - np.quantile(chance, 1.0 - significance)) * believed)
 
 
 def _excess(left: Array, own: Array, time: Array) -> float:

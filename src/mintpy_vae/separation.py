@@ -25,6 +25,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
 from .model import SEPARATOR_SLOTS
 from .network import invert_to_dates
+from .prior_mean import coefficients, relative
 from .settings import Settings
 from .threads import single_threaded
 from .timefunctions import (
@@ -106,6 +107,8 @@ class Separation:
         Both without the trend and the other functions of time of the whole stack.
     sources : Sources
         What was clustered.
+    prior : (dates,)
+        Coefficient of the delay that is known beforehand; what it makes of it is removed besides ``atmosphere``.
     """
 
     atmosphere: Atmosphere
@@ -122,6 +125,7 @@ class Separation:
     corrected: Array
     noise: Array
     sources: Sources
+    prior: Array
 
     def noise_of_pairs(self, pairs: NDArray[np.integer]) -> Array:
         """Spatial standard deviation of pairs (pairs, 2) before and after, (2, pairs) radians; see ``noise``."""
@@ -142,6 +146,7 @@ def separate(
     stages: Stages = Stages(),
     knowledge: Knowledge = NOTHING,
     trainer: Trainer = train,
+    prior: Array | None = None,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -166,6 +171,9 @@ def separate(
         Nothing by default.
     trainer : callable
         Trains a network; one that remembers lets variants share networks.
+    prior : (dates, height, width), optional
+        Delay of a weather model, radians; NaN on dates that it does not have. What the data bear out of it is taken
+        for part of the atmosphere.
 
     Raises
     ------
@@ -190,8 +198,8 @@ def separate(
             f"only {int(valid.sum())} pixels of the {shape[0]} x {shape[1]} training grid are covered well enough; "
             f"{MIN_PIXELS} are needed"
         )
-    x = series[:, valid.ravel()]
-    x = x - x.mean(axis=1, keepdims=True)
+    seen = series[:, valid.ravel()]
+    seen = seen - seen.mean(axis=1, keepdims=True)
     mean_height = float(height[valid].mean())
     z = np.asarray(height[valid] - mean_height, dtype=np.float64)
 
@@ -202,6 +210,15 @@ def separate(
 
     def progress(stage: str) -> Callable[[int, int, str], None] | None:
         return (lambda done, total, message: report(stage, done, total, message)) if report else None
+
+    # 1b. Of a delay known beforehand, what the data bear out; all that follows is about the rest.
+    statistics = statistics_of(z, valid, good, knowledge.bad_dates)
+    x, share = seen, np.zeros(n_dates)
+    if prior is not None:
+        delay = relative(prior[:, valid])
+        steady_functions = [f for f in _functions_of_time([], years, dates, knowledge.functions) if not f.family]
+        share = coefficients(seen, delay, steady_functions, statistics, settings.significance)
+        x = seen - share[:, None] * delay
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
     level = without_height(x, z)
@@ -220,7 +237,6 @@ def separate(
 
     # 3. Local deformation and the sky with its slowness, estimated together.
     bells = make_bells(valid, z, knowledge.stable)
-    statistics = statistics_of(z, valid, good, knowledge.bad_dates)
     searching = progress("searching local deformation")
     joint = estimate_jointly(x, functions, bells, statistics, settings.significance, rng, stages.slow_sky, searching)
     deformation, sky = joint.deformation, joint.sky
@@ -244,10 +260,11 @@ def separate(
         local,
         valid,
         mean_height,
-        x,
+        seen,
         corrected,
-        np.stack([without(x, persistent), without(corrected, persistent)]),
+        np.stack([without(seen, persistent), without(corrected, persistent)]),
         sources,
+        share,
     )
 
 

@@ -198,6 +198,15 @@ def time_series(dates: Sequence[str], curves: Mapping[str, Array], title: str) -
     return figure
 
 
+def coefficients(dates: Sequence[str], values: Array) -> go.Figure:
+    """A bar from 0 to 1 for each date."""
+    figure = chart(height=260, yaxis={"title": "coefficient", "range": [0, 1.05]}, showlegend=False)
+    figure.add_bar(
+        x=_days(dates), y=values, marker={"color": AFTER}, hovertemplate="%{x|%Y-%m-%d}<br>%{y:.2f}<extra></extra>"
+    )
+    return figure
+
+
 def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Heat map of the gain of injected signals, width against amplitude: light where all comes back."""
     widths, sizes = (sorted({float(r[key]) for r in rows}) for key in ("width_km", "amplitude"))

@@ -20,6 +20,7 @@ TABLE_COLUMNS = 11
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
 SHOWN_SOURCES = 700
+SOME_OF_IT = 0.05
 
 
 def lead(data: Data) -> str:
@@ -290,6 +291,22 @@ def left_to_mintpy(data: Data) -> Section | None:
     return Section("known-delays", "Left to MintPy", texts, tables=[table])
 
 
+def prior_delay(data: Data) -> Section | None:
+    """How far a weather model's delay is believed, date by date."""
+    found = data.result.get("prior_delay")
+    if not found:
+        return None
+    values = np.array(list(found["coefficients"].values()), dtype=float)
+    text = (
+        f"Share of the delay of {found['file']} that this stack bears out and that was removed, with the rest of the "
+        f"atmosphere: {values.mean():.2f} in the mean, over {SOME_OF_IT:g} on {(values > SOME_OF_IT).sum()} of "
+        f"{len(values)} dates. 0: the map says nothing that the date confirms; 1: it is taken as it is."
+    )
+    return Section(
+        "prior-delay", "Weather model", [text], wide=[draw.coefficients(list(found["coefficients"]), values)]
+    )
+
+
 def provenance(data: Data) -> Section:
     """Settings, versions and hashes."""
     result = data.result
@@ -303,7 +320,7 @@ def provenance(data: Data) -> Section:
 
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
     *(velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
-    *(structure_functions, phase_against_elevation, left_to_mintpy, training, provenance),
+    *(structure_functions, phase_against_elevation, prior_delay, left_to_mintpy, training, provenance),
 )
 WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
 
