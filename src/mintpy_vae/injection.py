@@ -25,8 +25,8 @@ from .knowledge import NOTHING, Knowledge
 from .known_delays import NOTHING as NO_DELAYS
 from .known_delays import KnownDelays
 from .learning import TrainingData, training_data
-from .prior_delay import PriorDelay, PriorOfDates
 from .network import islands
+from .prior_delay import PriorDelay, PriorOfDates
 from .separation import Separation, separate
 from .settings import Settings
 from .stack import Stack

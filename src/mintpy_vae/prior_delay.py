@@ -1,6 +1,6 @@
-"""A delay that is known beforehand, from a weather model or another source: found, checked, read and brought to phase.
+"""A delay that is known beforehand, from a weather model or another source: found, checked, read, brought to phase.
 
-Unlike what MintPy subtracts itself (:mod:`.known_delays`), what is used of it is part of the atmosphere that is removed.
+Unlike what MintPy subtracts itself (:mod:`.known_delays`), what is used of it is part of the atmosphere that goes.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ class PriorOfDates:
     Attributes
     ----------
     maps : (dates, h, w)
-        Phase on the training grid, radians; NaN on dates of which less than ``ENOUGH`` of the land is known, filled from
-        the nearest pixel elsewhere.
+        Phase on the training grid, radians; NaN on dates of which less than ``ENOUGH`` of the land is known, filled
+        from the nearest pixel elsewhere.
     """
 
     def __init__(

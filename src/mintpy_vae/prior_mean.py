@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
+from scipy.stats import chi2
 
 from .atmosphere import Array
 from .joint import without
@@ -28,6 +29,8 @@ PASSES = 4
 MEANS = np.linspace(0.0, 1.0, 51)
 SPREADS = np.array([0.0, 0.1, 0.3, 1.0])
 """Of the dates' coefficients, in units of the largest that their mean allows."""
+LOG_ODDS = 10.0
+"""Of the model being of use, at twice the gain at which the odds are even."""
 _HYPER = np.array([(m, m * (1 - m) * s**2) for m in MEANS for s in SPREADS])
 OWN_SLOPE = 0.5
 """Of the slope with height the sky allows twice what the dates have; here they are held to what they have."""
@@ -65,7 +68,8 @@ def coefficients(
     statistics : callable
         :func:`~mintpy_vae.sky.sky_statistics` of a series without motion and persistent functions.
     significance : float
-        Share of the chance fits (the model's dates shifted against the stack's) that may be better than even odds.
+        Odds are even at the gain in log-likelihood that this share of chance fits exceeds: of a model with one
+        coefficient, and of this one with its dates shifted against the stack's.
     """
     believed = np.zeros(len(series))
     if not maps.any():
@@ -83,7 +87,8 @@ def coefficients(
         fit = _Fit(time, own / excess, data / excess)
         gain, believed = fit(np.arange(len(series)))
     chance = [fit(order)[0] for order in _shifted(len(series))]
-    return np.asarray(expit(gain - np.quantile(chance, 1.0 - significance)) * believed)
+    threshold = max(float(np.quantile(chance, 1.0 - significance)), float(chi2.isf(min(2 * significance, 0.5), 1)) / 2)
+    return np.asarray(expit(LOG_ODDS * (gain / threshold - 1.0)) * believed)
 
 
 def _excess(left: Array, own: Array, time: Array) -> float:
