@@ -98,7 +98,7 @@ def error(learned, scene):
     return 1e3 * relative_to_means(rows - scene.atmosphere, scene.land).std()
 
 
-# ------------------------------------------------------------------------------------------------------ the coefficients
+# ----------------------------------------------------------------------------------------------------- the coefficients
 def test_the_true_delay_gets_1_and_the_error_goes(learned, scene):
     assert shares(learned("true")).min() > 0.95
     assert error(learned("true"), scene) < 0.5 * error(learned("none"), scene)
@@ -170,7 +170,7 @@ def test_motion_that_follows_the_relief_is_no_evidence_for_a_model_with_the_same
         assert case(case.scene.atmosphere + motion, model).max() < 0.02
 
 
-# ------------------------------------------------------------------------------------------------------------- the files
+# ------------------------------------------------------------------------------------------------------------ the files
 def test_the_first_file_that_fits_is_taken_and_the_others_are_named(own, delays):
     stack, template = own
     inputs = stack.parent
@@ -270,7 +270,7 @@ def test_with_no_file_nothing_changes_and_with_no_neither(own, delays, learned):
     assert found.details == learned("none").details
 
 
-# ---------------------------------------------------------------------------------------------------------- from end to end
+# ------------------------------------------------------------------------------------------------------ from end to end
 def test_stack_delay_file_result_and_report_say_the_same(own, delays, scene, tmp_path):
     stack, template = own
     write_series(stack.with_name("ERA5.h5"), stack, delays["true"])
