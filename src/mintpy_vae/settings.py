@@ -56,11 +56,7 @@ class Settings:
     gnss_file: str = _option(
         "", "gnssFile", "table of GNSS rates: station,lat,lon,rate,std or ve,vn,vu,se,sn,su in mm/yr"
     )
-    prior_delay: str = _option(
-        "auto",
-        "priorDelay",
-        "delays of a weather model, used date by date as far as the stack bears them out",
-    )
+    prior_delay: str = _option("auto", "priorDelay", "weather model's delay, used where the stack agrees")
     bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one a line")
 
     def __post_init__(self) -> None:

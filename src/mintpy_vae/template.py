@@ -43,7 +43,7 @@ _SPECIAL = {  # key: values, default, meaning, where the field itself does not s
         "where the network trains",
     ),
     **dict.fromkeys(("stableMask", "movingMask", "gnssFile"), ("file / no", None, None)),
-    "priorDelay": ("file / auto / no", "ERA5.h5, GACOS.h5 or the like in inputs", None),
+    "priorDelay": ("file / no", "inputs/ERA5.h5 or the like", None),
     "badDate": ("20190103,20190210 / file / no", None, None),
     "maxMemory": (None, "mintpy.compute.maxMemory (4)", None),
 }
