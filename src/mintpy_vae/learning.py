@@ -224,8 +224,8 @@ def _separate(
     told = (lambda stage, *step: report(f"seed {k + 1}: {stage}", *step)) if report and k else report
     own = replace(settings, seed=settings.seed + k)
     grid = (data.phase, data.weight, data.pairs, data.dates, data.height)
-    prior = {} if delay is None else {"prior": delay.maps}
-    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer, **prior)
+    prior = None if delay is None else delay.maps
+    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer, prior=prior)
 
 
 def phase_removed(found: Separation, stack: Stack, factor: int, delay: PriorOfDates | None) -> Rows:

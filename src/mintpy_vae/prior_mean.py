@@ -26,6 +26,8 @@ from .timefunctions import Rotation, TimeFunction
 
 PASSES = 4
 """The sky that the model leaves tells how far the model is believed, and the reverse."""
+LEAST = 1e-4
+"""Share of the variance below which what the model leaves is no sky any more."""
 MEANS = np.linspace(0.0, 1.0, 51)
 SPREADS = np.array([0.0, 0.1, 0.3, 1.0])
 """Of the dates' coefficients, in units of the largest that their mean allows."""
@@ -74,8 +76,12 @@ def coefficients(
     believed = np.zeros(len(series))
     if not maps.any():
         return believed
-    for _ in range(PASSES):
-        sky = statistics(without(series - believed[:, None] * maps, persistent))
+    least = LEAST * float(without(series, persistent).var())
+    for k in range(PASSES):
+        left = without(series - believed[:, None] * maps, persistent)
+        if k and left.var() <= least:
+            break
+        sky = statistics(left)
         scale = np.r_[1.0, OWN_SLOPE, np.ones(len(sky.band))]
         rotation = Rotation(sky.strength, persistent)
         rest = rotation.basis[rotation.number :]
