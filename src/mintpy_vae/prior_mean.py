@@ -92,9 +92,12 @@ def coefficients(
         excess = _excess((data - believed * own) @ time, own, time)
         fit = _Fit(time, own / excess, data / excess)
         gain, believed = fit(np.arange(len(series)))
-    chance = [fit(order)[0] for order in _shifted(len(series))]
-    threshold = max(float(np.quantile(chance, 1.0 - significance)), float(chi2.isf(min(2 * significance, 0.5), 1)) / 2)
-    return np.asarray(expit(LOG_ODDS * (gain / threshold - 1.0)) * believed)
+        if k == 0:  # of use at all: under the sky as it is without the model
+            chance = [fit(order)[0] for order in _shifted(len(series))]
+            least_gain = float(chi2.isf(min(2 * significance, 0.5), 1)) / 2
+            threshold = max(float(np.quantile(chance, 1.0 - significance)), least_gain)
+            useful = float(expit(LOG_ODDS * (gain / threshold - 1.0)))
+    return useful * believed
 
 
 def _excess(left: Array, own: Array, time: Array) -> float:
