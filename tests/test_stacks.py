@@ -187,20 +187,7 @@ CASES = {
 }
 
 
-MOVED = ("components", "noise without coherence", "unwrapping errors")
-"""The atmosphere of these moves by more than allowed (2.1 for 2 %, 1.3 for 1 %) since motion and slow sky are estimated
-together: to be mended."""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(reason="the atmosphere moves too much", strict=False))
-        if case in MOVED
-        else case
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_it_is_corrected_as_the_clean_stack_and_inverted(clean, remembered, tmp_path, case):
     spoil, options, allowed = CASES[case]
     project = Path(shutil.copytree(clean[0], tmp_path / "WORK"))
