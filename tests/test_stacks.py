@@ -278,7 +278,7 @@ def test_islands_in_the_network(tmp_path, at, corrected):
     assert any("left uncorrected, because" in text for text in done.warnings) == (corrected == 1)
     kept = open_stack(file).keep
     assert len(done.details["noise_per_pair_mm"]) == (kept if corrected == 2 else kept & ~small).sum()
-    assert len(torch.load(done.work_dir / "vae_model.pt", weights_only=True)["networks"]) == 2 * corrected
+    assert len(torch.load(done.work_dir / "vae_model.pt", weights_only=True)["networks"]) == corrected
     unknown = np.isnan(read(done.work_dir / "vae_std.h5", "timeseries")).all(axis=(1, 2))
     assert unknown[:at].all() == (corrected == 1) and not unknown[at:].any()
     page = (done.work_dir / REPORT).read_text(encoding="utf8")
