@@ -11,13 +11,13 @@ comes, so that an interrupted run goes on where it was; rows share the networks 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import multiprocessing
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,36 +124,24 @@ def _run(tasks: list[tuple[Any, list[str]]], inps: argparse.Namespace) -> Iterat
 
 def run_stack(job: tuple[Any, list[str], int | None, str, Path]) -> list[dict[str, Any]]:
     """All rows of one stack; a row that is in the cache is read from it."""
-    from cases import Bench, case_id
+    from cases import Bench, case_id, remembered
 
     from mintpy_vae.settings import Settings
-    from mintpy_vae.threads import single_threaded
 
     stack, rows, train_steps, device, cache = job
     settings = Settings(device=device, **({"train_steps": train_steps} if train_steps else {}))
     folder = cache / "cases"
     folder.mkdir(parents=True, exist_ok=True)
-    bench, results = None, []
+    bench = functools.cache(lambda: Bench(stack, settings, cache / "networks"))
+    results = []
     for row in rows:
         identity = {"kind": stack.kind, "preset": stack.preset, "width": stack.width, "sky": stack.sky}
         identity |= {"seed": stack.seed, "row": row}
         file = folder / f"{case_id(stack, row, settings)}.json"
-        if file.exists():
-            results.append(json.loads(file.read_text()))
-            continue
-        try:
-            with single_threaded():  # in the pool and in this process alike
-                bench = bench or Bench(stack, settings, cache / "networks")
-                result = identity | bench.run(row)
-        except Exception:  # one case that fails must not cost the others; it is shown, and the exit status says so
-            results.append(identity | {"error": traceback.format_exc()})
-            print(_line(results[-1]), flush=True)
-            continue
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(result))
-        os.replace(part, file)
+        result, new = remembered(file, identity, lambda row=row: bench().run(row))
         results.append(result)
-        print(_line(result), flush=True)
+        if new:
+            print(_line(result), flush=True)
     return results
 
 

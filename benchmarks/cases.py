@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.stack import pool_map
+from mintpy_vae.threads import single_threaded
 from mintpy_vae.training import Fit
 
 METRES = -WAVELENGTH / (4 * np.pi)
@@ -39,6 +42,7 @@ METHOD = (
     "correction",
     "deformation",
     "joint",
+    "local_sky",
     "model",
     "recipe",
     "safety",
@@ -145,6 +149,24 @@ class Trainer:
         torch.save((fit, self.clock() - begin), part)
         os.replace(part, file)
         return fit
+
+
+def remembered(file: Path, identity: dict[str, Any], work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Figures of one row of one case, read from `file` if they are there, and whether they are new.
+
+    A row that fails must not cost the others: its result is the ``error``, which is shown, and not kept.
+    """
+    if file.exists():
+        return json.loads(file.read_text()), False
+    try:
+        with single_threaded():  # in the pool and in this process alike
+            result = identity | work()
+    except Exception:
+        return identity | {"error": traceback.format_exc()}, True
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(result))
+    os.replace(part, file)
+    return result, True
 
 
 class Bench:

@@ -166,7 +166,7 @@ def trainings() -> plt.Figure:
     figure, axis = plt.subplots(figsize=(5, 2.8), constrained_layout=True)
     for steps, colour in ((400, BLUE), (30, ORANGE)):
         found = case.separate(steps=steps)
-        late = case.say(found)["late_fall"]["separator"]
+        late = case.say(found)["late_fall"]
         axis.plot(np.linspace(0, 1, steps), found.separator.losses, color=colour, lw=1)
         axis.plot([], [], color=colour, label=f"{steps} steps: {late:.0%} of the fall in the second half")
     usual, training.LEARNING_RATE = training.LEARNING_RATE, 10.0

@@ -13,14 +13,13 @@ of the pairs and is judged alike. Results and networks are kept in the cache dir
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
-import json
 import math
 import multiprocessing
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,15 +90,13 @@ def _run(jobs: list[tuple[Any, ...]], processes: int) -> Iterator[dict[str, Any]
 
 def run_case(job: tuple[Any, ...]) -> list[dict[str, Any]]:
     """All rows of one case; a row that is in the cache is read from it."""
-    from cases import METHOD, OWN, source_hash
-
-    from mintpy_vae.threads import single_threaded
+    from cases import METHOD, OWN, remembered, source_hash
 
     project, rows, seeds, train_steps, cache = job
     folder = cache / "real_skies"
     folder.mkdir(parents=True, exist_ok=True)
     content = hashlib.sha256((project / "inputs/ifgramStack.h5").read_bytes()).hexdigest()[:16]
-    case, results = None, []
+    case, results = functools.cache(lambda: Case(project, cache / "networks")), []
     for row in rows:
         for seed in seeds if row == "ours" else seeds[:1]:
             identity = {"case": project.name, "row": row, "seed": seed}
@@ -108,21 +105,10 @@ def run_case(job: tuple[Any, ...]) -> list[dict[str, Any]]:
             depends += [seed, train_steps, repr(OWN[row])] if own else []
             digest = hashlib.sha256(repr(depends).encode()).hexdigest()[:16]
             file = folder / f"{project.name}-{row}-{seed}-{digest}.json"
-            if file.exists():
-                results.append(json.loads(file.read_text()))
-                continue
-            try:
-                with single_threaded():
-                    case = case or Case(project, cache / "networks")
-                    result = identity | case.run(row, seed, train_steps)
-            except Exception:  # one case that fails must not cost the others; it is shown, and the exit status says so
-                results.append(identity | {"error": traceback.format_exc()})
-                continue
-            part = file.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(result))
-            os.replace(part, file)
+            result, new = remembered(file, identity, lambda row=row, seed=seed: case().run(row, seed, train_steps))
             results.append(result)
-            print(_line(result), flush=True)
+            if new and "error" not in result:
+                print(_line(result), flush=True)
     return results
 
 

@@ -128,7 +128,7 @@ def test_a_disk_that_is_too_small_is_seen_before_the_training(small, tmp_path):
 
 def test_a_disk_that_fills_up_at_any_stage(small, tmp_path):
     """Kilobytes by what is being written: geometry, networks, stack, error, result, MintPy's part, report."""
-    sizes = (4, 400, 1000, 1200, 1250, 1300, 1400, 1500, 1700)
+    sizes = (4, 250, 600, 850, 900, 950, 1000, 1100, 1300)
     found = run_in([("disk", size) for size in sizes], small, tmp_path, "no")
     for case in found.values():
         if case["status"]:  # HDF5 on a full disk, in a step of MintPy

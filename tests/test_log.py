@@ -28,7 +28,13 @@ def test_the_log_is_enough_to_do_it_again(coord, request):
     assert "55 pairs, 53 kept, 14 dates, 20180103 to " in log and "48 x 60 pixels" in log
     assert "seeds: [1]; device: cpu" in log and "platform: " in log and "GPU: " in log
     assert f"threads: {THREADS} " in log
-    stages = ("reading the stack", "separating sources", "learning the atmosphere", "writing the stack", "stage mintpy")
+    stages = (
+        "reading the stack",
+        "separating sources",
+        "searching local deformation",
+        "writing the stack",
+        "stage mintpy",
+    )
     for stage in stages:
         assert re.search(rf"^\S+ \S+ DEBUG +{stage}: \d+\.\d s, peak memory \d+ MB", log, re.MULTILINE), stage
     assert "MintPy: ******************** step - invert_network ***" in log

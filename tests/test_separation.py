@@ -128,7 +128,7 @@ def test_a_sky_that_is_slow_and_seasonal_is_no_motion(monkeypatch):
 
 def test_nothing_jumps_where_a_motion_comes_out_of_the_noise():
     noise, shape = slow_sky(50), bell(14, 20, 3.0)
-    strengths = np.array([6.0, 7.0, 7.5, 8.0, 8.5])
+    strengths = np.array([6.0, 7.5, 8.0, 8.5])
     kept = []
     for strength in strengths:
         left = together(noise + strength * np.outer(trend(YEARS).values, shape))[2]
@@ -280,7 +280,7 @@ def test_nothing_is_learned_from_a_date_known_to_be_bad():
         knowledge=Knowledge(bad_dates=[5]),
         trainer=spy,
     )
-    assert len(seen) == 2 and max(seen) < 20
+    assert len(seen) == 1 and max(seen) < 20
     assert all(len(c.amplitude) == 16 for c in found.clusters)
     with pytest.raises(NotEnoughEvidence, match="not bad"):
         separate(

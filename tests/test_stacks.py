@@ -187,20 +187,7 @@ CASES = {
 }
 
 
-MOVED = ("components", "noise without coherence", "unwrapping errors")
-"""The atmosphere of these moves by more than allowed (2.1 for 2 %, 1.3 for 1 %) since motion and slow sky are estimated
-together: to be mended."""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(reason="the atmosphere moves too much", strict=False))
-        if case in MOVED
-        else case
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_it_is_corrected_as_the_clean_stack_and_inverted(clean, remembered, tmp_path, case):
     spoil, options, allowed = CASES[case]
     project = Path(shutil.copytree(clean[0], tmp_path / "WORK"))
@@ -291,7 +278,7 @@ def test_islands_in_the_network(tmp_path, at, corrected):
     assert any("left uncorrected, because" in text for text in done.warnings) == (corrected == 1)
     kept = open_stack(file).keep
     assert len(done.details["noise_per_pair_mm"]) == (kept if corrected == 2 else kept & ~small).sum()
-    assert len(torch.load(done.work_dir / "vae_model.pt", weights_only=True)["networks"]) == 2 * corrected
+    assert len(torch.load(done.work_dir / "vae_model.pt", weights_only=True)["networks"]) == corrected
     unknown = np.isnan(read(done.work_dir / "vae_std.h5", "timeseries")).all(axis=(1, 2))
     assert unknown[:at].all() == (corrected == 1) and not unknown[at:].any()
     page = (done.work_dir / REPORT).read_text(encoding="utf8")

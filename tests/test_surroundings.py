@@ -162,7 +162,7 @@ def test_what_a_terminal_lacks_costs_nobody_the_result(simulated, remembered, mo
     if isinstance(stream, io.TextIOWrapper):
         printed = stream.buffer.getvalue().decode(stream.encoding)
         shown = "Wörk проект".encode(stream.encoding, "backslashreplace").decode(stream.encoding)
-        assert f"{shown}' --start" in printed and printed.count("loss") > 1
+        assert f"{shown}' --start" in printed and "loss" in printed
 
 
 def test_a_name_that_is_no_text_is_printed_with_escapes(tmp_path, capsys):

@@ -68,4 +68,4 @@ def test_seeds_side_by_side_are_the_same_as_one_after_the_other(mapped):
     for seen in told:
         assert seen[-1][1].startswith("seed 3: ")  # of what the run is waiting for
         stages = [stage for _, stage in seen]
-        assert not any(stage.startswith("seed") for stage in stages[: stages.index("learning the atmosphere")])
+        assert not any(stage.startswith("seed") for stage in stages[: stages.index("searching local deformation")])

@@ -157,20 +157,17 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
     """The same seed gives the same bytes; another correction, into the same directory, gives another time series."""
     project = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
     stack, template, work = project / "inputs" / "ifgramStack.h5", project / mapped.template.name, tmp_path / "WORK_vae"
-    series, delays, phases, models, shares = [], [], [], [], []
+    series, delays, phases, models = [], [], [], []
     for how in ({"seed": 1}, {"seed": 2}, {"seed": 2, "coarse_pixels": 400}):
         done = correct(stack, template_file=template, **how)
         assert done.status == "corrected"
         models.append(done.details["model_sha256"])
-        shares.append(done.details["local_sky_share"])
         phases.append(read(work / "inputs" / "ifgramStack.h5", "unwrapPhase"))
         delays.append(read(work / "inputs" / "VAE.h5", "timeseries"))
         series.append(read(work / "timeseries.h5", "timeseries"))
     assert phases[0].tobytes() == read(mapped.work / "inputs" / "ifgramStack.h5", "unwrapPhase").tobytes()
     assert series[0].tobytes() == read(mapped.work / "timeseries.h5", "timeseries").tobytes()
     assert models[0] == result_of(mapped.work)["model_sha256"] != models[1]
-    # where unseen dates give no weight to the network, the seed is of no consequence
-    assert np.any(phases[1] != phases[0]) or shares[:2] == [0, 0]
     y, x = open_stack(stack).ref_yx
     change = delays[2] - delays[0]
     change = change - change[:, y, x][:, None, None]

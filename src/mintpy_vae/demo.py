@@ -198,7 +198,7 @@ def _pieces(stream: IO[bytes]) -> Iterator[str]:
 class _Filter:
     """Shows the correction's own output, and not that of the MintPy steps that it drives."""
 
-    stages = ("separating sources:", "learning the atmosphere:")
+    stages = ("separating sources:", "searching local deformation:")
     hidden = re.compile(
         r"Project name:|read (custom|default) template|Go to work directory|Run routine processing|\*{10,} step"
     )

@@ -36,6 +36,8 @@ LEAST = 0.05
 """Smallest factor of a band."""
 FREE = 100.0
 """Standard deviation of what is in effect unknown, in units of the atmosphere's."""
+BAD = 10.0
+"""Factor on the strength of dates known to be bad."""
 SHORTEST = 0.02
 """Shortest wavelength of the turbulence, as a fraction of the scene's shorter side."""
 CHI2_MEDIAN, CHI2_95 = 0.455, 3.841
@@ -235,7 +237,6 @@ def sky_statistics(
     valid: NDArray[np.bool_],
     good: NDArray[np.intp],
     bad: Sequence[int] = (),
-    bad_strength: float = 10.0,
 ) -> Sky:
     """Estimate the statistics of the sky from a series without motion.
 
@@ -249,13 +250,12 @@ def sky_statistics(
     good : (good dates,) int
         Dates that the spectrum is taken from.
     bad : sequence of int
-        Dates that count as ``bad_strength`` times as strong as they are.
-    bad_strength : float
+        Dates that count as ``BAD`` times as strong as they are.
     """
     slopes = height_slopes(residual, height)
     turbulent = residual - slopes[:, None] * height
     strength = date_strength(turbulent)
-    strength[list(bad)] *= bad_strength
+    strength[list(bad)] *= BAD
     unit = turbulent / strength[:, None]
     smooth, wavenumber, noise = radial_spectrum(unit[good], valid)
     cycles = wavenumber * min(valid.shape)
