@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mintpy_vae.learning import Between
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.fields import phase_noise_std
 from mintpy_vae.simulate.scene import WAVELENGTH, Scene
+from mintpy_vae.workflow.learning import Between
 
 SIDE = 150  # pixels along the shorter side of the scene that is enlarged, at least
 NOISE = 1 << 20  # random numbers, used again and again from other places

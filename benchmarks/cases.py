@@ -18,40 +18,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mintpy_vae import metrics, safety, training
-from mintpy_vae.atmosphere import without_height
-from mintpy_vae.baselines import BASELINES
-from mintpy_vae.clustering import Fishdbc, Hdbscan
-from mintpy_vae.correction import FullResolution, PhasePerDate, sentences
+from mintpy_vae import metrics
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.network import incidence, invert_to_dates
-from mintpy_vae.recipe import sources_of_atmosphere
-from mintpy_vae.separation import Separation, Stages, separate
+from mintpy_vae.evaluation.baselines import BASELINES
+from mintpy_vae.method import safety, training
+from mintpy_vae.method.atmosphere import FullResolution, PhasePerDate, sentences
+from mintpy_vae.method.clustering import Fishdbc, Hdbscan
+from mintpy_vae.method.covariance import without_height
+from mintpy_vae.method.inversion import incidence, invert_to_dates
+from mintpy_vae.method.recipe import sources_of_atmosphere
+from mintpy_vae.method.separation import Separation, Stages, separate
+from mintpy_vae.method.threads import single_threaded
+from mintpy_vae.method.training import Fit
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.stack import pool_map
-from mintpy_vae.threads import single_threaded
-from mintpy_vae.training import Fit
 
 METRES = -WAVELENGTH / (4 * np.pi)
 """Displacement towards the satellite for one radian."""
-METHOD = (
-    "atmosphere",
-    "clustering",
-    "correction",
-    "deformation",
-    "joint",
-    "local_sky",
-    "model",
-    "recipe",
-    "safety",
-    "separation",
-    "settings",
-    "sky",
-    "training",
-)
-"""Modules that the rows of others do not use; a change to them leaves those rows' cached results valid."""
+SHARED = ("covariance", "inversion", "labels", "timefunctions")
+"""Modules of the method that the rows of others use, too; a change to the rest leaves their cached results valid."""
 
 
 LEAST_EXPLAINED = 0.1
@@ -93,7 +80,7 @@ class Variant:
     stages: Stages = Stages()
     hdbscan: bool = False
     recipe: bool = False
-    """Not our own: :mod:`mintpy_vae.recipe` in place of sections 3 to 5."""
+    """Not our own: :mod:`mintpy_vae.method.recipe` in place of sections 3 to 5."""
 
 
 VARIANTS = {
@@ -133,9 +120,11 @@ class Trainer:
         settings: Settings,
         progress: training.Progress | None = None,
     ) -> Fit:
-        """See :func:`mintpy_vae.training.train`."""
+        """See :func:`mintpy_vae.method.training.train`."""
         used = (settings.device, settings.seed, settings.train_steps, settings.batch_size)
-        digest = hashlib.sha256(repr((tuple(slots), used, series.shape, source_hash(("model", "training")))).encode())
+        digest = hashlib.sha256(
+            repr((tuple(slots), used, series.shape, _hash_of(["method/vae", "method/training"]))).encode()
+        )
         for array in (series, valid, times):
             digest.update(np.ascontiguousarray(array).tobytes())
         file = self.folder / f"{digest.hexdigest()[:32]}.pt"
@@ -216,7 +205,7 @@ class Bench:
         return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
 
     def _own(self, variant: Variant) -> tuple[Separation | None, NDArray[np.float32]]:
-        """As in :mod:`mintpy_vae.learning`, without files; no separation where not its atmosphere was subtracted."""
+        """As the package does, without files; no separation where something else was subtracted."""
         scene, settings = self.scene, self.settings
         phase, weight = pool_pairs(self.phase, self.weight, self.factor)
         make = Hdbscan if variant.hdbscan else Fishdbc
@@ -317,17 +306,21 @@ def _deforming(scene: Scene, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 _PACKAGE = Path(str(metrics.__file__)).parent
 # As they are when this process starts: a file that is edited during a run must not lend its hash to the old code.
-# Whatever else is loaded they are the same: the package but for its folders of files, reports and commands.
 _SOURCES = {
     str(file.relative_to(_PACKAGE).with_suffix("")): hashlib.sha256(file.read_bytes()).hexdigest()
-    for file in sorted([*_PACKAGE.glob("*.py"), *_PACKAGE.glob("simulate/*.py")])
+    for pattern in ("*.py", "method/*.py", "simulate/*.py", "evaluation/baselines.py")
+    for file in sorted(_PACKAGE.glob(pattern))
 } | {__name__: hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}
 
 
-def source_hash(modules: tuple[str, ...] | None = None, without: tuple[str, ...] = ()) -> str:
-    """Hash of the source that a result depends on: `modules`, or else all, `without` some."""
-    names = _SOURCES if modules is None else modules
-    return hashlib.sha256(repr([_SOURCES[n] for n in names if n not in without]).encode()).hexdigest()[:16]
+def source_hash(own: bool) -> str:
+    """Hash of the source that a result depends on: all for our `own` rows, without most of the method for others."""
+    others = [name for name in _SOURCES if not name.startswith("method/") or Path(name).name in SHARED]
+    return _hash_of(list(_SOURCES) if own else others)
+
+
+def _hash_of(names: list[str]) -> str:
+    return hashlib.sha256(repr([_SOURCES[n] for n in names]).encode()).hexdigest()[:16]
 
 
 def case_id(stack: Stack, row: str, settings: Settings) -> str:
@@ -336,5 +329,5 @@ def case_id(stack: Stack, row: str, settings: Settings) -> str:
     own = row in OWN
     options = [*dataclasses.astuple(stack), row]
     options += [dataclasses.astuple(settings), repr(OWN[row])] if own else []
-    digest = hashlib.sha256(repr([options, source_hash(without=() if own else METHOD)]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr([options, source_hash(own)]).encode()).hexdigest()[:16]
     return f"{stack.kind.replace(' ', '_')}-{stack.seed}-{row}-{digest}"

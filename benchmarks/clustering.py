@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from mintpy_vae.clustering import MAX_AXES, Fishdbc, unsigned
+from mintpy_vae.method.clustering import MAX_AXES, Fishdbc, unsigned
 from mintpy_vae.settings import Settings
 
 PATTERNS = 10

@@ -92,10 +92,10 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
     import sklearn.cluster
     import sklearn.decomposition  # noqa: F401  loading libraries is not the method's time
 
-    from mintpy_vae.baselines import BASELINES
-    from mintpy_vae.clustering import Fishdbc, Hdbscan
-    from mintpy_vae.correction import FullResolution
-    from mintpy_vae.separation import separate
+    from mintpy_vae.evaluation.baselines import BASELINES
+    from mintpy_vae.method.atmosphere import FullResolution
+    from mintpy_vae.method.clustering import Fishdbc, Hdbscan
+    from mintpy_vae.method.separation import separate
     from mintpy_vae.settings import Settings
 
     with np.load(file) as given:

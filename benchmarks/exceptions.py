@@ -19,11 +19,11 @@ import torch
 from cases import pool_pairs
 from PIL import Image
 
-from mintpy_vae import safety, training
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.injection import Signal, kept
-from mintpy_vae.network import invert_to_dates, islands
-from mintpy_vae.separation import Separation, separate
+from mintpy_vae.evaluation.injection import Signal, kept
+from mintpy_vae.method import safety, training
+from mintpy_vae.method.inversion import invert_to_dates, islands
+from mintpy_vae.method.separation import Separation, separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH

@@ -37,9 +37,9 @@ import psutil
 
 from mintpy_vae import InputError, correct
 from mintpy_vae.simulate import simulate, write_project
-from mintpy_vae.smallbaseline import VaeTimeSeriesAnalysis
 from mintpy_vae.stack import COMPLETE, file_hash
-from mintpy_vae.workflow import RESULT
+from mintpy_vae.workflow.correction import RESULT
+from mintpy_vae.workflow.smallbaseline import VaeTimeSeriesAnalysis
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 OPTIONS = """\

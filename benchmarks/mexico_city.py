@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from mintpy.utils import readfile
 
-from mintpy_vae import gnss_series as gnss
-from mintpy_vae.comparison import COLUMNS
-from mintpy_vae.evaluation_inputs import locate
-from mintpy_vae.inverted import read_inverted
-from mintpy_vae.methods import METHODS
+from mintpy_vae.evaluation import gnss_series as gnss
+from mintpy_vae.evaluation.comparison import COLUMNS
+from mintpy_vae.evaluation.methods import METHODS
+from mintpy_vae.evaluation.scene import locate
+from mintpy_vae.results.inverted import read_inverted
 
 SITES = {"ICMX": (19.40564128, -99.17085339), "MMX1": (19.43165380, -99.06839002)}
 SIGNALS = ("bowl:1,3,10:20", "ramp:20", "step:3:20", "season:3:20")

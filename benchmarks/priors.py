@@ -35,15 +35,15 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from mintpy_vae.atmosphere import fill
-from mintpy_vae.deformation import make_bells
-from mintpy_vae.joint import estimate_jointly, statistics_of
-from mintpy_vae.local_sky import BLOCKS, LARGEST_SHARE
-from mintpy_vae.network import invert_to_dates
+from mintpy_vae.method.covariance import fill
+from mintpy_vae.method.deformation import make_bells
+from mintpy_vae.method.inversion import invert_to_dates
+from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
+from mintpy_vae.method.sky import Sky
+from mintpy_vae.method.timefunctions import acquisition_years, annual, scanned, trend
 from mintpy_vae.simulate import simulate
-from mintpy_vae.sky import Sky
 from mintpy_vae.stack import pool_map
-from mintpy_vae.timefunctions import acquisition_years, annual, scanned, trend
 
 Array = NDArray[np.float64]
 CASES = ("lengai_null_0", "lengai_null_45", "erta_60", "san_miguel_null_0", "tibet_null_0")

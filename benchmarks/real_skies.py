@@ -90,7 +90,7 @@ def _run(jobs: list[tuple[Any, ...]], processes: int) -> Iterator[dict[str, Any]
 
 def run_case(job: tuple[Any, ...]) -> list[dict[str, Any]]:
     """All rows of one case; a row that is in the cache is read from it."""
-    from cases import METHOD, OWN, remembered, source_hash
+    from cases import OWN, remembered, source_hash
 
     project, rows, seeds, train_steps, cache = job
     folder = cache / "real_skies"
@@ -101,7 +101,7 @@ def run_case(job: tuple[Any, ...]) -> list[dict[str, Any]]:
         for seed in seeds if row == "ours" else seeds[:1]:
             identity = {"case": project.name, "row": row, "seed": seed}
             own = row in OWN
-            depends = [content, row, source_hash(without=() if own else METHOD)]
+            depends = [content, row, source_hash(own)]
             depends += [seed, train_steps, repr(OWN[row])] if own else []
             digest = hashlib.sha256(repr(depends).encode()).hexdigest()[:16]
             file = folder / f"{project.name}-{row}-{seed}-{digest}.json"
@@ -134,8 +134,8 @@ class Case:
         import numpy as np
         from cases import METRES, Trainer
 
-        from mintpy_vae.network import invert_to_dates
-        from mintpy_vae.timefunctions import acquisition_years
+        from mintpy_vae.method.inversion import invert_to_dates
+        from mintpy_vae.method.timefunctions import acquisition_years
 
         self.trainer = Trainer(networks)
         with h5py.File(project / "inputs/ifgramStack.h5") as f:
@@ -167,8 +167,8 @@ class Case:
         """Correct with one row and judge the result: figures by name, NaN as None."""
         from cases import OWN
 
-        from mintpy_vae.baselines import BASELINES, flattened, uncorrected
         from mintpy_vae.errors import NotEnoughEvidence
+        from mintpy_vae.evaluation.baselines import BASELINES, flattened, uncorrected
 
         begin, own, reason = time.process_time(), {}, ""
         self.trainer.seconds = 0.0
@@ -188,13 +188,13 @@ class Case:
         return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in result.items()}
 
     def _own(self, variant: Any, seed: int, train_steps: int | None) -> tuple[Any, dict[str, Any]]:
-        """As in :mod:`mintpy_vae.learning`, without files."""
+        """As in :mod:`mintpy_vae.workflow.learning`, without files."""
         import numpy as np
         from cases import METRES, pool_pairs, subtracted
 
         from mintpy_vae import metrics
-        from mintpy_vae.correction import FullResolution, sentences
-        from mintpy_vae.separation import separate
+        from mintpy_vae.method.atmosphere import FullResolution, sentences
+        from mintpy_vae.method.separation import separate
         from mintpy_vae.settings import Settings
         from mintpy_vae.stack import pool_map
 

@@ -18,12 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import training_data
-from mintpy_vae.separation import separate
+from mintpy_vae.method.separation import separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import pool_map
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import training_data
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mintpy_vae
-from mintpy_vae.template import options
+from mintpy_vae.project.options import options
 
 README = Path(__file__).parents[1] / "README.md"
 NOT_API = ("cli", "demo", "errors", "mintpy_vae")

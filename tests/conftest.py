@@ -109,7 +109,7 @@ _SEPARATIONS: dict = {}
 @pytest.fixture
 def remembered(monkeypatch):
     """For tests of files: the same separation of the same stack is computed once."""
-    from mintpy_vae import learning
+    from mintpy_vae.workflow import learning
 
     separate = learning.separate
 

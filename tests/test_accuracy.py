@@ -16,9 +16,9 @@ import accuracy  # noqa: E402
 import cases  # noqa: E402
 import table  # noqa: E402
 
-from mintpy_vae import training  # noqa: E402
-from mintpy_vae.baselines import Baseline  # noqa: E402
 from mintpy_vae.errors import NotEnoughEvidence  # noqa: E402
+from mintpy_vae.evaluation.baselines import Baseline  # noqa: E402
+from mintpy_vae.method import training  # noqa: E402
 from mintpy_vae.settings import Settings  # noqa: E402
 from mintpy_vae.simulate import simulate, write_project  # noqa: E402
 from mintpy_vae.stack import open_stack, pool_pairs  # noqa: E402

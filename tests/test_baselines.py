@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mintpy_vae.baselines import BASELINES, gaussian, local_height_correlation
+from mintpy_vae.evaluation.baselines import BASELINES, gaussian, local_height_correlation
 from mintpy_vae.metrics import compare, velocity
 
 SHAPE = (48, 64)  # whole looks of MintPy's height correlation, so that its multilooked height is odd, too
@@ -140,7 +140,7 @@ def test_common_scene_stacking_removes_the_atmosphere_of_single_dates_exactly():
 
 def test_only_height_correlation_imports_mintpy():
     code = (
-        "import sys, numpy as np; from mintpy_vae.baselines import BASELINES\n"
+        "import sys, numpy as np; from mintpy_vae.evaluation.baselines import BASELINES\n"
         "rng = np.random.default_rng(0); z = rng.normal(size=(20, 20)); s = rng.normal(size=(12, 20, 20))\n"
         "for name in set(BASELINES) - {'height_correlation'}: BASELINES[name].correct(s, np.arange(12.0), z)\n"
         "assert not [m for m in sys.modules if m == 'mintpy' or m.startswith('mintpy.')]\n"

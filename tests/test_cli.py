@@ -15,9 +15,9 @@ import torch
 from conftest import shell, tree
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
+from mintpy_vae.project.staging import NETWORKS
 from mintpy_vae.stack import COMPLETE
-from mintpy_vae.staging import NETWORKS
-from mintpy_vae.workflow import RESULT, correct
+from mintpy_vae.workflow.correction import RESULT, correct
 from test_hostile import refused
 from tiny import make_project
 
@@ -62,7 +62,7 @@ def test_the_command_itself_ends_with_one_line(project, arguments, code):
 
 
 def test_what_nobody_foresaw_is_one_line_too(project, capsys, monkeypatch):
-    from mintpy_vae import job
+    from mintpy_vae.workflow import job
 
     def fail(*args, **kwargs):
         raise ZeroDivisionError("first line\nsecond line")
@@ -94,8 +94,8 @@ def test_without_inversion_and_with_update(simulated, capsys):
 PAUSED = """
 import os, sys, time
 from pathlib import Path
-import mintpy_vae.workflow as workflow
-from mintpy_vae import mintpy_app
+import mintpy_vae.workflow.correction as workflow
+from mintpy_vae.project import mintpy_app
 from mintpy_vae.cli import vae_correct
 
 def pause(function=None):

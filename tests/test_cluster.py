@@ -8,7 +8,7 @@ from mintpy.objects.cluster import DaskCluster
 
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import file_hash, open_stack, pool_pairs, write_corrected_stack, write_delay_file
-from mintpy_vae.stack.cluster import Compute, worked_on
+from mintpy_vae.stack.workers import Compute, worked_on
 from tiny import delays, make_project
 
 TWO = {"mintpy.compute.cluster": "local", "mintpy.compute.numWorker": "2"}

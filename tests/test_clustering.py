@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from conftest import shell
-from mintpy_vae.attribution import attribute, smoothness_p_value, von_neumann
-from mintpy_vae.clustering import Fishdbc, Hdbscan, axes_of, unsigned
+from mintpy_vae.method.clustering import Fishdbc, Hdbscan, axes_of, unsigned
+from mintpy_vae.method.labels import attribute, smoothness_p_value, von_neumann
 
 
 def _patterns(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, np.ndarray]:

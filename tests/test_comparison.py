@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mintpy_vae.comparison import figures
-from mintpy_vae.inverted import Inverted
-from mintpy_vae.methods import Scene
+from mintpy_vae.evaluation.comparison import figures
+from mintpy_vae.evaluation.methods import Scene
+from mintpy_vae.results.inverted import Inverted
 
 N = 30
 YEARS = np.arange(N) * 12 / 365.25

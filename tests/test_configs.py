@@ -10,7 +10,7 @@ from mintpy.utils import utils as ut
 
 from mintpy_vae import Settings
 from mintpy_vae.cli.vae_smallbaselineApp import main
-from mintpy_vae.template import HEADER, section
+from mintpy_vae.project.options import HEADER, section
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SITES = ("MashhadSenDT93", "TehranSenAT78", "AcapulcoSenAT58")
@@ -38,7 +38,7 @@ def test_every_option_is_known(name):
 
 
 def test_the_section_is_written_from_the_settings():
-    """After a change of the settings: python -m mintpy_vae.template > configs/mintpy_vae.cfg."""
+    """After a change of the settings: python -m mintpy_vae.project.options > configs/mintpy_vae.cfg."""
     assert (CONFIGS / "mintpy_vae.cfg").read_text() == HEADER + section()
 
 

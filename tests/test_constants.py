@@ -9,13 +9,13 @@ import pytest
 
 from conftest import read
 from mintpy_vae import Settings, correct
-from mintpy_vae.components import level_components
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import learn, training_data
-from mintpy_vae.network import invert_to_dates
+from mintpy_vae.method.components import level_components
+from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.stack import open_stack
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import learn, training_data
 
 TO_PHASE = -4 * np.pi / WAVELENGTH
 SETTINGS = Settings(train_steps=15, num_seeds=1, device="cpu", coarse_pixels=600)

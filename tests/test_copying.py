@@ -9,8 +9,8 @@ import pytest
 
 from conftest import tree
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import prepare
 from mintpy_vae.stack import content_hash, copy_file, open_stack, write_corrected_stack
+from mintpy_vae.workflow.job import prepare
 from tiny import delays, make_project
 
 STACK = "inputs/ifgramStack.h5"

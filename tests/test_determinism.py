@@ -13,12 +13,12 @@ import torch
 from threadpoolctl import threadpool_info
 
 from conftest import read, shell
-from mintpy_vae import separation
-from mintpy_vae.threads import single_threaded
+from mintpy_vae.method import separation
+from mintpy_vae.method.threads import single_threaded
 
 POINTS = """
 import numpy as np
-from mintpy_vae.clustering import Fishdbc, unsigned
+from mintpy_vae.method.clustering import Fishdbc, unsigned
 rng = np.random.default_rng(3)
 points = np.concatenate([rng.normal(size=(150, 6)), rng.normal(size=(3, 1, 6)).repeat(50, 1).reshape(150, 6)])
 points = unsigned(points + 0.1 * rng.normal(size=(300, 6)))

@@ -10,9 +10,9 @@ import h5py
 import pytest
 
 from conftest import make_simulated, tree
-from mintpy_vae import learning
 from mintpy_vae.errors import InputError
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import learning
+from mintpy_vae.workflow.correction import correct
 from test_hostile import one_sentence
 
 SMALL = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 576\nmintpy.topographicResidual = no\n"
@@ -23,7 +23,7 @@ IN_PLACES = """
 import json, os, resource, shutil, subprocess, sys
 from pathlib import Path
 from conftest import read
-from mintpy_vae import learning
+from mintpy_vae.workflow import learning
 from mintpy_vae.cli.vae_correct import main
 
 stack, template, disk, places, foreseen = sys.argv[1:]

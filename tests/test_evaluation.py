@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 
 from conftest import check_in_browser, read, shell, tree
-from mintpy_vae import evaluation, injection, methods
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation import consistency, evaluate
-from mintpy_vae.evaluation_inputs import make_scene
-from mintpy_vae.injection import Signal, inject, kept, parse_signals, unsafe
-from mintpy_vae.inverted import read_inverted
-from mintpy_vae.methods import METHODS
-from mintpy_vae.network import incidence
-from mintpy_vae.report.figures import gains
+from mintpy_vae.evaluation import injection, methods
+from mintpy_vae.evaluation import run as evaluation
+from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
+from mintpy_vae.evaluation.methods import METHODS
+from mintpy_vae.evaluation.run import consistency, evaluate
+from mintpy_vae.evaluation.scene import make_scene
+from mintpy_vae.method.inversion import incidence
+from mintpy_vae.report.charts import gains
+from mintpy_vae.results.inverted import read_inverted
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
 

@@ -13,16 +13,18 @@ from mintpy.cli.timeseries2velocity import cmd_line_parse as velocity_parse
 from mintpy.utils import time_func, writefile
 
 from conftest import make_simulated, read
-from mintpy_vae import InputError, Settings, learning, workflow
+from mintpy_vae import InputError, Settings
 from mintpy_vae.cli import vae_correct
-from mintpy_vae.knowledge import Knowledge
-from mintpy_vae.knowledge_input import read_functions, read_knowledge
-from mintpy_vae.mintpy_app import read_templates
-from mintpy_vae.separation import separate
+from mintpy_vae.method.knowledge import Knowledge
+from mintpy_vae.method.separation import separate
+from mintpy_vae.method.timefunctions import adds_to, annual, trend
+from mintpy_vae.project.knowledge_input import read_functions, read_knowledge
+from mintpy_vae.project.mintpy_app import read_templates
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import open_stack, pool_map
-from mintpy_vae.timefunctions import adds_to, annual, trend
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow import learning
+from mintpy_vae.workflow.correction import correct
 
 FACTOR = 3
 SIZE = (47, 61)  # no multiple of the factor

@@ -13,13 +13,15 @@ from mintpy.utils import readfile
 
 from conftest import QUICK as CONF_QUICK
 from conftest import make_simulated, read, tree
-from mintpy_vae import mintpy_app, smallbaseline, workflow
-from mintpy_vae.delay import TEMPLATE_LINES, write_delay
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import looks, prepare
-from mintpy_vae.known_delays import find_known_delays
-from mintpy_vae.learning import training_data
-from mintpy_vae.workflow import correct, read_result
+from mintpy_vae.project import mintpy_app
+from mintpy_vae.project.known_delays import find_known_delays
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow import smallbaseline
+from mintpy_vae.workflow.correction import correct, read_result
+from mintpy_vae.workflow.delay import TEMPLATE_LINES, write_delay
+from mintpy_vae.workflow.job import looks, prepare
+from mintpy_vae.workflow.learning import training_data
 
 SIZE = (40, 44)
 OPTIONS = {
@@ -223,7 +225,7 @@ def test_the_step_is_skipped_until_one_of_them_changes(series, tmp_path):
     stack, copy = project / "inputs" / "ifgramStack.h5", project / template.name
 
     def skipped():
-        from mintpy_vae.workflow import _earlier
+        from mintpy_vae.workflow.correction import _earlier
 
         return _earlier(tmp_path / "WORK_vae", prepare(stack, template_file=copy).fingerprint({})) is not None
 
@@ -351,7 +353,7 @@ def test_a_full_disk_is_no_reason_to_do_without_a_step(tmp_path, monkeypatch):
 
 def test_the_size_of_what_is_copied_is_asked_for(tmp_path):
     stack, template = project_with(tmp_path / "WORK", "ionosphere")
-    from mintpy_vae.known_delays import space_needed
+    from mintpy_vae.project.known_delays import space_needed
 
     job = prepare(stack, template_file=template)
     size, n_series = space_needed(job.stack, job.project, job.template)

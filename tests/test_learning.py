@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
-from mintpy_vae import Settings, learning
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import Between, learn
-from mintpy_vae.separation import separate
+from mintpy_vae import Settings
+from mintpy_vae.method.separation import separate
 from mintpy_vae.stack import open_stack, pool_map
+from mintpy_vae.workflow import learning
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import Between, learn
 
 
 def centres(size, factor):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from mintpy_vae.correction import estimate
-from mintpy_vae.deformation import make_bells
-from mintpy_vae.joint import estimate_jointly, statistics_of
-from mintpy_vae.local_sky import BLOCKS, estimate_local_sky, no_local_sky
-from mintpy_vae.sky import sky_statistics
-from mintpy_vae.timefunctions import annual, scanned, trend
+from mintpy_vae.method.atmosphere import estimate
+from mintpy_vae.method.deformation import make_bells
+from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.local_sky import BLOCKS, estimate_local_sky, no_local_sky
+from mintpy_vae.method.sky import sky_statistics
+from mintpy_vae.method.timefunctions import annual, scanned, trend
 from test_separation import ALL, DATES, NO_RELIEF, SHAPE, YEARS, N, bell, turbulence
 
 EVERY = np.arange(N)

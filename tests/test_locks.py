@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from conftest import tree
-from mintpy_vae.delay import write_delay
 from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation_inputs import read_truth
-from mintpy_vae.job import prepare
-from mintpy_vae.mintpy_app import at_work
+from mintpy_vae.evaluation.scene import read_truth
+from mintpy_vae.project.mintpy_app import at_work
+from mintpy_vae.workflow.delay import write_delay
+from mintpy_vae.workflow.job import prepare
 from tiny import make_project
 
 HOLD = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
@@ -89,7 +89,7 @@ import sys
 from pathlib import Path
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import open_stack
-from mintpy_vae.staging import staged
+from mintpy_vae.project.staging import staged
 
 def work(stack):
     open_stack(stack)

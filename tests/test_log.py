@@ -10,7 +10,7 @@ import pytest
 
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.log import LOG, LOGGER, log_to, mintpy_logged, on_terminal
-from mintpy_vae.workflow import correct, read_result
+from mintpy_vae.workflow.correction import correct, read_result
 
 THREADS = os.environ["OMP_NUM_THREADS"]  # at the start: MintPy may change it where a test runs it in this process
 

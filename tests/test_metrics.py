@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mintpy_vae.method.inversion import incidence
 from mintpy_vae.metrics import (
     closure_misfit,
     compare,
@@ -20,7 +21,6 @@ from mintpy_vae.metrics import (
     velocity_uncertainty,
     within_one_sigma,
 )
-from mintpy_vae.network import incidence
 
 YEARS = np.linspace(0, 2, 25) + 0.003 * np.sin(np.arange(25))
 SHAPE = (40, 50)

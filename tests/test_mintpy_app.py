@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from mintpy.utils import readfile
 
-from mintpy_vae import mintpy_app
 from mintpy_vae.errors import InputError
+from mintpy_vae.project import mintpy_app
 from mintpy_vae.stack import file_hash, open_stack, write_corrected_stack, write_delay_file
 from tiny import VARIANT, WAVELENGTH, delays, make_project
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from mintpy_vae import training
 from mintpy_vae.errors import InputError, NotEnoughEvidence
-from mintpy_vae.model import N_BASIS, SEPARATOR_SLOTS, VAE
+from mintpy_vae.method import training
+from mintpy_vae.method.threads import Aside
+from mintpy_vae.method.training import choose_device, draw_pairs, train
+from mintpy_vae.method.vae import N_BASIS, SEPARATOR_SLOTS, VAE
 from mintpy_vae.settings import Settings
-from mintpy_vae.threads import Aside
-from mintpy_vae.training import choose_device, draw_pairs, train
 
 TIMES = torch.linspace(0, 2, 12)
 FREE_SLOTS = (("free", 32),)
@@ -51,7 +51,7 @@ def test_a_narrow_prior_silences_its_slot(model):
 
 
 def test_divergence_of_the_prior_itself_is_zero():
-    from mintpy_vae.model import Codes
+    from mintpy_vae.method.vae import Codes
 
     prior = torch.rand(4, 6) + 0.1
     torch.testing.assert_close(Codes(torch.zeros(4, 6), prior, prior).divergence(), torch.zeros(4))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.network import closure, incidence, invert_to_dates, islands, triplets
+from mintpy_vae.method.inversion import closure, incidence, invert_to_dates, islands, triplets
 
 N_DATES = 9
 PAIRS = np.array([(i, j) for i in range(N_DATES) for j in range(i + 1, min(i + 4, N_DATES))])

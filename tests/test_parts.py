@@ -11,10 +11,11 @@ import pytest
 from mintpy.cli import subset
 
 from conftest import QUICK, make_simulated, read, tree
-from mintpy_vae import mintpy_app, workflow
 from mintpy_vae.errors import InputError
+from mintpy_vae.project import mintpy_app
 from mintpy_vae.stack import open_stack
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow.correction import correct
 from tiny import make_project
 
 WHOLE = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")

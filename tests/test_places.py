@@ -8,10 +8,10 @@ import pytest
 from pyproj import Transformer
 
 from conftest import read
-from mintpy_vae import gnss
 from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation_inputs import locate, pixel_of
-from mintpy_vae.gnss_series import Station
+from mintpy_vae.evaluation.gnss_series import Station
+from mintpy_vae.evaluation.scene import locate, pixel_of
+from mintpy_vae.project import gnss_rates as gnss
 from mintpy_vae.stack import open_stack
 from tiny import WAVELENGTH, make_project
 

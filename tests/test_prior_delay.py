@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from conftest import make_simulated, read, tree
-from mintpy_vae.delay import write_delay
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import prepare
-from mintpy_vae.joint import statistics_of
-from mintpy_vae.learning import learn, prior_of_dates, training_data
-from mintpy_vae.prior_mean import coefficients, relative
+from mintpy_vae.method.joint import statistics_of
+from mintpy_vae.method.prior_mean import coefficients, relative
+from mintpy_vae.method.timefunctions import acquisition_years, trend
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
-from mintpy_vae.timefunctions import acquisition_years, trend
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow.correction import correct
+from mintpy_vae.workflow.delay import write_delay
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import learn, prior_of_dates, training_data
 
 SIZE, N = (40, 44), 14
 QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 500\n"

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mintpy_vae.atmosphere import Flattener, basis_maps, height_slopes
-from mintpy_vae.attribution import Cluster
-from mintpy_vae.recipe import sources_of_atmosphere
-from mintpy_vae.separation import separate
+from mintpy_vae.method.covariance import Flattener, basis_maps, height_slopes
+from mintpy_vae.method.labels import Cluster
+from mintpy_vae.method.recipe import sources_of_atmosphere
+from mintpy_vae.method.separation import separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from test_separation import SHAPE, turbulence

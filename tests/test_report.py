@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from conftest import QUICK, check_in_browser, make_simulated, opened, read
-from mintpy_vae import metrics, report, workflow
-from mintpy_vae.evidence import EVIDENCE, pixel_size, read_evidence
-from mintpy_vae.inverted import read_inverted
+from mintpy_vae import metrics, report
 from mintpy_vae.report import REPORT, write_report
-from mintpy_vae.report.figures import pair_bars
+from mintpy_vae.report.charts import pair_bars
+from mintpy_vae.results.evidence import EVIDENCE, pixel_size, read_evidence
+from mintpy_vae.results.inverted import read_inverted
 from mintpy_vae.stack import open_stack, pool_map
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow.correction import correct
 
 SECTIONS = ["velocity", "series", "atmosphere", "pairs", "network", "latent", "clusters", "structure", "elevation"]
 SECTIONS += ["training", "settings"]

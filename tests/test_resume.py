@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from conftest import read, tree
-from mintpy_vae import checkpoints, workflow
-from mintpy_vae.checkpoints import RememberedTraining
-from mintpy_vae.delay import write_delay
 from mintpy_vae.errors import InputError
+from mintpy_vae.method.training import train
+from mintpy_vae.project.staging import NETWORKS
 from mintpy_vae.settings import Settings
-from mintpy_vae.staging import NETWORKS
-from mintpy_vae.training import train
-from mintpy_vae.workflow import correct, read_result
+from mintpy_vae.workflow import checkpoints
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow.checkpoints import RememberedTraining
+from mintpy_vae.workflow.correction import correct, read_result
+from mintpy_vae.workflow.delay import write_delay
 
 FREE_SLOTS = (("free", 32),)
 LOCK = ".vae_correct.lock"

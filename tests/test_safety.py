@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 
 from conftest import shell
-from mintpy_vae import Settings, correct, deformation, learning, safety, training
+from mintpy_vae import Settings, correct
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.evidence import pixel_size
-from mintpy_vae.injection import Refit, Signal, inject
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import learn
-from mintpy_vae.separation import separate
+from mintpy_vae.evaluation.injection import Refit, Signal, inject
+from mintpy_vae.method import deformation, safety, training
+from mintpy_vae.method.separation import separate
+from mintpy_vae.method.sky import sky_statistics
+from mintpy_vae.results.evidence import pixel_size
 from mintpy_vae.simulate import simulate, write_project
-from mintpy_vae.sky import sky_statistics
 from mintpy_vae.stack import open_stack
+from mintpy_vae.workflow import learning
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import learn
 
 CALM = {"turbulence": 0.002, "stratified": 0.003, "stratified_annual": 0.003, "orbit": 0.0003, "unwrap_errors": 0.0}
 LIMITS = ("warned from", "diverged", "more noise")

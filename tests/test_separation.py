@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from mintpy_vae import deformation
-from mintpy_vae.anchoring import anchor
-from mintpy_vae.atmosphere import date_strength, fill
-from mintpy_vae.correction import Atmosphere, FullResolution, estimate, sentences
-from mintpy_vae.deformation import bell_map, make_bells
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.joint import estimate_jointly, statistics_of
-from mintpy_vae.knowledge import NOTHING, Knowledge, Station
-from mintpy_vae.local_sky import no_local_sky
+from mintpy_vae.method import deformation
+from mintpy_vae.method.atmosphere import Atmosphere, FullResolution, estimate, sentences
+from mintpy_vae.method.covariance import date_strength, fill
+from mintpy_vae.method.deformation import bell_map, make_bells
+from mintpy_vae.method.gnss_trend import anchor
+from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.knowledge import NOTHING, Knowledge, Station
+from mintpy_vae.method.local_sky import no_local_sky
+from mintpy_vae.method.separation import separate, spread
+from mintpy_vae.method.timefunctions import annual, scanned, trend
+from mintpy_vae.method.training import train
 from mintpy_vae.metrics import within_one_sigma
-from mintpy_vae.separation import separate, spread
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
-from mintpy_vae.timefunctions import annual, scanned, trend
-from mintpy_vae.training import train
 
 SHAPE = (32, 36)
 N = 40

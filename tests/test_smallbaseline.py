@@ -15,14 +15,15 @@ import pytest
 from mintpy.utils import readfile
 
 from conftest import QUICK, make_simulated, read, shell, tree
-from mintpy_vae import Settings, report, smallbaseline
+from mintpy_vae import Settings, report
 from mintpy_vae.cli import vae_correct
 from mintpy_vae.cli.vae_smallbaselineApp import cmd_line_parse, create_parser, main
-from mintpy_vae.delay import TEMPLATE_LINES
-from mintpy_vae.mintpy_app import STEPS
+from mintpy_vae.project.mintpy_app import STEPS
 from mintpy_vae.report import REPORT
 from mintpy_vae.stack import COMPLETE, content_hash, file_hash
-from mintpy_vae.workflow import RESULT
+from mintpy_vae.workflow import smallbaseline
+from mintpy_vae.workflow.correction import RESULT
+from mintpy_vae.workflow.delay import TEMPLATE_LINES
 from tiny import make_project
 
 APP = "mintpy_vae.cli.vae_smallbaselineApp"
@@ -32,7 +33,7 @@ MINTPY_STEPS = list(mintpy.cli.smallbaselineApp.STEP_LIST)
 @pytest.fixture
 def counted(remembered, monkeypatch):
     """How often the sources are separated anew."""
-    from mintpy_vae import learning
+    from mintpy_vae.workflow import learning
 
     calls, separate = [], learning.separate
     monkeypatch.setattr(learning, "separate", lambda *a, **k: (calls.append(1), separate(*a, **k))[1])
@@ -311,7 +312,7 @@ def test_update_and_refusal_of_the_delay_file(simulated, counted, capsys):
 
 
 def test_a_delay_file_that_is_cut_off_leaves_the_old_one(simulated, remembered, monkeypatch):
-    from mintpy_vae import delay
+    from mintpy_vae.workflow import delay
 
     stack, template, _ = simulated
     delay.write_delay(stack, template_file=template)

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from conftest import QUICK, make_simulated, read
-from mintpy_vae import learning, separation
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import learn
+from mintpy_vae.method import separation
 from mintpy_vae.report import REPORT
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import learning
+from mintpy_vae.workflow.correction import correct
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import learn
 
 UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0", "X_STEP": "80.0", "Y_STEP": "-80.0"}
 UTM |= {"X_UNIT": "meters", "Y_UNIT": "meters", "UTM_ZONE": "40N", "EPSG": "32640"}

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from conftest import shell, tree
-from mintpy_vae import workflow
 from mintpy_vae.cli import vae_correct, vae_evaluate, vae_simulate, vae_smallbaselineApp
-from mintpy_vae.delay import write_delay
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import corrected_dir
-from mintpy_vae.mintpy_app import at_work
-from mintpy_vae.smallbaseline import VaeTimeSeriesAnalysis
+from mintpy_vae.project.mintpy_app import at_work
 from mintpy_vae.stack import COMPLETE
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow.correction import correct
+from mintpy_vae.workflow.delay import write_delay
+from mintpy_vae.workflow.job import corrected_dir
+from mintpy_vae.workflow.smallbaseline import VaeTimeSeriesAnalysis
 
 BAD = {  # of each command, and what it says
     vae_correct: (["none.h5"], "does not exist"),

@@ -9,14 +9,14 @@ import pytest
 
 from conftest import read
 from mintpy_vae import Settings, correct
-from mintpy_vae.evidence import pixel_size, read_evidence
-from mintpy_vae.injection import parse_signals
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import training_data
+from mintpy_vae.evaluation.injection import parse_signals
+from mintpy_vae.method.timefunctions import acquisition_years
+from mintpy_vae.results.evidence import pixel_size, read_evidence
 from mintpy_vae.settings import Settings as Options
 from mintpy_vae.stack import open_stack, write_corrected_stack, write_delay_file
-from mintpy_vae.timefunctions import acquisition_years
-from mintpy_vae.workflow import read_result
+from mintpy_vae.workflow.correction import read_result
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import training_data
 from tiny import delays, make_project
 
 STACK = Path("inputs", "ifgramStack.h5")

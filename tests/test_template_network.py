@@ -9,10 +9,10 @@ import pytest
 from mintpy.cli import modify_network
 
 from conftest import QUICK, make_simulated, read, tree
-from mintpy_vae import workflow
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import prepare
-from mintpy_vae.workflow import correct
+from mintpy_vae.workflow import correction as workflow
+from mintpy_vae.workflow.correction import correct
+from mintpy_vae.workflow.job import prepare
 from tiny import make_project
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mintpy_vae.job import prepare
-from mintpy_vae.learning import learn
+from mintpy_vae.method.threads import Aside
 from mintpy_vae.settings import Settings
-from mintpy_vae.threads import Aside
+from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.learning import learn
 
 
 @pytest.mark.parametrize("now", [True, False])

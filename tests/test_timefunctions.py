@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.timefunctions import TimeFunction, adds_to, annual, lasts, recognise, scanned, step, trend
+from mintpy_vae.method.timefunctions import TimeFunction, adds_to, annual, lasts, recognise, scanned, step, trend
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]

@@ -6,11 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from mintpy_vae import Settings, safety
+from mintpy_vae import Settings
 from mintpy_vae.errors import InputError
-from mintpy_vae.job import prepare
+from mintpy_vae.method import safety
 from mintpy_vae.simulate import simulate
 from mintpy_vae.stack import open_stack
+from mintpy_vae.workflow.job import prepare
 from tiny import make_project
 
 STACK, GEOMETRY = "inputs/ifgramStack.h5", "inputs/geometryGeo.h5"
@@ -113,8 +114,8 @@ def test_phase(preset, seed):
 
 
 def test_phase_units_reach_the_result(tmp_path):
-    from mintpy_vae.learning import learn
     from mintpy_vae.simulate import write_project
+    from mintpy_vae.workflow.learning import learn
 
     write_project(simulate("bowl", n_dates=14, size=(32, 32), seed=3), tmp_path / "WORK")
     scale(tmp_path / "WORK", STACK, "unwrapPhase", lambda a: a * np.float32(0.0555 / (4 * np.pi)))

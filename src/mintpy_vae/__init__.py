@@ -11,7 +11,7 @@ from .errors import InputError
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .workflow import correct
+    from .workflow.correction import correct
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "Settings", "__version__", "correct"]
@@ -20,7 +20,7 @@ __all__ = ["InputError", "Settings", "__version__", "correct"]
 def __getattr__(name: str) -> Any:
     """Import :func:`correct` on first use: it brings torch and MintPy, which take seconds to load."""
     if name == "correct":
-        from .workflow import correct
+        from .workflow.correction import correct
 
         return correct
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

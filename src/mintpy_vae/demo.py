@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import metrics
+from .method.timefunctions import acquisition_years
 from .simulate import simulate, write_project
-from .timefunctions import acquisition_years
 
 HERE = Path("demo")
 SEED = 1

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import torch
 
 from .directory import current
-from .training import choose_device
+from .method.training import choose_device
 
 if TYPE_CHECKING:
-    from .job import Job
-    from .separation import Report
-    from .workflow import Result
+    from .method.separation import Report
+    from .workflow.correction import Result
+    from .workflow.job import Job
 
 __all__ = [
     "LOG",
@@ -151,14 +151,14 @@ class Stages:
     Parameters
     ----------
     report : callable or None
-        A :data:`~mintpy_vae.separation.Report`.
+        A :data:`~mintpy_vae.method.separation.Report`.
     """
 
     def __init__(self, report: Report | None) -> None:
         self.report, self.stage, self.begin = report, "", 0.0
 
     def __call__(self, stage: str, done: int, total: int, message: str) -> None:
-        """See :data:`~mintpy_vae.separation.Report`."""
+        """See :data:`~mintpy_vae.method.separation.Report`."""
         if stage != self.stage:
             self.stage, self.begin = stage, time.time()
             LOGGER.debug("%s", stage)

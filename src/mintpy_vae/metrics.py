@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
-from .network import Pairs, closure
+from .method.inversion import Pairs, closure
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]

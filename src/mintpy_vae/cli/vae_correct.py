@@ -79,13 +79,13 @@ def main(iargs: Sequence[str] | None = None) -> None:
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
-            import mintpy_vae.delay  # noqa: F401
+            import mintpy_vae.workflow.delay  # noqa: F401
             from mintpy_vae.log import on_terminal
 
         with on_terminal(level(inps)):
             result = _run(inps)
         if inps.delay_file and result.status == "corrected":
-            from mintpy_vae.delay import TEMPLATE_LINES
+            from mintpy_vae.workflow.delay import TEMPLATE_LINES
 
             off = "".join(f"{option} = no\n" for option in result.details.get("switched_off", ()))
             print(f"\nPut into the template:\n{TEMPLATE_LINES}{off}", end="")
@@ -107,10 +107,10 @@ def _run(inps: Namespace) -> Any:
         "bad_dates": None if inps.bad_dates is None else " ".join(_from_here(word) or "" for word in inps.bad_dates),
     }
     if inps.delay_file:
-        from mintpy_vae.delay import write_delay
+        from mintpy_vae.workflow.delay import write_delay
 
         return write_delay(*given, **options)
-    from mintpy_vae.workflow import correct
+    from mintpy_vae.workflow.correction import correct
 
     return correct(*given, inps.work_dir, invert=inps.invert, **options)
 

@@ -71,7 +71,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
-            from mintpy_vae.evaluation import evaluate
+            from mintpy_vae.evaluation.run import evaluate
 
         evaluate(
             inps.project,

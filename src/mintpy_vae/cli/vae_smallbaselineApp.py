@@ -42,7 +42,7 @@ def _mintpy_s_command_line() -> Iterator[Any]:
     """MintPy's own command line, with one more step in its list and its help."""
     from mintpy.cli import smallbaselineApp
 
-    from mintpy_vae.mintpy_app import STEPS
+    from mintpy_vae.project.mintpy_app import STEPS
 
     rows = "\n".join(str(STEPS[k : k + 5]) for k in range(0, len(STEPS), 5))
     names: dict[str, Any] = {
@@ -75,7 +75,7 @@ def create_parser(subparsers: Any = None) -> ArgumentParser:
 def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     """Parse the command line; MintPy's own checks apply."""
     if create_parser().parse_args(args=iargs).print_template:
-        from mintpy_vae.template import whole_template
+        from mintpy_vae.project.options import whole_template
 
         print(whole_template())
         sys.exit(0)
@@ -94,7 +94,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
         inps = cmd_line_parse(iargs)
         with libraries_loading():
             from mintpy_vae.log import on_terminal
-            from mintpy_vae.smallbaseline import run
+            from mintpy_vae.workflow.smallbaseline import run
 
         with on_terminal(level(inps)):
             run(inps.customTemplateFile, inps.workDir, inps.runSteps, inps.plot, None if inps.quiet else Bars())

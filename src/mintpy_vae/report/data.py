@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from .. import metrics
 from ..errors import InputError
-from ..evidence import Evidence, read_evidence
-from ..inverted import Inverted, read_inverted
-from ..timefunctions import acquisition_years
+from ..method.timefunctions import acquisition_years
+from ..results.evidence import Evidence, read_evidence
+from ..results.inverted import Inverted, read_inverted
 
 Array = NDArray[np.floating]
 PIXELS = 22_500

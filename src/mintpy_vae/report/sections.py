@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import metrics
-from ..clustering import unsigned
-from . import figures as draw
+from ..method.clustering import unsigned
+from . import charts as draw
 from .data import Data
 from .page import Section, Table, bold
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from ..timefunctions import acquisition_years
+from ..method.timefunctions import acquisition_years
 from . import fields
 from .deformation import deform
 from .presets import PRESETS, Preset

@@ -40,7 +40,7 @@ from datetime import datetime
 import numpy as np
 from scipy import ndimage
 
-from ..timefunctions import acquisition_years
+from ..method.timefunctions import acquisition_years
 from . import fields
 from .presets import Preset
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
-from .cluster import Compute, worked_on
+from .workers import Compute, worked_on
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 

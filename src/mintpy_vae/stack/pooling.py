@@ -9,9 +9,9 @@ from functools import partial
 import h5py
 import numpy as np
 
-from .cluster import worked_on
 from .hdf5 import Progress, damage, has_data, linked, open_hdf5, read, slabs
 from .reading import Stack
+from .workers import worked_on
 
 COMPONENTS = "connectComponent"
 

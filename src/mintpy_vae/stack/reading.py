@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import checks, units
-from .cluster import Compute
 from .hdf5 import damage, existing, open_hdf5
+from .workers import Compute
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import InputError
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
-from .cluster import worked_on
 from .copying import Copy, files_of, in_file, outside, room
 from .hdf5 import Progress, open_hdf5, read, reason, slabs
 from .reading import Stack
+from .workers import worked_on
 
 Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
 

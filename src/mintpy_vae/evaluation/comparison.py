@@ -1,0 +1,202 @@
+"""Corrections side by side on the user's own stack: one inversion, one grid, one set of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import metrics
+from ..errors import InputError
+from . import gnss_series as gnss
+from .injection import Refit
+from .methods import METHODS, Scene, Unavailable
+
+Array = NDArray[np.floating]
+SAMPLED_PAIRS = 40
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "velocity_std": {"title": "velocity std, stable", "unit": "mm/yr"},
+    "velocity_uncertainty": {"title": "velocity uncertainty", "unit": "mm/yr"},
+    "pair_std": {"title": "pair std", "unit": "mm"},
+    "pairs_worse": {"title": "pairs worse", "unit": "%"},
+    "date_std": {"title": "date std", "unit": "mm"},
+    "velocity_range": {"title": "velocity range", "unit": "km"},
+    "velocity_sill": {"title": "velocity sill", "unit": "(mm/yr)^2"},
+    "pair_range": {"title": "pair range", "unit": "km"},
+    "pair_sill": {"title": "pair sill", "unit": "mm^2"},
+    "height_correlation": {"title": "phase-elevation correlation", "unit": ""},
+    "height_correlation_high_pass": {"title": "the same, high-pass", "unit": ""},
+    "velocity_stable": {"title": "velocity RMSE, stable", "unit": "mm/yr"},
+    "velocity_deforming": {"title": "velocity RMSE, deforming", "unit": "mm/yr"},
+    "displacement_stable": {"title": "displacement RMSE, stable", "unit": "mm"},
+    "displacement_deforming": {"title": "displacement RMSE, deforming", "unit": "mm"},
+    "gain_velocity": {"title": "gain, velocity", "unit": ""},
+    "gain_displacement": {"title": "gain, displacement", "unit": ""},
+    "gnss_rate_error": {"title": "rate minus GNSS", "unit": "mm/yr"},
+    "gnss_rms": {"title": "RMS against GNSS", "unit": "mm"},
+}
+"""Figures of a row in the order of the table; those that cannot be had are left out."""
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+def figures(series: Array, scene: Scene) -> dict[str, float]:
+    """The row of one method.
+
+    Parameters
+    ----------
+    series : (dates, h, w)
+        Corrected displacement, metres.
+    scene : Scene
+
+    Returns
+    -------
+    dict
+        By the keys of :data:`COLUMNS`.
+    """
+    inverted, years = scene.inverted, scene.inverted.years
+    first, second = scene.pairs.T
+    km = (inverted.pixel[0] / 1000, inverted.pixel[1] / 1000)
+    still = np.where(scene.stable, 1000 * np.asarray(series, dtype=np.float64), np.nan)
+    rate = metrics.velocity(still, years)
+    flat = still[:, scene.stable & np.isfinite(series).all(axis=0)]
+    noise = (flat[second] - flat[first]).std(axis=1)
+    before = 1000 * inverted.before[:, scene.stable]
+    worse = noise > 1.001 * (before[second] - before[first]).std(axis=1)
+    some = scene.pairs[:: max(1, len(scene.pairs) // SAMPLED_PAIRS)]
+    maps = [still[j] - still[i] for i, j in some]
+    blur = max(2.0, 0.05 * min(inverted.valid.shape))
+    correlation, high = (
+        _median([abs(metrics.height_correlation(m, inverted.height, h)) for m in maps]) for h in (None, blur)
+    )
+    reach, sill = metrics.range_and_sill(*metrics.semivariogram(rate, km))
+    pair_reach, pair_sill = metrics.range_and_sill(*_mean_variogram(maps, km))
+    row = {
+        "velocity_std": metrics.spatial_std(rate),
+        "velocity_uncertainty": float(np.nanmedian(metrics.velocity_uncertainty(still, years))),
+        "pair_std": float(np.median(noise)),
+        "pairs_worse": 100 * float(worse.mean()),
+        "date_std": float(np.median((flat - flat.mean(axis=0)).std(axis=1))),
+        "velocity_range": reach,
+        "velocity_sill": sill,
+        "pair_range": pair_reach,
+        "pair_sill": pair_sill,
+        "height_correlation": correlation,
+        "height_correlation_high_pass": high,
+    }
+    if scene.truth is not None and scene.moves is not None:
+        row |= metrics.compare(series, scene.truth, years, scene.moves, inverted.valid)
+    return row | _against_gnss(series, scene)
+
+
+def _median(values: Sequence[float]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.median(known)) if known else float("nan")
+
+
+def _mean_variogram(maps: list[Array], km: tuple[float, float]) -> tuple[Array, Array, Array]:
+    distance, gamma, number = zip(*(metrics.semivariogram(m, km) for m in maps), strict=True)
+    return distance[0], np.mean(gamma, axis=0), number[0]
+
+
+def _against_gnss(series: Array, scene: Scene) -> dict[str, float]:
+    if len(scene.stations) < 2:
+        return {}
+    found = [gnss.compare(v, t, scene.inverted.years) for v, (_, _, _, t) in _doubles(series, scene)]
+    rates, rms = ([f[k] for f in found] for k in ("rate", "rms"))
+    errors = [r - f["gnss_rate"] for r, f in zip(rates, found, strict=True)]
+    if len(found) == 1:
+        return {"gnss_rate_error": errors[0], "gnss_rms": rms[0]}
+    return {k: float(np.sqrt(np.nanmean(np.square(v)))) for k, v in (("gnss_rate_error", errors), ("gnss_rms", rms))}
+
+
+def _doubles(series: Array, scene: Scene) -> list[tuple[Array, tuple[str, int, int, Array]]]:
+    """InSAR double difference (metres) of each validation station with the reference station."""
+    _, row, column, _ = scene.stations[0]
+    reference = gnss.near(series, row, column)
+    return [(gnss.near(series, s[1], s[2]) - reference, s) for s in scene.stations[1:]]
+
+
+def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run the methods and judge them.
+
+    Returns
+    -------
+    dict
+        ``table`` (one dict per method), ``columns``, ``skipped``, ``warnings``, ``note`` and ``gnss``.
+
+    Raises
+    ------
+    InputError
+        For an unknown method.
+    """
+    if unknown := [m for m in methods if m not in METHODS]:
+        raise InputError(f"--methods {unknown[0]} is unknown; choose from {', '.join(METHODS)}.")
+    table: list[dict[str, Any]] = []
+    skipped = []
+    series: dict[str, Array] = {}
+    for name in methods:
+        label, correct = METHODS[name]
+        try:
+            corrected = correct(scene, refit)
+        except (Unavailable, InputError) as reason:
+            skipped.append({"method": label, "reason": str(reason)})
+            continue
+        except Exception as error:  # one method that fails on this stack must not cost the others
+            skipped.append({"method": label, "reason": f"it failed here ({type(error).__name__}: {error})"})
+            continue
+        say(f"  {label}")
+        if name in ("uncorrected", "vae"):
+            series[name] = corrected
+        table.append({"method": label, "name": name, **figures(corrected, scene)})
+    present = {key for row in table for key, value in row.items() if key in COLUMNS and not _nan(value)}
+    inverted = scene.inverted
+    share = float(scene.stable.sum() / inverted.valid.sum())
+    note = (
+        f"{len(inverted.dates)} dates, {len(scene.pairs)} pairs, {inverted.valid.shape[0]} x {inverted.valid.shape[1]} "
+        f"pixels ({inverted.factor} x {inverted.factor} looks), MintPy's inversion. Stable ground: {share:.0%} of the "
+        f"valid pixels, {scene.source}."
+    )
+    return {
+        "note": note,
+        "columns": {key: value for key, value in COLUMNS.items() if key in present},
+        "table": table,
+        "skipped": skipped,
+        "warnings": _warnings(scene, share, table),
+        "gnss": _gnss_record(scene, series),
+        "factor": inverted.factor,
+    }
+
+
+def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[str]:
+    said = []
+    if share == 1.0 and scene.truth is None:
+        said.append("No ground counts as moving: the figures of stable ground hold all motion there is (see --mask).")
+    for row in table:
+        if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:
+            said.append(f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity.")
+    return said
+
+
+def _gnss_record(scene: Scene, series: Mapping[str, Array]) -> dict[str, Any]:
+    """Time-series at the stations, millimetres about their means, for the report."""
+    if len(scene.stations) < 2:
+        return {}
+    stations: dict[str, dict[str, list[float | None]]] = {}
+    for key, name in (("before", "uncorrected"), ("after", "vae")):
+        if name not in series:
+            continue
+        for values, (station, _, _, truth) in _doubles(series[name], scene):
+            entry = stations.setdefault(station, {"gnss": _listed(truth - np.nanmean(truth))})
+            entry[key] = _listed(values - np.nanmean(values[np.isfinite(truth)]))
+    return {"reference": scene.stations[0][0], "dates": scene.inverted.dates, "stations": stations}
+
+
+def _listed(values: Array) -> list[float | None]:
+    return [round(1000 * float(v), 3) if np.isfinite(v) else None for v in values]
+
+
+def _nan(value: Any) -> bool:
+    return isinstance(value, float) and np.isnan(value)

@@ -1,0 +1,192 @@
+"""GNSS positions against a displacement time-series: line-of-sight double differences between two stations."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mintpy.utils import utils0 as ut
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+Array = NDArray[np.floating]
+WINDOW = 1
+"""A GNSS day belongs to an acquisition at most so many days away."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """Daily positions of one station.
+
+    Attributes
+    ----------
+    name : str
+    days : (days,) int
+        Days since 1970-01-01.
+    enu : (days, 3)
+        East, north, up in metres, relative to any constant.
+    latitude, longitude : float
+        Degrees, NaN where the file does not say.
+    """
+
+    name: str
+    days: NDArray[np.int64]
+    enu: NDArray[np.float64]
+    latitude: float = float("nan")
+    longitude: float = float("nan")
+
+    def line_of_sight(self, incidence: float, azimuth: float) -> dict[int, float]:
+        """Displacement towards the satellite (metres) by day, by MintPy's projection.
+
+        Parameters
+        ----------
+        incidence, azimuth : float
+            Degrees: from the vertical; of the vector from the ground to the satellite, anti-clockwise from north.
+        """
+        values = ut.enu2los(*self.enu.T, inc_angle=incidence, az_angle=azimuth)
+        return dict(zip(self.days.tolist(), values.tolist(), strict=True))
+
+
+def read_stations(files: Iterable[str | os.PathLike[str]], folder: Path | None = None) -> dict[str, Station]:
+    """Read stations from files of the Nevada Geodetic Laboratory (``.tenv3``) or from plain CSV.
+
+    A CSV has a header ``station,date,e,n,u`` (date as YYYYMMDD or YYYY-MM-DD, metres), optionally with ``lat,lon``;
+    lines that begin with # do not count. The name of a station, four letters or digits, that is no file is downloaded
+    into ``folder``, if there is one, by MintPy.
+
+    Raises
+    ------
+    InputError
+        For a file that is neither, or that holds no position, and for a station that cannot be downloaded.
+    """
+    found: dict[str, Station] = {}
+    for file in files:
+        path = Path(file)
+        if folder is not None and not path.exists() and re.fullmatch("[A-Za-z0-9]{4}", str(file)):
+            path = _download(str(file).upper(), folder)
+        try:
+            text = path.read_text(encoding="utf8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The GNSS file {path} cannot be read as text: {error}.") from error
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        try:
+            stations = _tenv3(lines) if path.suffix == ".tenv3" else _csv(lines)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            wanted = "of the tenv3 format" if path.suffix == ".tenv3" else "a CSV with the columns station,date,e,n,u"
+            raise InputError(f"The GNSS file {path} is not {wanted}: {error}.") from error
+        if not stations:
+            raise InputError(f"The GNSS file {path} holds no position.")
+        found |= stations
+    return found
+
+
+def double_difference(first: Mapping[int, float], second: Mapping[int, float], dates: Sequence[str]) -> Array:
+    """Line-of-sight double difference first - second at acquisitions.
+
+    Parameters
+    ----------
+    first, second : mapping
+        Metres by day, of :meth:`Station.line_of_sight`.
+    dates : sequence of str
+        YYYYMMDD.
+
+    Returns
+    -------
+    (dates,)
+        Mean over the days that both have within :data:`WINDOW` days; NaN without one.
+    """
+    found = []
+    for date in dates:
+        common = [d for d in first if d in second and abs(d - _day(date)) <= WINDOW]
+        found.append(np.mean([first[d] - second[d] for d in common]) if common else np.nan)
+    return np.array(found)
+
+
+def compare(insar: Array, gnss: Array, years: Array) -> dict[str, float]:
+    """Rate and scatter of an InSAR double difference against GNSS, on the dates that both have.
+
+    Parameters
+    ----------
+    insar, gnss : (dates,)
+        Metres; NaN does not count.
+    years : (dates,)
+
+    Returns
+    -------
+    dict
+        ``rate`` and ``gnss_rate`` (mm/yr), ``rms`` of their difference with a constant removed (mm), ``dates``; NaN
+        with fewer than three dates.
+    """
+    ok = np.isfinite(insar) & np.isfinite(gnss)
+    if ok.sum() < 3:
+        return {"rate": np.nan, "gnss_rate": np.nan, "rms": np.nan, "dates": int(ok.sum())}
+    rate, gnss_rate = (float(np.polyfit(years[ok], v[ok], 1)[0]) for v in (insar, gnss))
+    rms = float(np.std(insar[ok] - gnss[ok]))
+    return {"rate": 1000 * rate, "gnss_rate": 1000 * gnss_rate, "rms": 1000 * rms, "dates": int(ok.sum())}
+
+
+def near(series: Array, row: int, column: int) -> Array:
+    """Median of the 3 x 3 pixels around a place at each date, (dates,); NaN where there is no data."""
+    top, left = max(row - 1, 0), max(column - 1, 0)
+    window = series[:, top : row + 2, left : column + 2].reshape(len(series), -1)
+    known = np.isfinite(window).all(axis=0)
+    return np.median(window[:, known], axis=1) if known.any() else np.full(len(series), np.nan)
+
+
+def _day(text: str) -> int:
+    text = text.replace("-", "")
+    return int(np.datetime64(f"{text[:4]}-{text[4:6]}-{text[6:8]}", "D").astype(int))
+
+
+def _csv(lines: list[str]) -> dict[str, Station]:
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in csv.DictReader(lines):
+        rows.setdefault(row["station"].strip(), []).append(row)
+    return {
+        name: Station(
+            name,
+            np.array([_day(r["date"].strip()) for r in some], dtype=np.int64),
+            np.array([[float(r[c]) for c in "enu"] for r in some]),
+            float(some[0].get("lat") or "nan"),
+            float(some[0].get("lon") or "nan"),
+        )
+        for name, some in rows.items()
+    }
+
+
+def _download(name: str, folder: Path) -> Path:
+    """NGL's file of a station; one that is there already is taken."""
+    reason = "it is not there"
+    try:
+        from mintpy.objects.gnss import GNSS_UNR
+
+        folder.mkdir(parents=True, exist_ok=True)
+        site = GNSS_UNR(name, data_dir=str(folder))
+        site.dload_site(print_msg=False)
+    except Exception as error:  # also of a picture that MintPy fetches after the data
+        reason = str(error)
+    path = folder / f"{name}.tenv3"
+    if not path.is_file():
+        raise InputError(
+            f"{name} is no file, and cannot be downloaded as a station of the Nevada Geodetic Laboratory: {reason}."
+        )
+    return path
+
+
+def _tenv3(lines: list[str]) -> dict[str, Station]:
+    """NGL's columns: site, date, year, MJD, week, day, meridian, e0, e, n0, n, u0, u, ..., latitude, longitude."""
+    rows = [line.split() for line in lines if not line.lstrip().startswith("site")]
+    if not rows:
+        return {}
+    days = np.array([int(r[3]) - 40587 for r in rows], dtype=np.int64)  # modified Julian day of 1970-01-01
+    parts = np.array([[float(r[k]) for k in range(7, 13)] for r in rows])
+    enu = parts[:, 0::2] - parts[0, 0::2] + parts[:, 1::2]
+    place = (float(rows[0][20]), float(rows[0][21])) if len(rows[0]) > 21 else (float("nan"), float("nan"))
+    longitude = (place[1] + 180.0) % 360.0 - 180.0  # some files count to -360
+    return {rows[0][0]: Station(rows[0][0], days, enu, place[0], longitude)}

@@ -1,0 +1,290 @@
+"""Injection test: known motion is added to copies of the user's own pairs, and what comes back is measured.
+
+The method works on multilooked pairs, so that is where the motion is added: in memory, nothing is written. What the
+correction makes of the stack with the motion, less what it makes of the stack without, is what is left of the motion.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from .. import metrics
+from ..dates import FORMATS
+from ..errors import InputError, NotEnoughEvidence
+from ..method.clustering import Clusterer
+from ..method.inversion import islands
+from ..method.knowledge import NOTHING, Knowledge
+from ..method.separation import Separation, separate
+from ..method.timefunctions import acquisition_years
+from ..project.known_delays import NOTHING as NO_DELAYS
+from ..project.known_delays import KnownDelays
+from ..project.prior_delay import PriorDelay, PriorOfDates
+from ..results.evidence import Evidence, pixel_size
+from ..settings import Settings
+from ..stack import Stack
+from ..workflow.learning import TrainingData, training_data
+
+Array = NDArray[np.float64]
+WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
+KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
+"""Signals and the unit of their amplitude."""
+WHOLE = (95, 105)
+"""Per cent of a signal that must come back for it to count as safe."""
+SEEN, STILL = 0.1, 0.01
+"""Shares of the peak: ground above the first is judged, ground below the second is referred to."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A motion to inject.
+
+    Attributes
+    ----------
+    kind : str
+        A key of :data:`KINDS`.
+    width : float
+        Full width at half maximum, km; 0 for a ramp.
+    amplitude : float
+        Peak, towards the satellite; of a ramp, from edge to edge.
+    date : str
+        Of a step, YYYYMMDD or YYYYMMDDTHHMM; empty for the middle of the time span.
+    """
+
+    kind: str
+    width: float
+    amplitude: float
+    date: str = ""
+
+    def course(self, dates: Sequence[str]) -> Array:
+        """Over the dates, unit of the amplitude or that times years, (dates,)."""
+        years = acquisition_years(dates)
+        if self.kind in ("bowl", "ramp"):
+            return np.asarray(years - years[0])
+        if self.kind == "season":
+            return np.asarray(np.sin(2 * np.pi * years) - np.sin(2 * np.pi * years[0]))
+        if not self.date:
+            return np.asarray(years > years.mean(), dtype=np.float64)
+        after = np.array([date >= self.date for date in dates])
+        if after.all() or not after.any():
+            raise InputError(f"--inject step on {self.date}: there are no dates before, or none after it.")
+        return after.astype(np.float64)
+
+    def shape(self, valid: NDArray[np.bool_], pixel: tuple[float, float], centre: tuple[int, int]) -> Array:
+        """Over the grid, peak 1 (of a ramp: 1 from edge to edge), (h, w)."""
+        rows, columns = np.indices(valid.shape)
+        if self.kind == "ramp":
+            return np.asarray(columns / max(valid.shape[1] - 1, 1))
+        y, x = (rows - centre[0]) * pixel[0], (columns - centre[1]) * pixel[1]
+        sigma = 1000 * self.width * WIDTH_TO_SIGMA
+        return np.asarray(np.exp(-(y**2 + x**2) / (2 * sigma**2)))
+
+    def name(self) -> str:
+        """In words."""
+        size = f"{abs(self.amplitude):g} {KINDS[self.kind]}"
+        if self.kind == "ramp":
+            return f"a ramp of {size} across the scene"
+        what = {"bowl": "a bowl", "step": "a step", "season": "seasonal motion"}[self.kind]
+        return f"{what} {self.width:g} km wide and {size} strong"
+
+
+def parse_signals(texts: Sequence[str]) -> list[Signal]:
+    """Signals of ``KIND:WIDTHS:AMPLITUDES[:DATE]``, lists separated by commas; a ramp has no width.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    found = []
+    for text in texts:
+        kind, *rest = text.split(":")
+        try:
+            if kind not in KINDS:
+                raise ValueError
+            if kind == "ramp":
+                rest = ["0", *rest]
+            numbers = [[float(v) for v in part.split(",")] for part in rest[:2]]
+            date = rest[2] if len(rest) == 3 and kind == "step" else ""
+            wrong = len(numbers) != 2 or len(rest) > (3 if kind == "step" else 2)
+            if wrong or (kind != "ramp" and min(numbers[0]) <= 0) or 0 in numbers[1] or len(date) not in (0, *FORMATS):
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"--inject {text}: KIND:WIDTH_KM:AMPLITUDE is needed, as in bowl:1,3:2,10, ramp:10, step:5:15:20190701 "
+                "or season:5:10."
+            ) from None
+        found += [Signal(kind, width, size, date) for width, size in itertools.product(*numbers)]
+    return found
+
+
+class Refit:
+    """The method on the stack's own multilooked pairs, as often as is wanted; they are read on first use.
+
+    Parameters
+    ----------
+    stack : Stack
+    settings : Settings
+        Those of the correction that is judged.
+    knowledge : Knowledge
+        Of the ground, as given to that correction.
+    known : KnownDelays
+        What MintPy subtracts itself.
+    prior : PriorDelay, optional
+        Delay of a weather model.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        settings: Settings,
+        knowledge: Knowledge = NOTHING,
+        known: KnownDelays = NO_DELAYS,
+        prior: PriorDelay | None = None,
+    ) -> None:
+        self.stack, self.settings, self.knowledge, self.known = stack, settings, knowledge, known
+        self._prior = prior
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """Read on first use."""
+        return training_data(self.stack, self.settings, known=self.known)
+
+    @cached_property
+    def prior(self) -> PriorOfDates | None:
+        """The delay of a weather model; read on first use."""
+        data = self.data
+        if self._prior is None:
+            return None
+        return PriorOfDates(self._prior, self.stack, data.used, data.factor, self.settings.max_memory)
+
+    @property
+    def dates(self) -> list[str]:
+        """Dates that kept pairs reach."""
+        return list(self.data.dates)
+
+    @property
+    def factor(self) -> int:
+        """Looks of the training grid."""
+        return int(self.data.factor)
+
+    def __call__(self, added: Array | None = None, clusterer: Clusterer | None = None) -> Separation:
+        """Separate, with displacement ``added`` (dates, h, w) in metres where there is some.
+
+        Raises
+        ------
+        NotEnoughEvidence
+            When the data do not allow it, or the network is not in one piece.
+        """
+        data = self.data
+        if islands(data.pairs, len(data.dates)).any():
+            raise NotEnoughEvidence("no kept pair joins some dates of the network with the others")
+        phase = data.phase
+        if added is not None:
+            motion = added * (-4 * np.pi / self.stack.wavelength)
+            first, second = data.pairs.T
+            phase = np.where(data.weight > 0, phase + motion[second] - motion[first], phase).astype(np.float32)
+        return separate(
+            phase,
+            data.weight,
+            data.pairs,
+            data.dates,
+            data.height,
+            self.settings,
+            clusterer=clusterer,
+            knowledge=self.knowledge,
+            prior=None if self.prior is None else self.prior.maps,
+        )
+
+
+def inject(
+    refit: Refit, signals: Sequence[Signal], evidence: Evidence | None, say: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """Gain of each signal.
+
+    Returns
+    -------
+    list of dict
+        ``kind``, ``width_km``, ``amplitude``, ``unit``, ``gain`` (of the displacement about its mean over time),
+        ``row`` and ``column`` of its centre in the stack, ``name`` and ``sentence``.
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When nothing can be injected, because the stack as it is cannot be corrected in one piece.
+    """
+    courses = [1e-3 * signal.amplitude * signal.course(refit.dates) for signal in signals]
+    say(f"injecting {len(signals)} signals; each trains the networks once, and once more without any:")
+    plain = refit()
+    moving = plain.atmosphere.moving if evidence is None else evidence.moving
+    centre = _quiet_place(plain.valid, moving)
+    pixel = pixel_size(refit.stack.attributes)
+    size = pixel[0] * refit.factor, pixel[1] * refit.factor
+    rows = []
+    for signal, course in zip(signals, courses, strict=True):
+        width = signal.width or round(size[1] * plain.valid.shape[1] / 1000, 1)
+        row: dict[str, Any] = {"kind": signal.kind, "width_km": width, "amplitude": signal.amplitude}
+        row |= {"unit": KINDS[signal.kind], "row": centre[0] * refit.factor, "column": centre[1] * refit.factor}
+        gain, words = (
+            float("nan"),
+            f"is narrower than two pixels of the training grid ({2e-3 * max(size):.2g} km): not tested.",
+        )
+        if 1000 * width >= 2 * max(size):
+            motion = course[:, None, None] * signal.shape(plain.valid, size, centre)
+            try:
+                gain = kept(plain, refit(motion), motion, refit.stack.wavelength)
+                words = f"comes back at {gain:.0%}."
+            except NotEnoughEvidence as reason:
+                words = f"leaves the stack uncorrected, because {reason}."
+        name = signal.name()
+        rows.append(row | {"gain": gain, "name": name, "sentence": f"{name[0].upper()}{name[1:]} {words}"})
+        say(f"  {rows[-1]['sentence']}")
+    return rows
+
+
+def unsafe(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning, if a signal of :func:`inject` that could be tested did not come back whole; which ones did."""
+    lost: list[str] = []
+    safe: list[str] = []
+    for row in rows:
+        if np.isfinite(row["gain"]):
+            percent = round(100 * row["gain"])
+            whole = WHOLE[0] <= percent <= WHOLE[1]
+            (safe if whole else lost).append(f"{row['name']} ({percent} %)")
+    if not lost:
+        return []
+    return [
+        f"Not safe here: {'; '.join(lost)}. Of known motion that was added to the pairs, so much came back: what is "
+        "missing was taken for atmosphere, what is too much is atmosphere taken for motion, and real motion of that "
+        f"size fares alike. Safe, {WHOLE[0]} to {WHOLE[1]} %: {'; '.join(safe) or 'none of those tested'}."
+    ]
+
+
+def kept(plain: Separation, found: Separation, motion: Array, wavelength: float) -> float:
+    """Share of the injected motion (dates, h, w), metres, by which two corrected series differ."""
+    both = plain.valid & found.valid
+    difference = found.corrected[:, both[found.valid]] - plain.corrected[:, both[plain.valid]]
+    difference = difference * (-wavelength / (4 * np.pi))
+    truth = motion[:, both] - motion[:, both].mean(axis=0)
+    peak = np.abs(motion[:, both] - motion[:1, both]).max(axis=0)
+    still, seen = peak < STILL * peak.max(), peak > SEEN * peak.max()
+    if still.sum() < 10:  # as wide as the scene: refer to its mean, judge all of it
+        still[:] = seen[:] = True
+    difference = difference - difference.mean(axis=0)
+    levels = [v[:, still].mean(axis=1, keepdims=True) for v in (difference, truth)]
+    return metrics.gain((difference - levels[0])[:, seen], (truth - levels[1])[:, seen])
+
+
+def _quiet_place(valid: NDArray[np.bool_], moving: NDArray[np.bool_]) -> tuple[int, int]:
+    """The pixel farthest from known motion, from gaps and from the edges."""
+    free = np.pad(valid & ~moving if (valid & ~moving).any() else valid, 1)
+    distance = distance_transform_edt(free)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(np.argmax(distance)), valid.shape)
+    return int(row), int(column)

@@ -1,0 +1,213 @@
+"""What is compared: corrections by the names of ``--methods``, each from a scene to a corrected time-series.
+
+Every correction here is a difference of one field per date, which commutes with MintPy's inversion: all of them work on
+the one time-series that MintPy has inverted (:mod:`~mintpy_vae.results.inverted`). Neither closure nor temporal
+coherence changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import getproxies
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NotEnoughEvidence
+from ..method.atmosphere import FullResolution, PhasePerDate
+from ..method.clustering import Hdbscan
+from ..method.covariance import fill
+from ..results.evidence import EVIDENCE, read_evidence
+from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
+from ..stack import Rows, pool_map
+from ..workflow.learning import phase_removed
+from .baselines import BASELINES
+from .injection import Refit
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+CDS = "cds.climate.copernicus.eu"
+
+Stations = list[tuple[str, int, int, Array]]
+
+
+class Unavailable(Exception):
+    """Why a method is left out."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the methods get and what they are judged by, all on one grid.
+
+    Attributes
+    ----------
+    inverted : Inverted
+    work, project : Path
+        The corrected directory and the original one.
+    pairs : (pairs, 2) int
+        Kept pairs, indices into the dates of `inverted`.
+    stable : (h, w) bool
+        Ground that counts as not moving.
+    source : str
+        Where `stable` comes from.
+    template : mapping
+        MintPy's options.
+    truth : (dates, h, w) or None
+        Metres.
+    moves : (h, w) bool or None
+        Where it moves.
+    stations : list of (name, row, column, GNSS double difference)
+        On the grid; the first is the reference, whose double difference is 0.
+    """
+
+    inverted: Inverted
+    work: Path
+    project: Path
+    pairs: NDArray[np.integer]
+    stable: Mask
+    source: str
+    template: Mapping[str, str]
+    truth: Array | None = None
+    moves: Mask | None = None
+    stations: Stations = field(default_factory=list)
+
+
+Method = Callable[[Scene, Refit], Array]
+
+
+def vae(scene: Scene, refit: Refit) -> Array:
+    """What ``vae_correct.py`` has made."""
+    if not (scene.work / "inputs" / "VAE.h5").is_file():
+        raise Unavailable("vae_correct.py left this stack uncorrected")
+    return scene.inverted.after
+
+
+def era5(scene: Scene, refit: Refit) -> Array:
+    """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
+    from mintpy.objects.ramp import deramp
+
+    left = _less_delay(scene, _era5_file(scene))
+    with contextlib.redirect_stdout(io.StringIO()):
+        maps = [deramp(np.nan_to_num(d), scene.inverted.valid, ramp_type="linear_range")[0] for d in left]
+    flat = np.where(scene.inverted.valid, np.array(maps), np.nan)
+    return scene.inverted.referenced(flat)
+
+
+def _era5_file(scene: Scene) -> Path:
+    """That of the project; else what MintPy downloads with the user's key, which stays in the corrected directory."""
+    files = [folder / "inputs" / "ERA5.h5" for folder in (scene.project, scene.work)]
+    if there := [file for file in files if file.is_file()]:
+        return there[0]
+    if not Path("~/.cdsapirc").expanduser().is_file():
+        raise Unavailable("there is no inputs/ERA5.h5, and no key in ~/.cdsapirc to download it from the CDS")
+    try:
+        if "https" not in getproxies():
+            socket.create_connection((CDS, 443), timeout=10).close()  # without a network, its client tries for hours
+    except OSError as error:
+        raise Unavailable(f"there is no inputs/ERA5.h5, and {CDS} cannot be reached to download it") from error
+    from mintpy.cli import tropo_pyaps3
+
+    weather = scene.template.get("mintpy.troposphericDelay.weatherDir", "auto")
+    weather = os.environ.get("WEATHER_DIR", str(scene.work / "inputs")) if weather in ("auto", "") else weather
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "ERA5.h5"
+        geometry = geometry_file(scene.work, scene.inverted.attributes)
+        options = ["-f", scene.work / "timeseries.h5", "-g", geometry, "-w", weather]
+        try:
+            tropo_pyaps3.main([str(v) for v in (*options, "--tropo-file", made, "-o", Path(scratch) / "corrected.h5")])
+        except (Exception, SystemExit) as error:  # whatever the service, the key or PyAPS say
+            raise Unavailable(f"MintPy could not download it ({type(error).__name__}: {error})") from error
+        shutil.copyfile(made, files[1])
+    return files[1]
+
+
+def gacos(scene: Scene, refit: Refit) -> Array:
+    """Delays of the GACOS service, read by MintPy."""
+    from mintpy.tropo_gacos import calculate_delay_timeseries
+
+    named = scene.template.get("mintpy.troposphericDelay.gacosDir", "auto")
+    folder = scene.project / (named if named not in ("auto", "") else "GACOS")
+    lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
+    if lacking:
+        raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
+    geometry = geometry_file(scene.work, scene.inverted.attributes)
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        file = Path(scratch) / "GACOS.h5"
+        calculate_delay_timeseries(str(file), str(scene.work / "timeseries.h5"), str(geometry), str(folder))
+        return _less_delay(scene, file)
+
+
+def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
+    """The same with HDBSCAN in place of FISHDBC; trains again."""
+    settings = refit.settings
+    try:
+        found = refit(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
+    except NotEnoughEvidence as reason:
+        raise Unavailable(str(reason)) from reason
+    return _less_phase(scene, refit, phase_removed(found, refit.stack, refit.factor, refit.prior), refit.dates)
+
+
+def vae_sources(scene: Scene, refit: Refit) -> Array:
+    """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
+    evidence = read_evidence(scene.work)
+    if evidence is None:
+        raise Unavailable(f"{EVIDENCE}, which vae_correct.py leaves where it corrects, is not there")
+    if evidence.recipe is None or evidence.recipe_slope is None:
+        raise Unavailable(f"{EVIDENCE} is of an earlier version without it; run vae_correct.py again")
+    if lacking := set(scene.inverted.dates) - set(evidence.dates):
+        raise Unavailable(f"the network is in pieces, and {len(lacking)} dates are not in the largest")
+    phase = -4 * np.pi / refit.stack.wavelength
+    turbulent = fill(np.asarray(phase * evidence.recipe, dtype=np.float64), evidence.valid)
+    removed = PhasePerDate(turbulent, np.asarray(phase * evidence.recipe_slope, dtype=np.float64))
+    height = refit.stack.height - evidence.height[evidence.valid].mean()
+    return _less_phase(scene, refit, FullResolution(removed, height, refit.factor), evidence.dates)
+
+
+def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) -> Array:
+    """The series less the phase of each of ``dates``, relative to the reference pixel."""
+    inverted, stack = scene.inverted, refit.stack
+    good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
+    at_reference = full(slice(inverted.ref_yx[0], inverted.ref_yx[0] + 1))[:, 0, inverted.ref_yx[1]]
+    parts = []
+    for top in range(0, stack.shape[0], step):
+        rows = slice(top, min(top + step, stack.shape[0]))
+        phase = np.where(good[rows], full(rows) - at_reference[:, None, None], np.nan)
+        parts.append(np.array([pool_map(layer, inverted.factor) for layer in phase]))
+    delay = np.concatenate(parts, axis=1) * (-stack.wavelength / (4 * np.pi))
+    index = [dates.index(date) for date in inverted.dates]
+    return np.asarray(inverted.before - inverted.referenced(delay[index]))
+
+
+def _less_delay(scene: Scene, file: Path) -> Array:
+    inverted = scene.inverted
+    delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
+    return np.asarray(inverted.before - inverted.referenced(delay))
+
+
+def _simple(name: str) -> Method:
+    def correct(scene: Scene, refit: Refit) -> Array:
+        baseline, inverted = BASELINES[name], scene.inverted
+        if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
+            raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
+        return baseline(inverted.before, inverted.years, inverted.height, inverted.incidence)
+
+    return correct
+
+
+METHODS: dict[str, tuple[str, Method]] = {
+    **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
+    "era5": ("ERA5, then a ramp in range", era5),
+    "gacos": ("GACOS", gacos),
+    "vae_sources": ("sources of the atmosphere clusters subtracted per pair (after Ghosh et al., 2025)", vae_sources),
+    "vae": ("vae_correct.py", vae),
+    "vae_hdbscan": ("the same with HDBSCAN", vae_hdbscan),
+}
+"""Label and function of each method by the name used in ``--methods``."""

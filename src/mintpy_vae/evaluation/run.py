@@ -1,0 +1,225 @@
+"""The job of ``vae_evaluate.py``: a project and its correction in, one table out. Figures: :mod:`.comparison`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..errors import InputError, NotEnoughEvidence
+from ..method.inversion import closure
+from ..project import mintpy_app
+from ..project.knowledge_input import STABLE, given_files
+from ..project.known_delays import find_known_delays
+from ..report import write_report
+from ..results.evidence import read_evidence
+from ..results.inverted import Inverted, read_inverted
+from ..settings import Settings
+from ..stack import Stack, content_hash, open_hdf5, pool_map
+from ..workflow.correction import RESULT
+from ..workflow.job import Job, corrected_dir, open_with_network, what_is_known, with_prior
+from . import gnss_series as gnss
+from .comparison import compare
+from .injection import Refit, inject, parse_signals, unsafe
+from .methods import METHODS
+from .scene import locate, make_scene, pixel_of
+
+TABLE = "evaluation"
+SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
+
+
+def evaluate(
+    project: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    out_dir: str | os.PathLike[str] | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    mask_file: Path | None = None,
+    truth_file: Path | None = None,
+    gnss_files: Sequence[str] = (),
+    gnss_ref: str | None = None,
+    sites: Sequence[str] = (),
+    signals: Sequence[str] = (),
+    points: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Compare corrections of a stack; write ``evaluation.json``, ``evaluation.csv`` and the report.
+
+    Parameters
+    ----------
+    project : path
+        The original MintPy directory; it is only read.
+    work_dir : path, optional
+        What ``vae_correct.py`` has made of it, ``PROJECT_vae`` by default.
+    template_file : path, optional
+    out_dir : path, optional
+        `work_dir` by default.
+    methods : sequence of str, optional
+        Keys of :data:`~mintpy_vae.evaluation.methods.METHODS`; all that need no training by default.
+    mask_file : Path, optional
+        Stable ground; without it and without a truth, ``vae.stableMask`` of the correction or of the template.
+    truth_file : Path, optional
+        Of a simulated project.
+    gnss_files : sequence of path
+        See :func:`~mintpy_vae.evaluation.gnss_series.read_stations`.
+    gnss_ref : str, optional
+        Reference station.
+    sites : sequence of str
+        ``NAME:LAT:LON`` of stations whose files do not say.
+    signals : sequence of str
+        To inject, see :func:`~mintpy_vae.evaluation.injection.parse_signals`.
+    points : sequence of str
+        ``NAME:LAT:LON`` of places whose time-series the report is to show.
+    say : callable
+        Told of the progress, and the table.
+
+    Returns
+    -------
+    dict
+        As written to ``evaluation.json``.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong.
+    """
+    source = Path(os.path.abspath(project))
+    work = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(source)
+    target = Path(os.path.abspath(out_dir)) if out_dir else work
+    if not (work / RESULT).is_file():
+        raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
+    if target == source:
+        raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
+    result = json.loads((work / RESULT).read_text())
+    settings = Settings.from_template(result["settings"])
+    template = mintpy_app.read_templates(source, template_file)
+    wanted = parse_signals(signals)
+    stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
+    if stack.phase_name != result["dataset"]:
+        raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
+    inverted, evidence = read_inverted(work), read_evidence(work)
+    for signal in wanted:
+        signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
+    found = gnss.read_stations(gnss_files, target / "GNSS-UNR")
+    places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
+    mask = _stable_mask(mask_file, truth_file, template, settings, stack)
+    scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
+    template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
+    job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
+    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work), job.prior)
+    chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
+    say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
+    outcome = compare(scene, chosen, refit, say)
+    try:
+        outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+        outcome["warnings"] += unsafe(outcome["injection"])
+    except NotEnoughEvidence as reason:  # the table is there all the same
+        outcome["injection"] = []
+        outcome["warnings"].append(f"Nothing was injected, because {reason}.")
+    outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
+    outcome["stack"] = consistency(work, refit, inverted)
+    outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
+    if content_hash(stack.file) != result["stack_sha256"]:
+        outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
+    say(text_table(outcome))
+    _write(outcome, target)
+    say(f"report: {write_report(work, target)}")
+    return outcome
+
+
+def _stable_mask(
+    mask_file: Path | None, truth_file: Path | None, template: Mapping[str, str], settings: Settings, stack: Stack
+) -> tuple[str, Path] | None:
+    """The user's mask of stable ground and the option that names it; the truth knows better than ``vae.stableMask``."""
+    if mask_file is not None:
+        return "--mask", mask_file
+    named = given_files(Settings.from_template(template), stack) | given_files(settings, stack)
+    return (STABLE, named[STABLE]) if STABLE in named and truth_file is None else None
+
+
+def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float]:
+    """What no correction that is a difference of one field per date can change, of the stack as it is.
+
+    ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
+    triplets of the multilooked kept pairs, each less its median, radians; NaN without triplets.
+    """
+    found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
+    if (work / "temporalCoherence.h5").is_file():
+        with open_hdf5(work / "temporalCoherence.h5") as f:
+            found["temporal_coherence"] = float(
+                pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
+            )
+    data = refit.data
+    misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
+    # each pair is known but for a constant, which is no misfit
+    misfits = [closed - np.median(closed) for layer in misfit if (closed := layer[np.isfinite(layer)]).size]
+    if misfits:
+        found["closure_misfit"] = float(np.sqrt(np.mean(np.concatenate(misfits) ** 2)))
+    return found
+
+
+def text_table(outcome: Mapping[str, Any]) -> str:
+    """The table for a terminal: a line per figure, a column per method, so that it fits."""
+    rows, columns = outcome["table"], outcome["columns"]
+    names = [f"({k + 1})" for k in range(len(rows))]
+    lines = [
+        "",
+        outcome["note"],
+        SAME.format(**outcome["stack"]),
+        "",
+        *(f"{n:>5s} {row['method']}" for n, row in zip(names, rows, strict=True)),
+        "",
+    ]
+    lines.append(f"{'':44s}" + "".join(f"{n:>9s}" for n in names))
+    for key, column in columns.items():
+        title = f"{column['title']} [{column['unit']}]" if column["unit"] else column["title"]
+        lines.append(f"{title:44s}" + "".join(f"{_short(row.get(key)):>9s}" for row in rows))
+    lines += ["", *(f"left out: {s['method']}, because {s['reason']}" for s in outcome["skipped"])]
+    lines += [f"WARNING: {text}" for text in outcome["warnings"]]
+    return "\n".join([*lines, *(r["sentence"] for r in outcome["injection"])])
+
+
+def _short(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return "inf" if np.isinf(value) else f"{value:.2f}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _write(outcome: Mapping[str, Any], target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{TABLE}.json").write_text(json.dumps(_plain(outcome), indent=1, allow_nan=False))
+        with open(target / f"{TABLE}.csv", "w", newline="", encoding="utf8") as f:
+            writer = csv.writer(f)
+            columns = outcome["columns"]
+            writer.writerow(["method", *(f"{c['title']} [{c['unit']}]".replace(" []", "") for c in columns.values())])
+            for row in outcome["table"]:
+                writer.writerow([row["method"], *(row.get(key) for key in columns)])
+    except OSError as error:
+        raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else "inf"
+    return value
+
+
+def _site(text: str) -> tuple[str, tuple[float, float]]:
+    try:
+        name, latitude, longitude = text.split(":")
+        return name, (float(latitude), float(longitude))
+    except ValueError:
+        raise InputError(f"{text}: NAME:LATITUDE:LONGITUDE is needed, in degrees.") from None

@@ -1,0 +1,165 @@
+"""What ``vae_evaluate.py`` is given beside the stack, brought to one grid: masks, truth, stations, places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..project.knowledge_input import read_mask
+from ..results.evidence import Evidence
+from ..results.inverted import Inverted, geometry_file
+from ..stack import Stack, open_hdf5, pool_map
+from ..stack.geometry import Places
+from . import gnss_series as gnss
+from .methods import Scene, Stations
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+FEW_STABLE = 0.05
+"""With less of the scene than this left as stable, all of it counts."""
+
+
+def stable_ground(
+    stack: Stack, inverted: Inverted, evidence: Evidence | None, mask: tuple[str, Path] | None
+) -> tuple[Mask, str]:
+    """Ground that counts as not moving, on the grid of `inverted`, and where that is known from.
+
+    The user's mask (the option that names it, and a file that MintPy reads as one, not 0 where stable); else what the
+    correction did not find to move; else, with next to nothing left, all of it.
+
+    Raises
+    ------
+    InputError
+        For a mask of the wrong size, or one that leaves nothing.
+    """
+    if mask is not None:
+        option, file = mask
+        found = inverted.valid & (pool_map(read_mask(option, file, stack).astype(np.float32), inverted.factor) > 0.5)
+        if found.sum() < 10:
+            raise InputError(f"{option}: {file} leaves fewer than 10 stable pixels with data.")
+        return found, f"as {file.name} ({option}) says"
+    if evidence is not None:
+        rows, columns = (
+            np.minimum((np.arange(n) + 0.5) * inverted.pixel[k] / evidence.pixel[k], evidence.valid.shape[k] - 1)
+            for k, n in enumerate(inverted.valid.shape)
+        )
+        found = inverted.valid & ~evidence.moving[np.ix_(rows.astype(int), columns.astype(int))]
+        if found.sum() > FEW_STABLE * inverted.valid.sum():
+            return found, "where the correction found no motion"
+    return inverted.valid.copy(), "all of them"
+
+
+def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
+    """True displacement (dates, h, w) in metres and deforming ground, from a file as ``vae_simulate.py`` writes it.
+
+    Raises
+    ------
+    InputError
+        If it does not fit the stack.
+    """
+    try:
+        with open_hdf5(file) as f:
+            rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
+            maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
+            moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
+    except (OSError, KeyError) as error:
+        raise InputError(f"{file} is no truth of this stack: {error}.") from error
+    if maps.shape[1:] != inverted.valid.shape:
+        raise InputError(f"{file} is of another size than the stack.")
+    return inverted.referenced(maps), moves
+
+
+def locate(
+    stations: Mapping[str, gnss.Station],
+    reference: str | None,
+    work: Path,
+    inverted: Inverted,
+    sites: Mapping[str, tuple[float, float]] = {},
+) -> Stations:
+    """Stations on the grid with their line-of-sight double difference to the reference station.
+
+    Parameters
+    ----------
+    stations : mapping
+    reference : str, optional
+        The first station by default.
+    work : Path
+        With the geometry.
+    inverted : Inverted
+    sites : mapping
+        Latitude and longitude of stations whose files do not say.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two stations on the scene, or one has no known place.
+    """
+    names = list(stations)
+    first = reference or names[0]
+    if first not in stations:
+        raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
+    places = places_of(work, inverted)
+    found: Stations = []
+    sights: dict[str, dict[int, float]] = {}
+    for name in [first, *(n for n in names if n != first)]:
+        latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
+        if not np.isfinite(latitude + longitude):
+            raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
+        try:
+            place = places.pixel(latitude, longitude)
+            if place is None:
+                raise _outside(name, latitude, longitude)
+            angles = places.angles(*place)  # unknown outside the swath
+        except InputError:
+            if name == first:
+                raise
+            continue  # a station elsewhere is of no use, and no harm
+        sights[name] = stations[name].line_of_sight(*angles)
+        truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
+        found.append((name, place[0] // inverted.factor, place[1] // inverted.factor, truth))
+    if len(found) < 2:
+        raise InputError("A double difference needs two GNSS stations on the scene.")
+    return found
+
+
+def places_of(work: Path, inverted: Inverted) -> Places:
+    """Places on the grid of `inverted` at full resolution."""
+    return Places(inverted.attributes, geometry_file(work, inverted.attributes), work / "inputs")
+
+
+def pixel_of(work: Path, inverted: Inverted, latitude: float, longitude: float, name: str) -> tuple[int, int]:
+    """Row and column on the grid of `inverted`."""
+    place = places_of(work, inverted).pixel(latitude, longitude)
+    if place is None:
+        raise _outside(name, latitude, longitude)
+    return place[0] // inverted.factor, place[1] // inverted.factor
+
+
+def _outside(name: str, latitude: float, longitude: float) -> InputError:
+    return InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
+
+
+def make_scene(
+    stack: Stack,
+    project: Path,
+    work: Path,
+    inverted: Inverted,
+    evidence: Evidence | None,
+    template: Mapping[str, str],
+    mask: tuple[str, Path] | None = None,
+    truth_file: Path | None = None,
+    stations: Stations | None = None,
+) -> Scene:
+    """Put together what the methods are judged by; see :class:`Scene` and, for the mask, :func:`stable_ground`."""
+    index = {date: k for k, date in enumerate(inverted.dates)}
+    names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
+    pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
+    stable, source = stable_ground(stack, inverted, evidence, mask)
+    truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
+    if moves is not None and truth_file is not None and mask is None:
+        stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
+    return Scene(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

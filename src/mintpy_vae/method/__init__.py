@@ -1,0 +1,25 @@
+"""The method, after Ghosh et al. (2025): arrays in, arrays out. Knows neither files nor MintPy.
+
+:func:`separate` is where to start reading. It goes from the phase of pairs to the phase of dates (:mod:`.inversion`),
+separates and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and
+the covariance of the sky (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
+(:mod:`.atmosphere`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .separation import Separation, Stages, separate
+
+__all__ = ["Separation", "Stages", "separate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: PyTorch takes seconds to load, and half of this package does without it."""
+    if name in __all__:
+        from . import separation
+
+        return getattr(separation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

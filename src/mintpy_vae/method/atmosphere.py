@@ -1,0 +1,440 @@
+"""The atmosphere of each date: what the sky's covariance explains of the data, and nothing else.
+
+Data minus atmosphere, never a model instead of the data. In the functions of time that motion follows, the atmosphere
+is interpolated from around: where motion was found its shape is in doubt, in proportion to its size, and the data there
+count for the less. In the persistent functions the sky has the covariance of its own slowness there; what exceeds what
+the scales at which motion is sparse allow is left in the data, and said (:class:`Guarded`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline, make_interp_spline
+from scipy.linalg import cho_factor, cho_solve
+from scipy.ndimage import gaussian_filter
+
+from .covariance import Array, fill
+from .gnss_trend import anchor, stations_on
+from .joint import Joint
+from .knowledge import NOTHING, Knowledge
+from .local_sky import LocalSky
+from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
+from .timefunctions import TimeFunction
+
+F32 = NDArray[np.float32]
+SHORTEST_REMOVED = 0.1
+"""Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
+SHAPE_ERROR = 0.3
+"""Standard deviation of the error of a motion's shape, a share of its size there."""
+SHAPE_PIXELS = 2.0
+"""Over which that error is alike: standard deviation of the Gaussian whose self-convolution is its correlation."""
+FADE = 2.4
+"""The local sky counts half where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
+UNSTEADY_DAYS = 50
+"""Unsteady motion may begin and end so long before and after the function that found it."""
+MUCH_LEFT = 0.67
+"""A broad band of which less than this share of the trend was removed is reported."""
+BROAD = 0.15
+"""Motion of this width, a share of the scene, is hard to tell from a slow sky."""
+DOUBTFUL = 0.1
+"""Relative standard deviation of broad motion from which its rate is reported."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Slow change that may be motion or atmosphere.
+
+    Attributes
+    ----------
+    kind : str
+        ``broad sky``: a trend at broad scales beyond what the finer ones allow, left in the data in part. ``broad
+        motion``, ``relief``: found as motion, and kept.
+    rate : float
+        Radians per year: RMS over the scene of what was left, or at the peak of the motion.
+    figure : float
+        How many times beyond what the finer scales allow (broad sky); standard deviation of the rate, radians per year.
+    size : float
+        Wavelength or width, as a share of the scene's shorter side.
+    """
+
+    kind: str
+    rate: float
+    figure: float
+    size: float
+
+    def sentence(self, millimetres: float) -> str:
+        """What is said to the user; ``millimetres`` of displacement away from the satellite for one radian."""
+        rate, std = abs(self.rate) * millimetres, self.figure * millimetres
+        if self.kind == "broad sky":
+            return (
+                f"The trend at wavelengths from {self.size:.1f} of the scene has {self.figure:.1f} times the variance "
+                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the "
+                "data; it may be motion as broad as the scene."
+            )
+        what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
+        return (
+            f"Slow change that {what} was taken for motion and left in the data, {rate:.1f} mm/yr at its peak, with a "
+            f"standard deviation of {std:.1f} mm/yr: compare with GNSS or a weather model."
+        )
+
+
+@dataclass(frozen=True)
+class PhasePerDate:
+    """What is subtracted from each date; only differences of dates matter.
+
+    Attributes
+    ----------
+    turbulent : (dates, height, width)
+        Radians on the training grid.
+    slope : (dates,)
+        Stratified part, radians per metre of height.
+    """
+
+    turbulent: Array
+    slope: Array
+
+
+@dataclass(frozen=True)
+class Atmosphere(PhasePerDate):
+    """Atmospheric phase per date, relative to its mean over dates.
+
+    Attributes
+    ----------
+    std : (dates, height, width)
+        Posterior standard deviation, radians.
+    moving : (height, width) bool
+        Where the motion found exceeds half the stated standard deviation (both RMS over the dates), or is known.
+    guarded : list of Guarded
+        Slow change that may be either.
+    """
+
+    std: Array
+    moving: NDArray[np.bool_]
+    guarded: list[Guarded]
+
+
+def estimate(
+    series: Array,
+    joint: Joint,
+    local: LocalSky,
+    valid: NDArray[np.bool_],
+    years: Array,
+    knowledge: Knowledge = NOTHING,
+) -> Atmosphere:
+    """Estimate the atmosphere of each date.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians on the valid pixels, mean over dates 0.
+    joint : Joint
+        Motion and sky.
+    local : LocalSky
+        Of the functions of time that are not persistent. It fades where something moves unsteadily: shapes that recur
+        there are the motion's.
+    valid : (height, width) bool
+    years : (dates,)
+    knowledge : Knowledge
+        Of it, ground that is known to move or to be stable, and GNSS stations.
+    """
+    sky, strength = joint.sky, joint.sky.strength[:, None]
+    data, motion = series / strength, joint.deformation.series / strength
+    steady = joint.rotation.basis[: joint.rotation.number]
+    unsteady = _unsteady(joint, years)
+    still = data - motion
+    plain = still - steady.T @ (steady @ still) - unsteady.T @ (unsteady @ still)
+
+    doubt = _Doubt(valid, knowledge)
+    moved = motion - steady.T @ (steady @ motion)
+    fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), np.diag(sky.fine))
+    parts = []
+    for block, maps in zip(local.blocks, local.modes, strict=True):
+        functions = np.eye(len(series))[block]
+        parts.append(_Part(functions, plain[block], *_with_local(sky, maps * fade), sky))
+    for q, slow in enumerate(joint.slow):
+        covariance = sky.covariance(slow)
+        fine = slow.fine * sky.fine + doubt(np.abs(steady[q] @ motion), known=True)
+        weighted = _solve(fine, covariance.modes.T)
+        parts.append(
+            _Part(
+                steady[q : q + 1],
+                steady[q : q + 1] @ still,
+                covariance.modes,
+                weighted,
+                _removed(sky, slow.removed),
+                sky,
+            )
+        )
+    if len(unsteady):
+        fine = sky.fine + doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
+        modes, _, removed = _with_local(sky, local.of_all * fade)
+        parts.append(_Part(unsteady, unsteady @ still, modes, _solve(fine, modes.T), removed, sky))
+
+    turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
+    slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
+    left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
+    std = strength * np.sqrt(_variance(parts, len(local.blocks), left, sky, valid))
+
+    stations, pixels = stations_on(knowledge.stations, valid)
+    if len(stations) > 1:
+        line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
+        rates = line @ (series - turbulent - np.outer(slope, sky.height))[:, pixels]
+        kept = np.r_[True, True, _removed(sky)[2:] > 0]
+        modes = sky.modes[kept]
+        scale = float(np.linalg.norm(line * joint.sky.strength))
+        called_for = anchor(rates, stations, pixels, modes, float(np.diag(sky.fine).mean()), scale)
+        turbulent += np.outer(years - years.mean(), called_for[2:] @ modes[2:])
+        slope += (years - years.mean()) * called_for[1] * sky.slope_std
+    size = np.where(doubt.stable, 0.0, np.sqrt((joint.deformation.series**2).mean(axis=0)))
+    moving = np.zeros(valid.shape, dtype=bool)
+    moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
+    trend = parts[len(local.blocks)] if joint.slow else None
+    guarded = _guarded(joint, trend, years, min(valid.shape))
+    return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)
+
+
+class _Part:
+    """The atmosphere in some functions of time: posterior mean and variance under one covariance.
+
+    Parameters
+    ----------
+    functions : (functions, dates)
+        Orthonormal.
+    values : (functions, pixels)
+        Data in them, without motion, in units of the dates' strength.
+    modes : (modes, pixels)
+        Of the covariance; constant and height first.
+    weighted : (pixels, modes)
+        ``rest^-1 modes'``, of what the covariance has besides: the fine part, noise, and the doubt about motion.
+    removed : (modes,)
+        Share of each mode that is removed.
+    sky : Sky
+    """
+
+    def __init__(
+        self, functions: Array, values: Array, modes: Array, weighted: Array, removed: Array, sky: Sky
+    ) -> None:
+        self.functions = functions
+        # covariance^-1 modes', by Woodbury
+        gain = np.linalg.solve(np.eye(len(modes)) + modes @ weighted, weighted.T).T
+        coefficients = values @ gain
+        self.kept = (coefficients * (1 - removed))[:, 2:] @ modes[2:]
+        self.maps = (coefficients * removed)[:, 2:] @ modes[2:]
+        # radians per metre for a unit coefficient of the height's mode
+        per_metre = float(modes[1] @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
+        self.slopes = coefficients[:, 1] * per_metre
+        # error of what is removed: of its estimate, and what was left of it on purpose
+        known = modes @ gain
+        uncertain, kept = np.eye(len(modes)) - known, known * np.outer(1 - removed, 1 - removed)
+        own = np.flatnonzero(removed > 0)
+        of = np.ix_(own, own)
+        self.uncertain = np.sum(modes[own] * (uncertain[of] @ modes[own]), axis=0)
+        self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
+
+
+def _with_local(sky: Sky, maps: Array) -> tuple[Array, Array, Array]:
+    """Modes of the sky with the local ones behind, the same weighted by ``fine^-1``, and the share of each removed."""
+    weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
+    return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky), np.ones(len(maps))]
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    return np.asarray(cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False))
+
+
+def _variance(parts: Sequence[_Part], n_blocks: int, left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
+    """Variance of the error of each date, (dates, pixels), in units of its strength squared.
+
+    Of the ``parts`` the first are those of the blocks of dates, with what is in none of the others' functions.
+
+    What is too fine to be removed stays in the data; it is as strong as it is seen to be in what is ``left`` (dates,
+    pixels) of them without atmosphere and motion, date by date and place by place, and the posterior, which follows
+    from it, is scaled with it.
+    """
+    square = (left - left.mean(axis=1, keepdims=True)) ** 2
+    of_date = np.median(square, axis=1) / CHI2_MEDIAN
+    around = gaussian_filter(fill(square.mean(axis=0)[None], valid)[0], SHAPE_PIXELS)[valid]
+    of_place = around / max(float(around.mean()), 1e-30)
+    total = np.outer(of_date, of_place)
+    scale = float(of_date.mean() / np.diag(sky.fine).mean())
+    shares = [(part.functions**2).sum(axis=0) for part in parts]
+    alone = np.maximum(1.0 - sum(shares[n_blocks:], np.zeros(len(left))), 0.0)
+    shares[:n_blocks] = [share * alone for share in shares[:n_blocks]]
+    for share, part in zip(shares, parts, strict=True):
+        total += np.outer(share, scale * part.uncertain + part.kept_variance)
+    return total
+
+
+def _removed(sky: Sky, of_band: Array = CHANCE.removed) -> Array:
+    """Share of each of the sky's modes that is removed, (modes,)."""
+    return np.r_[0.0, 1.0, of_band[sky.band] * (sky.cycles * SHORTEST_REMOVED <= 1.0)]
+
+
+class _Doubt:
+    """Covariance (pixels, pixels) of the error of a motion's shape, given its size (pixels,)."""
+
+    def __init__(self, valid: NDArray[np.bool_], knowledge: Knowledge) -> None:
+        pixels = np.array(np.nonzero(valid), dtype=np.float64)
+        square = sum((axis[:, None] - axis) ** 2 for axis in pixels)
+        self.alike = SHAPE_ERROR**2 * np.exp(-np.asarray(square) / (4 * SHAPE_PIXELS**2))
+        self.stable = np.zeros(len(square), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
+        self.moving = np.zeros(len(square), dtype=bool) if knowledge.moving is None else knowledge.moving[valid]
+
+    def fade(self, size: Array, fine: Array) -> Array:
+        """Factor on the local sky, (pixels,), near 1 where motion is far smaller than the sky's ``fine`` part."""
+        size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
+        return np.asarray(fine / (fine + (FADE * size) ** 2))
+
+    def __call__(self, size: Array, known: bool = False) -> Array:
+        """For motion of this ``size``; with ``known``, ground that the user knows to move says nothing."""
+        size = np.where(self.stable, 0.0, size)
+        error = self.alike * np.outer(size, size)
+        if known:
+            error[np.diag_indices_from(error)] += np.where(self.moving, FREE**2, 0.0)
+        return error
+
+
+def _unsteady(joint: Joint, years: Array) -> Array:
+    """Orthonormal functions of time that unsteady motion follows, (functions, dates), without the persistent ones.
+
+    Such motion may last longer than the function that found it: a step at every date from ``UNSTEADY_DAYS`` before it
+    to as many after it comes along.
+    """
+    found = [f for f in joint.functions if f.family and f.name in joint.deformation.functions]
+    changes = np.zeros(len(years), dtype=bool)
+    for f in found:
+        first, last = _changes(f, years)
+        reach = UNSTEADY_DAYS / 365.25
+        changes |= (years >= first - reach) & (years <= last + reach)
+    steps = [(years >= years[k]).astype(np.float64) for k in np.flatnonzero(changes) if k > 0]
+    rows = [f.values for f in found] + steps
+    if not rows:
+        return np.zeros((0, len(years)))
+    n = joint.rotation.number
+    coordinates = joint.rotation.functions(np.array(rows))
+    _, singular, axes = np.linalg.svd(coordinates[:, n:], full_matrices=False)
+    return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)] @ joint.rotation.basis[n:])
+
+
+def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
+    """First and last date at which an unsteady function begins to change, or ends to; a decay never ends."""
+    at = years[np.flatnonzero(np.diff(function.values)) + 1]
+    return float(at[0]), float(at[0] if function.family == "log" else at[-1])
+
+
+def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list[Guarded]:
+    """Broad or relief-shaped change with the trend that may be motion or atmosphere."""
+    said: list[Guarded] = []
+    if trend is None:
+        return said
+    slow = joint.slow[0]
+    # radians per year for a unit of the trend's orthonormal function
+    line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
+    rate = float(line @ (joint.sky.strength * trend.functions[0]))
+    held = np.flatnonzero((slow.removed < MUCH_LEFT) & (joint.sky.modes_of_band > 0))
+    if len(held):
+        left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))
+        said.append(Guarded("broad sky", left, float(1 / slow.removed[held].min()), float(1 / CENTRES[held].max())))
+    years_long = float(np.ptp(years))
+    for piece in joint.deformation.pieces:
+        width = float(np.exp(piece.place[2])) / side
+        broad = width >= BROAD and piece.std > DOUBTFUL * abs(piece.amplitude)
+        if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
+            kind = "relief" if piece.relief else "broad motion"
+            said.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
+    return said
+
+
+def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:
+    """What is said to the user, of each kind the largest rate."""
+    largest: dict[str, Guarded] = {}
+    for one in guarded:
+        if one.kind not in largest or abs(one.rate) > abs(largest[one.kind].rate):
+            largest[one.kind] = one
+    return [one.sentence(millimetres) for one in largest.values()]
+
+
+class FullResolution:
+    """The atmosphere on the stack's own grid, rows at a time.
+
+    The turbulent part is a cubic spline between the centres of the multilooked pixels; the stratified part follows the
+    height of each full-resolution pixel.
+
+    Parameters
+    ----------
+    atmosphere : PhasePerDate
+    height : (length, width)
+        Metres relative to the mean the slope refers to; NaN counts as 0.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
+        self.height = np.nan_to_num(height).astype(np.float32)
+        self.slope = atmosphere.slope.astype(np.float32)
+        self.down, to_down = _spline(height.shape[0], factor)
+        self.across, to_across = _spline(height.shape[1], factor)
+        self.coefficients = (to_down @ atmosphere.turbulent @ to_across.T).astype(np.float32)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """Phase of the atmosphere per date on ``rows``, (dates, rows, width) radians."""
+        phase = tensor_product(self.coefficients, self.down[rows], self.across)
+        phase += self.slope[:, None, None] * self.height[rows]
+        return phase
+
+
+class Between:
+    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
+
+    Parameters
+    ----------
+    maps : (n, h, w)
+    shape : (int, int)
+        Length and width of the stack.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
+        self.maps = maps.astype(np.float32)
+        self.down, self.across = (_hats(size, factor) for size in shape)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """(n, rows, width)."""
+        return tensor_product(self.maps, self.down[rows], self.across)
+
+
+def cell_centres(size: int, factor: int) -> Array:
+    """Centres of the cells of ``factor`` pixels along an axis of ``size``, (cells,); the last cell may be smaller."""
+    starts = np.arange(0, size, factor)
+    return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
+
+
+def tensor_product(maps: F32, down: F32, across: F32) -> F32:
+    """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
+    near = down.any(axis=0)  # some rows of the maps take part, not all
+    return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
+
+
+def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
+    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that makes their coefficients.
+
+    They interpolate values at the centres of ``factor``-pixel cells, and stay flat outside.
+    """
+    centres = cell_centres(size, factor)
+    if len(centres) == 1:
+        return np.ones((size, 1), dtype=np.float32), np.ones((1, 1))
+    spline = make_interp_spline(centres, np.eye(len(centres)), k=3 if len(centres) > 3 else 1)
+    pixels = np.clip(np.arange(size), centres[0], centres[-1])
+    return BSpline.design_matrix(pixels, spline.t, spline.k).toarray().astype(np.float32), spline.c
+
+
+def _hats(size: int, factor: int) -> NDArray[np.float32]:
+    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
+    centres = cell_centres(size, factor)
+    units = np.eye(len(centres))
+    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)

@@ -1,0 +1,567 @@
+"""Local deformation in front of the sky: a sparse sum of bells in space times functions of time.
+
+The sky's covariance tells how much a bell of a given width can be imitated by it, in each function of time
+(:mod:`.sky`). The generalised least-squares amplitude of a bell is unbiased whatever its width. Pieces are added one at
+a time by orthogonal matching pursuit (Pati et al., 1993); each counts with the probability that it is more than chance,
+so that nothing jumps where a score passes a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from .covariance import Array
+from .sky import CHI2_95, CHI2_MEDIAN, Footprints, Precision, Sky
+from .timefunctions import Rotation, TimeFunction
+
+WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
+"""Standard deviations of the bells, fractions of the scene's shorter side."""
+SPACING = 0.6
+"""Distance between bells of one width, in their standard deviations; a pixel at least."""
+COVERED = 0.5
+"""Least share of a bell on valid ground, in units of the scene's own share."""
+RELIEF = (0.3, 0.5, 0.7, 0.85)
+"""Shares of the ground below the heights from which motion that follows relief is tried: what bends with height is no
+stratified delay, which is a line."""
+LEAST_RELIEF = 100.0
+"""Metres, below which none is tried."""
+MAX_PIECES = 200
+SHUFFLES = 40
+DRAWS = 100
+UNLIKELY = 0.1
+"""Probability below which no further piece is added."""
+REFINE = 4.0
+"""Score, in units of its threshold, from which the misfit of a bell's shape would call for more bells."""
+REFINEMENTS = 2
+STEPS = (1.0, 0.5, 0.2)
+"""Lengths of a step that are tried, shares of the Gauss-Newton step."""
+MAX_STRETCH = 0.7
+"""Half the logarithm of the largest ratio of a bell's axes, 4."""
+BROADEST_UNSTEADY = 0.32
+"""Bells broader than this share of the scene are tried with the trend alone."""
+NEAR = 2.0
+"""Reach of a proven motion, in its own widths."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One bell, or one map that follows the relief, with a function of time.
+
+    Attributes
+    ----------
+    place : (5,)
+        See :class:`Bells`.
+    relief : bool
+    function : str
+    amplitude : float
+        Radians at the bell's peak for a unit of the function.
+    std : float
+        Standard deviation of the amplitude.
+    score : float
+        Chi-squared of leaving it out, in units of its threshold.
+    probability : float
+        That it is more than chance; it counts with this share of its amplitude.
+    """
+
+    place: Array
+    relief: bool
+    function: str
+    amplitude: float
+    std: float
+    score: float
+    probability: float
+
+    def record(self, side: int) -> dict[str, Any]:
+        """What ``vae_result.json`` says of it; ``side`` is the shorter side of the grid in pixels."""
+        return {
+            "row": round(float(self.place[0]), 2),
+            "column": round(float(self.place[1]), 2),
+            "width": round(float(np.exp(self.place[2])) / side, 4),
+            "relief": self.relief,
+            "function": self.function,
+            "amplitude": self.amplitude,
+            "std": self.std,
+            "score": round(self.score, 3),
+            "probability": round(self.probability, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """What was found.
+
+    Attributes
+    ----------
+    series : (dates, pixels)
+        Radians, mean over dates 0.
+    pieces : list of Piece
+    maps : (pieces, pixels)
+        Of peak 1.
+    weights : (pieces, dates)
+        Each piece's function times its amplitude and probability, so that the series is ``weights' maps``.
+    """
+
+    series: Array
+    pieces: list[Piece]
+    maps: Array
+    weights: Array
+
+    @property
+    def functions(self) -> set[str]:
+        """Names of the functions of time that something follows."""
+        return {piece.function for piece in self.pieces}
+
+
+def no_deformation(n_dates: int, n_pixels: int) -> Deformation:
+    """Nothing that moves."""
+    return Deformation(np.zeros((n_dates, n_pixels)), [], np.zeros((0, n_pixels)), np.zeros((0, n_dates)))
+
+
+@dataclass(frozen=True)
+class Bells:
+    """Gaussian bells on the valid pixels of a grid, and maps that follow the relief.
+
+    Attributes
+    ----------
+    places : (bells, 5)
+        Row, column, logarithm of the width (pixels, geometric mean of both axes), and the ratio of the axes with its
+        direction as ``log(ratio) / 2 * (cos 2 angle, sin 2 angle)``, in which a round bell is (0, 0).
+    maps : (bells, pixels)
+        Of peak 1.
+    relief : (bells,) bool
+        Maps that follow the relief; their place is the middle of it.
+    pixels : (2, pixels)
+        Rows and columns.
+    side : int
+        Shorter side of the grid, pixels.
+    """
+
+    places: Array
+    maps: Array
+    relief: NDArray[np.bool_]
+    pixels: Array
+    side: int
+
+
+def make_bells(valid: NDArray[np.bool_], height: Array, stable: NDArray[np.bool_] | None = None) -> Bells:
+    """Round bells of every width on the valid pixels of a (height, width) grid, and maps that follow the relief.
+
+    ``height`` (pixels,) is in metres. No bell is centred on ground that is known to be ``stable``.
+    """
+    pixels, last = np.array(np.nonzero(valid), dtype=np.float64), np.array(valid.shape) - 1
+    side, covered = min(valid.shape), COVERED * valid.mean()
+    places, maps = [], []
+    for sigma in np.unique([max(width * side, 1.0) for width in WIDTHS]):
+        apart = max(SPACING * sigma, 1.0)
+        for row, column in product(*(np.arange(0.5 * min(apart, sigma), size, apart) for size in valid.shape)):
+            if stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]:
+                continue
+            place = np.array([row, column, np.log(sigma), 0.0, 0.0])
+            bell = bell_map(place, pixels)
+            if bell.sum() > covered * 2 * np.pi * sigma**2:
+                places.append(place)
+                maps.append(bell)
+    n_bells = len(maps)
+    if np.ptp(height) > LEAST_RELIEF:
+        for share in RELIEF:
+            high = np.maximum(height - np.quantile(height, share), 0.0)
+            high /= high.max()
+            middle = (pixels * high).sum(axis=1) / high.sum()
+            places.append(np.array([*middle, np.log(0.35 * side), 0.0, 0.0]))
+            maps.append(high)
+    relief = np.arange(len(maps)) >= n_bells
+    return Bells(np.array(places).reshape(-1, 5), np.array(maps).reshape(-1, pixels.shape[1]), relief, pixels, side)
+
+
+def bell_map(place: Array, pixels: Array) -> Array:
+    """Gaussian bell of peak 1 at ``place`` (see :class:`Bells`) on ``pixels`` (2, pixels), (pixels,)."""
+    y, x = pixels[0] - place[0], pixels[1] - place[1]
+    stretch = np.hypot(place[3], place[4])
+    # the logarithm of a symmetric 2 x 2 matrix with eigenvalues +- stretch, exponentiated
+    even, odd = np.cosh(2 * stretch), np.sinh(2 * stretch) / max(stretch, 1e-12)
+    distance = (x**2 + y**2) * even - odd * (place[3] * (x**2 - y**2) + 2 * place[4] * x * y)
+    return np.asarray(np.exp(-distance / (2 * np.exp(2 * place[2]))))
+
+
+def chance_exceeds(largest: Array, significance: float) -> Array:
+    """What the largest score of a search exceeds by chance with this probability.
+
+    Parameters
+    ----------
+    largest : (draws, ...)
+        Of chance; a Gumbel distribution is fitted by moments.
+    significance : float
+        0 gives infinity.
+    """
+    if significance <= 0:
+        return np.full(largest.shape[1:], np.inf)
+    scale = np.sqrt(6.0) / np.pi * largest.std(axis=0)
+    return np.asarray(largest.mean(axis=0) - scale * (np.euler_gamma + np.log(-np.log1p(-significance))))
+
+
+class Chance:
+    """What scores chance gives in a search of bells and functions under one sky.
+
+    A persistent function is one map: its largest score is that of maps drawn from the sky's covariance, which is scaled
+    to the stack's own slow sky afterwards. A scanned function is sought over the dates, too: there the dates are
+    shuffled, which takes them for exchangeable once the persistent functions are out; how far they are not is measured
+    in :meth:`Search.inflate`.
+
+    Parameters
+    ----------
+    sky : Sky
+    bells : Bells
+    functions : sequence of TimeFunction
+        The persistent ones first.
+    significance : float
+        False-alarm probability of the search in one persistent function, and in all scanned ones together.
+    rng : numpy Generator
+
+    Attributes
+    ----------
+    anywhere : (functions,)
+        Threshold of the score anywhere in the scene.
+    inflation : (bells,)
+        Factor on each bell's energy with which chance scores 1 on average; the covariance is a model.
+    footprints : Footprints
+        Of the bells.
+    """
+
+    def __init__(
+        self, sky: Sky, bells: Bells, functions: Sequence[TimeFunction], significance: float, rng: np.random.Generator
+    ) -> None:
+        self.sky, self.significance = sky, significance
+        self.footprints = Footprints(sky, bells.maps)
+        precision, widths = sky.covariance().precision, bells.places[:, 2]
+        energy = precision.energies(self.footprints)
+        scanned = np.array([bool(f.family) for f in functions])
+        self.test = np.where(scanned, 1, 0)
+
+        drawn = (precision.whiten(sky.draw(DRAWS, rng)) @ bells.maps.T) ** 2 / energy
+        largest = [drawn.max(axis=1, initial=0.0)]
+        self._sorted = [np.sort(drawn, axis=None)]
+
+        strength = sky.strength
+        response = bells.maps @ precision.whiten(sky.residual / strength[:, None]).T
+        self.inflation = _inflation(response, energy, widths)
+        if scanned.any():
+            values = np.array([f.values for f in functions if f.family])
+            units = Rotation(strength, []).centred(values) / strength
+            units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T
+            best = np.empty((SHUFFLES, len(energy)))
+            for k in range(SHUFFLES):
+                shuffled = response[:, rng.permutation(len(strength))]
+                best[k] = ((shuffled @ units) ** 2).max(axis=1) / (energy * _inflation(shuffled, energy, widths))
+            largest.append(best.max(axis=1, initial=0.0))
+            self._sorted.append(np.sort(best, axis=None))
+        limits = np.array([float(chance_exceeds(scores[:, None], significance)[0]) for scores in largest])
+        self.anywhere = limits[self.test]
+
+    def among(self, places: float) -> Array:
+        """Threshold of each function, (functions,), for a search among so many independent places."""
+        level = 1.0 - self.significance / places
+        few = np.array([scores[int(level * (len(scores) - 1))] if len(scores) else 0.0 for scores in self._sorted])
+        return np.minimum(few[self.test], self.anywhere)
+
+
+def _inflation(response: Array, energy: Array, widths: Array) -> Array:
+    """Factor on each bell's energy with which chance scores 1 on average.
+
+    Over the bell's width, and at its place; there from differences of successive dates, which hold hardly any slow
+    motion. ``response`` (bells, dates) is at unit strength.
+    """
+    place = (np.diff(response, axis=1) ** 2).mean(axis=1) / (2 * energy)
+    chance = (response**2).mean(axis=1) / energy
+    inflation = np.empty(len(place))
+    for width in np.unique(widths):
+        same = widths == width
+        inflation[same] = np.maximum(place[same], max(float(chance[same].mean()), 1.0))
+    return inflation
+
+
+class Search:
+    """Scores every bell with every function of time.
+
+    Parameters
+    ----------
+    rotation : Rotation
+        Of the persistent functions.
+    precisions : sequence of Precision
+        The sky's in each persistent function, then in all the rest of time.
+    bells : Bells
+    functions : sequence of TimeFunction
+        The persistent ones first.
+    chance : Chance
+    """
+
+    def __init__(
+        self,
+        rotation: Rotation,
+        precisions: Sequence[Precision],
+        bells: Bells,
+        functions: Sequence[TimeFunction],
+        chance: Chance,
+    ) -> None:
+        self.rotation, self.precisions, self.bells = rotation, precisions, bells
+        self.functions, self.chance = functions, chance
+        values = np.array([f.values for f in functions])
+        self.centred = rotation.centred(values)
+        self.coordinates = rotation.functions(values)
+        n = rotation.number
+        # share of each function's energy in each persistent coordinate and in all the rest
+        self.shares = np.column_stack([self.coordinates[:, :n] ** 2, (self.coordinates[:, n:] ** 2).sum(axis=1)])
+        energies = np.array([p.energies(chance.footprints) for p in precisions])
+        self.information = energies.T @ self.shares.T
+        self.inflation = np.tile(chance.inflation[:, None], (1, len(functions)))
+        steady = np.array([f.name == "trend" for f in functions])
+        broad = bells.places[:, 2] > np.log(BROADEST_UNSTEADY * bells.side)
+        self.barred = np.ix_(broad | bells.relief, ~steady)
+
+    def whiten(self, coordinates: Array) -> Array:
+        """A series in rotated time (coordinates, pixels), each coordinate in the metric of its sky."""
+        n = self.rotation.number
+        steady = [p.whiten(coordinates[q : q + 1]) for q, p in enumerate(self.precisions[:n])]
+        return np.vstack([*steady, self.precisions[n].whiten(coordinates[n:])])
+
+    def precision(self, function: int) -> Precision:
+        """The sky's in a function of time."""
+        return Precision.total(self.precisions, self.shares[function])
+
+    def products(self, series: Array) -> Array:
+        """Product of each bell and function with a series (dates, pixels) in the sky's metric, (bells, functions)."""
+        return np.asarray((self.bells.maps @ self.whiten(self.rotation(series)).T) @ self.coordinates.T)
+
+    def scores(self, products: Array) -> Array:
+        """Twice the log-likelihood ratio of each bell and function, (bells, functions)."""
+        scores = products**2 / (self.information * self.inflation)
+        scores[self.barred] = 0.0
+        return np.asarray(scores)
+
+    def inflate(self, series: Array) -> None:
+        """Let chance score as it should where the dates are not exchangeable, from a series without motion.
+
+        Median over places and dates of the scores of each family of scanned functions, by width; of a persistent
+        function the 95th percentile over places, whose covariance has its median right already.
+        """
+        scores, widths = self.scores(self.products(series)), self.bells.places[:, 2]
+        families = np.array([f.family for f in self.functions])
+        round_ones = ~self.bells.relief
+        for k in np.flatnonzero(families == ""):
+            tail = np.quantile(scores[round_ones, k], 0.95) / CHI2_95 if round_ones.any() else 1.0
+            self.inflation[:, k] *= max(1.0, float(tail))
+        for family in np.unique(families[families != ""]):
+            for width in np.unique(widths[round_ones]):
+                cells = np.ix_(round_ones & (widths == width), families == family)
+                self.inflation[cells] *= max(1.0, float(np.median(scores[cells])) / CHI2_MEDIAN)
+
+    def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
+        """Add the best bell and function, until none is likely to be more than chance.
+
+        After each, the bells around it are placed anew one at a time, and all amplitudes are refitted jointly: the
+        first bell of a motion that none of them fits alone would otherwise be wrong for good.
+
+        Parameters
+        ----------
+        series : (dates, pixels)
+            Radians.
+        progress : callable, optional
+            Told of the number of pieces.
+        """
+        pieces, places = _Pieces(self, series), self.bells.places
+        widths, centres = np.exp(places[:, 2]), places[:, :2]
+        needed = np.tile(self.chance.anywhere, (len(widths), 1))
+        while len(pieces) < MAX_PIECES and len(widths):
+            excess = self.scores(pieces.left()) - needed * (1.0 + _log_odds(UNLIKELY) / LOG_ODDS)
+            bell, function = np.unravel_index(int(excess.argmax()), excess.shape)
+            if not excess[bell, function] > 0:
+                break
+            pieces.add(int(bell), int(function), float(needed[bell, function]))
+            pieces.refine_around(len(pieces) - 1)
+            probability = pieces.decide()
+            # where motion is proven, only its finer shape is still to be searched
+            size = float(np.exp(pieces.places[-1][2]))
+            near = np.hypot(*(centres - pieces.places[-1][:2]).T) <= NEAR * size
+            anywhere = self.chance.anywhere
+            for width in np.unique(widths[widths <= size]):
+                here = near & (widths == width)
+                few = self.chance.among(1.0 + (NEAR * size / width) ** 2)
+                needed[here] = np.minimum(needed[here], anywhere - probability * (anywhere - few))
+            if progress:
+                progress(len(pieces))
+        return pieces.deformation()
+
+
+LOG_ODDS = 10.0
+"""Log-odds that a score of twice its threshold is more than chance; at the threshold they are even. A score is twice a
+log-likelihood ratio and a threshold about 20; where chance has heavier tails, and the threshold is higher, it counts
+for less."""
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
+
+
+class _Pieces:
+    """Bells and functions chosen so far, their joint amplitudes, and what they leave."""
+
+    def __init__(self, search: Search, series: Array) -> None:
+        self.search = search
+        self.whitened = search.whiten(search.rotation(series))
+        self.products = (search.bells.maps @ self.whitened.T) @ search.coordinates.T
+        n_parts, n_pixels = len(search.precisions), series.shape[1]
+        self.places: list[Array] = []
+        self.bells: list[int] = []
+        self.functions: list[int] = []
+        self.needed: list[float] = []
+        self.probability: list[float] = []
+        self.score: list[float] = []
+        self.maps = np.zeros((0, n_pixels))
+        # each chosen map in the metric of each sky, and as the bells of the dictionary see it, where that is up to date
+        self.metric = np.zeros((n_parts, 0, n_pixels))
+        self.seen = np.zeros((n_parts, len(search.bells.maps), 0))
+        self.unseen: set[int] = set()
+        self.right = np.zeros(0)
+        self.amplitudes = np.zeros(0)
+        self.gram = np.zeros((0, 0))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def add(self, bell: int, function: int, needed: float) -> None:
+        """Take a bell of the dictionary with a function."""
+        bells = self.search.bells
+        self.places.append(bells.places[bell].copy())
+        self.bells.append(bell)
+        self.functions.append(function)
+        self.needed.append(needed)
+        self.maps = np.vstack([self.maps, bells.maps[bell]])
+        self.metric = np.concatenate([self.metric, np.zeros((len(self.metric), 1, self.maps.shape[1]))], axis=1)
+        self.seen = np.concatenate([self.seen, np.zeros((*self.seen.shape[:2], 1))], axis=2)
+        self.right = np.append(self.right, 0.0)
+        self._put(len(self) - 1, bells.maps[bell])
+
+    def _put(self, k: int, bell: Array) -> None:
+        """Let piece ``k`` have this map."""
+        search = self.search
+        self.maps[k] = bell
+        footprint = Footprints(search.chance.sky, bell[None])
+        for part, precision in enumerate(search.precisions):
+            self.metric[part, k] = precision.apply(footprint)[0]
+        self.right[k] = search.coordinates[self.functions[k]] @ (self.whitened @ bell)
+        self.unseen.add(k)
+        self._refit()
+
+    def _refit(self) -> None:
+        n, f = self.search.rotation.number, self.search.coordinates[self.functions]
+        gram = (self.metric[n] @ self.maps.T) * (f[:, n:] @ f[:, n:].T)
+        for q in range(n):
+            gram += (self.metric[q] @ self.maps.T) * np.outer(f[:, q], f[:, q])
+        gram = (gram + gram.T) / 2
+        gram[np.diag_indices_from(gram)] *= 1.0 + 1e-6
+        self.gram = gram
+        self.amplitudes = np.linalg.solve(gram, self.right)
+
+    def left(self) -> Array:
+        """Products of the dictionary with what the pieces leave of the series, (bells, functions)."""
+        search = self.search
+        if self.unseen:
+            new = sorted(self.unseen)
+            bells, footprints = search.chance.footprints, Footprints(search.chance.sky, self.maps[new])
+            fine = bells.maps @ footprints.fine.T
+            for part, precision in enumerate(search.precisions):
+                self.seen[part][:, new] = precision.products(bells, footprints, fine)
+            self.unseen.clear()
+        n, f = search.rotation.number, search.coordinates
+        along = f[self.functions] * self.amplitudes[:, None]
+        left = self.products - self.seen[n] @ (along[:, n:] @ f[:, n:].T)
+        for q in range(n):
+            left -= self.seen[q] @ np.outer(along[:, q], f[:, q])
+        return np.asarray(left)
+
+    def refine_around(self, new: int) -> None:
+        """Place anew the bells around piece ``new``, itself included, whose shape matters."""
+        relief = self.search.bells.relief
+        place = self.places[new]
+        for k, other in enumerate(self.places):
+            near = np.hypot(*(other[:2] - place[:2])) < np.exp(other[2]) + np.exp(place[2])
+            strength = self.amplitudes[k] ** 2 * self.gram[k, k] / self._inflation(k)
+            if near and not relief[self.bells[k]] and strength > REFINE * self.needed[k]:
+                self._refine(k)
+
+    def _inflation(self, k: int) -> float:
+        return float(self.search.inflation[self.bells[k], self.functions[k]])
+
+    def _refine(self, k: int) -> None:
+        """Move, stretch and turn bell ``k`` to where it scores best (Gauss-Newton with the amplitude projected out)."""
+        search, n = self.search, self.search.rotation.number
+        f = search.coordinates[self.functions[k]]
+        others = np.arange(len(self)) != k
+        model = search.coordinates[self.functions][others] * self.amplitudes[others, None]
+        along = f @ self.whitened - (model[:, n:] @ f[n:]) @ self.metric[n, others]
+        for q in range(n):
+            along -= f[q] * (model[:, q] @ self.metric[q, others])
+        sky, precision = search.chance.sky, search.precision(self.functions[k])
+        narrowest, broadest = search.bells.places[:, 2].min() - 0.3, np.log(0.3 * search.bells.side) + 0.3
+        place, pixels = self.places[k], search.bells.pixels
+        size = np.exp(place[2])
+        scale = np.array([0.5 * size, 0.5 * size, 0.3, 0.2, 0.2])
+        bell, moved = self.maps[k], False
+        for _ in range(REFINEMENTS):
+            slopes = [(bell_map(place + h, pixels) - bell_map(place - h, pixels)) / 0.02 for h in np.diag(0.01 * scale)]
+            tangent = np.vstack([bell, slopes])
+            gram, right = tangent @ precision.whiten(tangent).T, tangent @ along
+            score = right[0] ** 2 / gram[0, 0]
+            gram[np.diag_indices_from(gram)] *= 1.0 + 1e-3
+            solution = np.linalg.solve(gram, right)
+            if solution[0] == 0:
+                break
+            step = np.clip(solution[1:] / solution[0], -1.0, 1.0)
+            tried = place + np.outer(STEPS, step * scale)
+            tried[:, 3:] *= np.minimum(1.0, MAX_STRETCH / np.maximum(np.hypot(*tried[:, 3:].T), 1e-12))[:, None]
+            tried[:, 2] = np.clip(tried[:, 2], narrowest, broadest)
+            shapes = np.array([bell_map(one, pixels) for one in tried])
+            reached = (shapes @ along) ** 2 / precision.energies(Footprints(sky, shapes))
+            best = int(reached.argmax())
+            if not reached[best] > score * (1 + 1e-6):
+                break
+            place, bell, moved = tried[best], shapes[best], True
+            if reached[best] < score * (1 + 1e-3):
+                break
+        if moved:
+            self.places[k] = place
+            self._put(k, bell)
+
+    def decide(self) -> float:
+        """Probability that the newest piece is more than chance, by what leaving it out would cost."""
+        cost = self.amplitudes[-1] ** 2 / np.linalg.inv(self.gram)[-1, -1] / self._inflation(len(self) - 1)
+        self.score.append(float(cost / self.needed[-1]))
+        self.probability.append(float(expit(LOG_ODDS * (self.score[-1] - 1.0))))
+        return self.probability[-1]
+
+    def deformation(self) -> Deformation:
+        """What was found."""
+        search = self.search
+        share = np.array(self.probability).reshape(len(self))
+        weights = search.centred[self.functions] * (self.amplitudes * share)[:, None]
+        weights = weights - weights.mean(axis=1, keepdims=True)
+        variance = np.diag(np.linalg.inv(self.gram)) if len(self) else np.zeros(0)
+        found = [
+            Piece(
+                place=place,
+                relief=bool(search.bells.relief[self.bells[k]]),
+                function=search.functions[self.functions[k]].name,
+                amplitude=float(self.amplitudes[k]),
+                std=float(np.sqrt(max(variance[k], 0.0) * self._inflation(k))),
+                score=self.score[k],
+                probability=self.probability[k],
+            )
+            for k, place in enumerate(self.places)
+        ]
+        return Deformation(weights.T @ self.maps, found, self.maps, weights)

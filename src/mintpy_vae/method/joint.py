@@ -1,0 +1,166 @@
+"""Local motion and the slow sky, estimated together: each from what the other leaves. Arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .covariance import Array
+from .deformation import Bells, Chance, Deformation, Search, no_deformation
+from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
+from .timefunctions import Rotation, TimeFunction
+
+PASSES = 3
+REDDEST = 4.0
+"""Largest factor of the sky on the trend, in units of the typical one on a year or two and three half periods over the
+stack: a random walk has that. What exceeds it is not weather, even where nearly all of the scene moves."""
+STATISTICS = 2
+"""Passes in which the sky's statistics are estimated anew; the last one only refines its slowness and the motion."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Motion and sky of one stack.
+
+    Attributes
+    ----------
+    sky : Sky
+    rotation : Rotation
+        Of the persistent functions.
+    slow : list of Slowness
+        The sky's, in each persistent function.
+    functions : list of TimeFunction
+        All that were searched, the persistent ones first.
+    deformation : Deformation
+    """
+
+    sky: Sky
+    rotation: Rotation
+    slow: list[Slowness]
+    functions: list[TimeFunction]
+    deformation: Deformation
+
+
+def estimate_jointly(
+    series: Array,
+    functions: Sequence[TimeFunction],
+    bells: Bells,
+    statistics: Callable[[Array], Sky],
+    significance: float,
+    rng: np.random.Generator,
+    slow_sky: bool = True,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Joint:
+    """Alternate between the sky's statistics, its slowness and the motion in front of it.
+
+    It starts from above: a slow sky as strong at all scales as the typical place has it, motion included; what is found
+    in front of it lowers it in the next pass.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians on the valid pixels.
+    functions : sequence of TimeFunction
+        Persistent and scanned.
+    bells : Bells
+    statistics : callable
+        :func:`~mintpy_vae.method.sky.sky_statistics` of a series without motion and persistent functions.
+    significance : float
+        False-alarm probability of each search.
+    rng : numpy Generator
+    slow_sky : bool
+        The sky may be slow; else its dates are taken for independent.
+    progress : callable, optional
+        Told of passes done, in all, and a message.
+    """
+    persistent = [f for f in functions if not f.family]
+    ordered = persistent + [f for f in functions if f.family]
+    deformation = no_deformation(*series.shape)
+    slow = [CHANCE] * len(persistent)
+    typical = [1.0] * len(persistent)
+    for k in range(PASSES):
+        if k < STATISTICS:
+            sky = statistics(without(series - deformation.series, persistent))
+            rotation = Rotation(sky.strength, persistent)
+            chance = Chance(sky, bells, ordered, significance, rng)
+        coordinates = rotation(series)
+        if slow_sky and k == 0:
+            typical = _typical(sky, bells, chance, coordinates[: len(persistent)])
+            others = _typical(sky, bells, chance, _slow_maps(rotation, persistent[0], coordinates))
+            reddest = REDDEST * max([*typical[1:], *others], default=np.inf)
+            typical[0] = min(typical[0], reddest)
+            slow = [Slowness(np.full(N_BANDS, t), t, np.ones(N_BANDS)) for t in typical]
+        elif slow_sky:
+            slow = _slownesses(sky, rotation, coordinates, deformation, ordered, slow, typical)
+            slow[0] = slow[0].at_most(reddest)
+        precisions = [sky.covariance(s).precision for s in [*slow, CHANCE]]
+        search = Search(rotation, precisions, bells, ordered, chance)
+        if slow_sky:
+            search.inflate(series - deformation.series)
+
+        def told(pieces: int, done: int = k) -> None:
+            if progress:
+                progress(done, PASSES, f"pass {done + 1}, {pieces} pieces")
+
+        told(0)
+        deformation = search.pursue(series, told)
+    if progress:
+        progress(PASSES, PASSES, f"{len(deformation.pieces)} pieces")
+    return Joint(sky, rotation, slow, ordered, deformation)
+
+
+def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:
+    """Typical factor of the sky in each persistent function, from its map (functions, pixels)."""
+    precision, some = sky.covariance().precision, ~bells.relief
+    energy, widths = precision.energies(chance.footprints)[some], bells.places[some, 2]
+    products = bells.maps[some] @ precision.whiten(maps).T
+    return [typical_factor(product**2 / energy, widths) for product in products.T]
+
+
+def _slow_maps(rotation: Rotation, trend: TimeFunction, coordinates: Array) -> Array:
+    """Maps of cosines of two and three half periods over the stack, if the persistent functions hold little of them."""
+    n, phase = rotation.number, np.pi * (trend.values - trend.values[0]) / np.ptp(trend.values)
+    found = rotation.functions(np.cos(np.outer([2, 3], phase)))
+    rest = found[:, n:]
+    new = (rest**2).sum(axis=1) > 0.5 * (found**2).sum(axis=1)
+    units = rest[new] / np.linalg.norm(rest[new], axis=1, keepdims=True)
+    return np.asarray(units @ coordinates[n:])
+
+
+def _slownesses(
+    sky: Sky,
+    rotation: Rotation,
+    coordinates: Array,
+    deformation: Deformation,
+    functions: Sequence[TimeFunction],
+    before: Sequence[Slowness],
+    typical: Sequence[float],
+) -> list[Slowness]:
+    """Slowness of the sky in each persistent function; of the motion found in it the amplitudes are unknown."""
+    weights = rotation.functions(deformation.weights) if deformation.pieces else np.zeros((0, len(coordinates)))
+    pieces, found = deformation.pieces, []
+    # a piece of probability p keeps the share p of its amplitude: to its information comes (1 - p) / p times as much
+    doubt = np.array([(1 - p.probability) * p.probability * (p.amplitude / p.std) ** 2 for p in pieces])
+    for q, start in enumerate(before):
+        own = np.array([p.function == functions[q].name for p in pieces], dtype=bool)
+        known = weights[~own, q] @ deformation.maps[~own]
+        zero = doubt[own] / np.maximum(weights[own, q] ** 2, 1e-12)
+        found.append(slowness(sky, coordinates[q] - known, deformation.maps[own], start, typical[q], zero))
+    return found
+
+
+def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
+    """Series (dates, pixels) without its mean and ``functions``, each date at its old variance."""
+    q, _ = np.linalg.qr(np.stack([np.ones(len(series)), *(f.values for f in functions)], axis=1))
+    kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
+    return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])
+
+
+def statistics_of(
+    height: Array, valid: NDArray[np.bool_], good: NDArray[np.intp], bad: Sequence[int]
+) -> Callable[[Array], Sky]:
+    """:func:`~mintpy_vae.method.sky.sky_statistics` of one stack, to be called with a series."""
+    return lambda residual: sky_statistics(residual, height, valid, good, bad)

@@ -1,0 +1,73 @@
+"""Prior information of the user, on the training grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .timefunctions import TimeFunction
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Station:
+    """The rate of a GNSS station, as the stack would see it.
+
+    Attributes
+    ----------
+    name : str
+    row, column : float
+        On the training grid; whole numbers are the centres of its pixels.
+    rate, std : float
+        Radians per year of unwrapped phase, which grows when the ground moves away; standard deviation likewise.
+    """
+
+    name: str
+    row: float
+    column: float
+    rate: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """All of it; ``Knowledge()`` is nothing.
+
+    Attributes
+    ----------
+    functions : list of TimeFunction
+        Functions of time to search for besides those found.
+    stable, moving : (height, width) bool, or None
+        Ground of the training grid that is known not to move, and ground that is known to move; never both.
+    bad_dates : list of int
+        Indices of dates known to be bad.
+    stations : list of Station
+        None or at least two: rates of one stack are relative.
+    warnings : list of str
+        What of the user's input could not be used.
+    """
+
+    functions: list[TimeFunction] = field(default_factory=list)
+    stable: Mask | None = None
+    moving: Mask | None = None
+    bad_dates: list[int] = field(default_factory=list)
+    stations: list[Station] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def summary(self, dates: Sequence[str]) -> dict[str, Any]:
+        """What was understood, in words and numbers, for the result file; ``dates`` (dates,) YYYYMMDD."""
+        return {
+            "functions": [f.name for f in self.functions],
+            "stable_share": None if self.stable is None else round(float(self.stable.mean()), 4),
+            "moving_share": None if self.moving is None else round(float(self.moving.mean()), 4),
+            "bad_dates": [dates[k] for k in self.bad_dates],
+            "stations": [s.name for s in self.stations],
+        }
+
+
+NOTHING = Knowledge()

@@ -1,0 +1,175 @@
+"""Clusters of sources to labels: deformation, atmosphere or undecided, with the evidence for each.
+
+The atmosphere is independent from date to date; what follows the order of the dates is ground motion (or something else
+that is slow, such as a seasonal delay tied to relief, which its correlation with height gives away).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics import explained_share
+
+Array = NDArray[np.float64]
+PERMUTATIONS = 5000
+MAX_HEIGHT_CORRELATION = 0.6
+MIN_ENERGY = 0.001
+MIN_PROVEN = 0.1
+"""Least share of a deformation cluster's variance that proven motion explains; a correlation of 0.3."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of sources and the evidence for its label.
+
+    Attributes
+    ----------
+    label : int
+    kind : str
+        ``deformation``, ``atmosphere`` or ``undecided``.
+    sources : int
+        Sources in the cluster.
+    energy : float
+        Its share of the energy of all sources.
+    roughness : float
+        Von Neumann ratio of its amplitude series; 1 for independent dates, 0 for a smooth curve.
+    p_value : float
+        Chance that shuffled dates are as smooth, corrected for the number of clusters (Bonferroni).
+    height_correlation : float
+        Of its mean map with the height.
+    amplitude : (dates,)
+        Amplitude series, arbitrary unit.
+    map : (pixels,)
+        Its mean map at unit norm, on the valid pixels.
+    proven : float
+        Share of the amplitude series' variance that the local motion found by the pursuit explains.
+    """
+
+    label: int
+    kind: str
+    sources: int
+    energy: float
+    roughness: float
+    p_value: float
+    height_correlation: float
+    amplitude: Array
+    map: Array
+    proven: float = 0.0
+
+    def evidence(self) -> dict[str, Any]:
+        """What belongs into a report: everything but the map."""
+        found = asdict(self)
+        del found["map"]
+        found["amplitude"] = [round(float(a), 6) for a in self.amplitude]
+        return found
+
+
+def von_neumann(series: Array) -> Array:
+    """Half the mean squared successive difference over the variance (von Neumann, 1941), along the last axis.
+
+    1 on average for independent values, 0 for a smooth curve.
+    """
+    centred = series - series.mean(axis=-1, keepdims=True)
+    energy = np.maximum((centred**2).sum(axis=-1), 1e-300)
+    return np.asarray((np.diff(series, axis=-1) ** 2).sum(axis=-1) / (2 * energy))
+
+
+def smoothness_p_value(series: Array, rng: np.random.Generator) -> float:
+    """Chance that the series (dates,) with its dates shuffled has a von Neumann ratio as small."""
+    shuffled = rng.permuted(np.broadcast_to(series, (PERMUTATIONS, len(series))), axis=1)
+    return float((1 + (von_neumann(shuffled) <= von_neumann(series)).sum()) / (1 + PERMUTATIONS))
+
+
+def attribute(
+    sources: Array,
+    labels: NDArray[np.intp],
+    basis: Array,
+    maps: Array,
+    good: NDArray[np.intp],
+    height: Array,
+    significance: float,
+    rng: np.random.Generator,
+) -> list[Cluster]:
+    """Label clusters of sources.
+
+    Parameters
+    ----------
+    sources : (slots, pairs, axes)
+        Coordinates of each source map in the orthonormal ``basis``.
+    labels : (slots, pairs) int
+        Cluster of each source; negative for noise.
+    basis : (axes, pixels)
+        Orthonormal maps on the valid pixels.
+    maps : (dates, pixels)
+        What the network was given, on the valid pixels. A cluster's amplitude series is their projection on its mean
+        map; the codes themselves would be too smooth, because their prior depends on the temporal baseline.
+    good : (good dates,) int
+        Dates that decide on the label.
+    height : (pixels,)
+        Zero mean.
+    significance : float
+        Largest p-value of deformation.
+    rng : numpy Generator
+
+    Returns
+    -------
+    list of Cluster
+        In the order of their labels.
+    """
+    total = float((sources**2).sum())
+    found = []
+    n_clusters = int(labels.max(initial=-1)) + 1
+    for label in range(n_clusters):
+        member = labels == label
+        points = sources[member]
+        direction = np.linalg.svd(points, full_matrices=False)[2][0]
+        pattern = direction @ basis
+        series = maps @ pattern
+        norm = np.linalg.norm(height) * np.linalg.norm(pattern - pattern.mean())
+        correlation = float(height @ pattern / norm) if norm > 0 else 0.0
+        p_value = min(1.0, smoothness_p_value(series[good], rng) * n_clusters)
+        energy = float((points**2).sum()) / total
+        found.append(
+            Cluster(
+                label=label,
+                kind=_kind(p_value, correlation, energy, significance),
+                sources=int(member.sum()),
+                energy=energy,
+                roughness=float(von_neumann(series[good])),
+                p_value=p_value,
+                height_correlation=correlation,
+                amplitude=series,
+                map=pattern,
+            )
+        )
+    return found
+
+
+def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
+    """Let deformation clusters that no proven local motion stands behind be undecided.
+
+    A network that looks for patterns that change slowly finds some in the atmosphere, too, and the same dates then
+    seem to prove it right; the pursuit's evidence does not depend on the network.
+
+    Parameters
+    ----------
+    clusters : list of Cluster
+    motion : (dates, pixels)
+        The pursuit's deformation, prepared as the maps of :func:`attribute`.
+    """
+    found = []
+    for cluster in clusters:
+        explained = explained_share(cluster.amplitude, motion @ cluster.map)
+        doubtful = cluster.kind == "deformation" and explained < MIN_PROVEN
+        found.append(replace(cluster, proven=explained, kind="undecided" if doubtful else cluster.kind))
+    return found
+
+
+def _kind(p_value: float, height_correlation: float, energy: float, significance: float) -> str:
+    if p_value > 0.5 or abs(height_correlation) >= MAX_HEIGHT_CORRELATION:
+        return "atmosphere"
+    return "deformation" if p_value <= significance and energy >= MIN_ENERGY else "undecided"

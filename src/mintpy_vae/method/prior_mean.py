@@ -1,0 +1,153 @@
+"""How far a weather model's delay is believed, date by date: a coefficient that the stack's likelihood decides.
+
+The map p_t of each date is the sky's prior mean, with a coefficient c_t from 0 to 1,
+
+    x_t ~ N(c_t p_t, s_t^2 S),      c_t ~ N(m, v),      v <= m (1 - m)
+
+in all functions of time but the persistent ones, in which a model's drift and motion cannot be told apart. S is the
+covariance of what the model leaves. No distribution on [0, 1] of mean m has a larger variance than m (1 - m)
+(Bhatia and Davis, 2000): a model that is wrong on most dates is not believed on the few on which it fits by chance.
+Arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logsumexp
+from scipy.stats import chi2
+
+from .covariance import Array
+from .joint import without
+from .sky import Covariance, Sky
+from .timefunctions import Rotation, TimeFunction
+
+PASSES = 4
+"""The sky that the model leaves tells how far the model is believed, and the reverse."""
+LEAST = 1e-4
+"""Share of the variance below which what the model leaves is no sky any more."""
+MEANS = np.linspace(0.0, 1.0, 51)
+SPREADS = np.array([0.0, 0.1, 0.3, 1.0])
+"""Of the dates' coefficients, in units of the largest that their mean allows."""
+LOG_ODDS = 10.0
+"""Of the model being of use, at twice the gain at which the odds are even."""
+_HYPER = np.array([(m, m * (1 - m) * s**2) for m in MEANS for s in SPREADS])
+OWN_SLOPE = 0.5
+"""Of the slope with height the sky allows twice what the dates have; here they are held to what they have."""
+
+
+def relative(maps: Array) -> Array:
+    """Maps (dates, pixels) relative to their means in space and over the dates; 0 on a date with a NaN, which has none.
+
+    A delay has a mean over the dates that is alike on all of them, and larger than what differs.
+    """
+    known = np.isfinite(maps).all(axis=1)
+    found = np.zeros(maps.shape)
+    if known.any():
+        found[known] = maps[known] - maps[known].mean(axis=1, keepdims=True)
+        found[known] -= found[known].mean(axis=0)
+    return found
+
+
+def coefficients(
+    series: Array,
+    maps: Array,
+    persistent: Sequence[TimeFunction],
+    statistics: Callable[[Array], Sky],
+    significance: float,
+) -> Array:
+    """Coefficient of the map of each date, (dates,) from 0 to 1.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians on the valid pixels, each date relative to its mean.
+    maps : (dates, pixels)
+        The delay of the model, radians, as :func:`relative` gives it.
+    persistent : sequence of TimeFunction
+    statistics : callable
+        :func:`~mintpy_vae.method.sky.sky_statistics` of a series without motion and persistent functions.
+    significance : float
+        Odds are even at the gain in log-likelihood that this share of chance fits exceeds: of a model with one
+        coefficient, and of this one with its dates shifted against the stack's.
+    """
+    believed = np.zeros(len(series))
+    if not maps.any():
+        return believed
+    least = LEAST * float(without(series, persistent).var())
+    for k in range(PASSES):
+        left = without(series - believed[:, None] * maps, persistent)
+        if k and left.var() <= least:
+            break
+        sky = statistics(left)
+        scale = np.r_[1.0, OWN_SLOPE, np.ones(len(sky.band))]
+        rotation = Rotation(sky.strength, persistent)
+        rest = rotation.basis[rotation.number :]
+        unit = maps / sky.strength[:, None]
+        whitened = Covariance(sky, scale, 1.0).precision.whiten(unit)
+        own, data = whitened @ unit.T, whitened @ (series / sky.strength[:, None]).T
+        time = rest.T @ rest
+        excess = _excess((data - believed * own) @ time, own, time)
+        fit = _Fit(time, own / excess, data / excess)
+        gain, believed = fit(np.arange(len(series)))
+        if k == 0:  # of use at all: under the sky as it is without the model
+            chance = [fit(order)[0] for order in _shifted(len(series))]
+            least_gain = float(chi2.isf(min(2 * significance, 0.5), 1)) / 2
+            threshold = max(float(np.quantile(chance, 1.0 - significance)), least_gain)
+            useful = float(expit(LOG_ODDS * (gain / threshold - 1.0)))
+    return useful * believed
+
+
+def _excess(left: Array, own: Array, time: Array) -> float:
+    """How many times the variance of chance what is left of the dates has along the maps of other dates, at least 1.
+
+    Weather clings to the relief, and the maps of a model do so too: the sky of :mod:`.sky`, which is alike everywhere,
+    would take that for evidence.
+    """
+    size = np.outer(np.diag(own), np.diag(time))
+    other = (size > 0) & ~np.eye(len(own), dtype=bool)
+    return max(1.0, float((left[other] ** 2 / size[other]).mean()))
+
+
+def _shifted(number: int) -> list[NDArray[np.intp]]:
+    """The dates in their order and in the reverse, shifted in a circle by two or more."""
+    dates = np.arange(number)
+    orders = [np.roll(dates, k) for k in range(2, number - 1)]
+    return orders + [order[::-1] for order in orders]
+
+
+class _Fit:
+    """The coefficients in one sky: log-likelihood gained by the model, and their posterior mean.
+
+    Parameters
+    ----------
+    rest : (dates, dates)
+        Projects on the functions of time that are not persistent.
+    own : (dates, dates)
+        Products ``p S^-1 p'`` of the maps with each other.
+    data : (dates, dates)
+        The same of maps with the data.
+    """
+
+    def __init__(self, rest: Array, own: Array, data: Array) -> None:
+        self.rest, self.own, self.data = rest, own, data
+
+    def __call__(self, order: NDArray[np.intp]) -> tuple[float, Array]:
+        """With the map of date ``order[t]`` in the place of that of t, mean over all means and spreads."""
+        matrix = self.rest * self.own[np.ix_(order, order)]
+        right = (self.rest * self.data[order]).sum(axis=1)
+        known = np.flatnonzero(np.diag(matrix) > 0)
+        information, axes = np.linalg.eigh(matrix[np.ix_(known, known)])
+        information = np.maximum(information, 0.0)
+        along, ones = axes.T @ right[known], axes.sum(axis=0)
+        mean, variance = _HYPER[:, :1], _HYPER[:, 1:]
+        left = along - information * mean * ones
+        gain = variance / (1 + variance * information)
+        logs = mean[:, 0] * (along @ ones) - mean[:, 0] ** 2 / 2 * (information @ ones**2)
+        logs = logs + (gain * left**2 - np.log1p(variance * information)).sum(axis=1) / 2
+        posterior = np.exp(logs - logsumexp(logs)) @ (mean * ones + gain * left)
+        found = np.zeros(len(order))
+        found[known] = np.clip(axes @ posterior, 0.0, 1.0)
+        return float(logsumexp(logs) - np.log(len(logs))), found

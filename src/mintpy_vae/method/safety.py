@@ -1,0 +1,211 @@
+"""What must not be believed: refusals and warnings of a correction, each with its figure and its limit. Arrays only.
+
+The limits lie between what healthy simulated stacks give and what broken ones give; ``docs/exceptions.md`` has both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NotEnoughEvidence
+from .atmosphere import SHORTEST_REMOVED
+from .deformation import MAX_PIECES
+from .inversion import closure
+from .separation import Array, Separation
+from .training import Fit
+
+MAX_HEIGHT_CORRELATION = 0.35
+"""Of the map of the motion found."""
+FEW_DATES = 18
+MAX_UNCLUSTERED = 0.5
+"""Share of the sources."""
+MAX_LATE_FALL = 0.22
+"""Share of the loss's fall that comes in the second half of the steps."""
+MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
+"""Share of the pairs' pixels that contradict the other pairs: warned and refused from here. Above the second the share
+stops growing with the errors: which pairs are wrong cannot be told any more."""
+MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
+"""Share of the pairs that are noisier after the correction."""
+MAX_WORSE_DATES = 0.1
+LEAST_SPREAD = 0.1
+"""Radians; the phase of a pair varies more within any scene, were it by noise alone."""
+MIN_CLOSURES = 20
+"""Closures that are off by 1, of pixels of the training grid, from which they are a pile."""
+NOISIER = 1.05
+"""A date is noisier from this ratio on."""
+
+
+def figures(
+    found: Separation,
+    phase: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    pairs: NDArray[np.integer],
+    height: NDArray[np.floating],
+) -> dict[str, Any]:
+    """What the limits are held against; all go to ``vae_result.json``.
+
+    Parameters
+    ----------
+    found : Separation
+    phase, weight, pairs, height
+        What :func:`~mintpy_vae.method.separation.separate` was given.
+
+    Returns
+    -------
+    dict
+        ``pairs_worse``, ``dates_worse``, ``unclustered_share``, ``misfit_share``; ``motion_height_correlation``, None
+        without motion; ``late_fall`` of the first network.
+    """
+    before, after = found.noise_of_pairs(pairs)
+    date_before, date_after = found.noise.std(axis=2)
+    valid = found.valid
+    return {
+        "pairs_worse": float((after > before).mean()),
+        "dates_worse": float((date_after > NOISIER * date_before).mean()),
+        "unclustered_share": found.noise_share,
+        "misfit_share": misfit_share(found.series, phase[:, valid], weight[:, valid], pairs),
+        "motion_height_correlation": height_correlation(found.deformation.series, height[valid]),
+        "late_fall": late_fall(found.separator.losses),
+    }
+
+
+def refuse(seen: dict[str, Any]) -> None:
+    """Raise NotEnoughEvidence when the ``figures`` say that the stack is better left alone."""
+    if (share := seen["misfit_share"]) > MISFIT_REFUSED:
+        raise NotEnoughEvidence(
+            f"unwrapping errors dominate: {share:.0%} of the pairs' pixels are more than half a cycle off what the "
+            f"other pairs say ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop the "
+            "worst pairs first"
+        )
+    if (worse := seen["pairs_worse"]) > WORSE_REFUSED:
+        raise NotEnoughEvidence(f"the correction would add noise to most pairs ({worse:.0%} of them)")
+
+
+def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
+    """One sentence for each of the ``figures`` beyond its limit; ``seed`` is the one asked for."""
+    said = []
+    if (n_dates := len(found.series)) < FEW_DATES:
+        said.append(
+            f"With {n_dates} dates only strong motion stands out from the sky (safer from {FEW_DATES}): weaker motion "
+            f"wider than {SHORTEST_REMOVED} of the scene goes with the atmosphere."
+        )
+    if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
+        said.append(
+            f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "
+            f"{MAX_HEIGHT_CORRELATION}): it may be a delay, or motion of which a part went with the delay."
+        )
+    if len(found.deformation.pieces) >= MAX_PIECES:
+        said.append(
+            f"The search for motion ended at {MAX_PIECES} pieces, the most that it takes: the weakest motion may have "
+            "gone with the atmosphere."
+        )
+    if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:
+        which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
+        said.append(
+            f"{which} (warned from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
+            "missed."
+        )
+    said += _of_training(found.separator, seen["late_fall"], seed)
+    if (share := seen["misfit_share"]) > MAX_MISFIT:
+        said.append(
+            f"{share:.1%} of the pairs' pixels are more than half a cycle off what the other pairs say (warned from "
+            f"{MAX_MISFIT:.0%}): unwrapping errors, which stay in the stack and blur its atmosphere."
+        )
+    if (worse := seen["pairs_worse"]) > MAX_WORSE:
+        said.append(
+            f"{worse:.0%} of the pairs have more noise after the correction than before (warned from {MAX_WORSE:.0%})."
+        )
+    if (worse := seen["dates_worse"]) > MAX_WORSE_DATES:
+        said.append(
+            f"{worse:.0%} of the dates have more noise after the correction than before (warned from "
+            f"{MAX_WORSE_DATES:.0%})."
+        )
+    return said
+
+
+def phase_units(phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]) -> list[str]:
+    """Warnings of phase that is not in radians; arguments as for :func:`figures`.
+
+    In metres it hardly varies. In cycles unwrapping errors are 1, so that the closures of triplets pile up there, where
+    the noise of radians only falls off.
+    """
+    has_data = weight > 0
+    spread = [
+        float(np.diff(np.quantile(x[w], (0.16, 0.84)))[0] / 2) for x, w in zip(phase, has_data, strict=True) if w.any()
+    ]
+    if spread and np.median(spread) < LEAST_SPREAD:
+        return [
+            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warned below "
+            f"{LEAST_SPREAD:g} rad): is it in metres?"
+        ]
+    closed = closure(np.where(has_data, phase, np.nan), pairs)
+    off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
+    if not off:
+        return []
+    values = np.concatenate(off)
+    below, one, cycle = (int((np.abs(values - at) < 0.2).sum()) for at in (0.6, 1.0, 2 * np.pi))
+    if one > max(2 * below, 2 * cycle, MIN_CLOSURES):
+        return [
+            f"{one / len(values):.1%} of the closures of triplets are off by 1, hardly any by 2 pi = 6.28 rad: is the "
+            "phase in cycles?"
+        ]
+    return []
+
+
+def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
+    said = []
+    if fit.seed != seed:
+        said.append(f"The training of the network diverged; seed {fit.seed} was taken instead of {seed}.")
+    if late > MAX_LATE_FALL:
+        said.append(
+            f"The training of the network was too short: {late:.0%} of the fall of its loss came in the second "
+            f"half of its {len(fit.losses)} steps (warned from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
+        )
+    return said
+
+
+def misfit_share(
+    series: Array, phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]
+) -> float:
+    """Share of the pairs' pixels more than half a cycle off what the dates, inverted robustly, say of them.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians; an offset per date does not matter.
+    phase, weight : (pairs, pixels)
+    pairs : (pairs, 2) int
+    """
+    has_data = weight > 0
+    off, known = 0, max(int(has_data.sum()), 1)
+    for x, there, (first, second) in zip(phase, has_data, pairs, strict=True):
+        residual = (x - (series[second] - series[first]))[there]
+        off += int((np.abs(residual - np.median(residual)) > np.pi).sum()) if there.any() else 0
+    return off / known
+
+
+def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | None:
+    """Correlation with ``height`` (pixels,) of the principal map of ``motion`` (dates, pixels), positive upwards.
+
+    Motion, not a cluster's map: what the clusters are made of lost its trend with height before. The sign is that of
+    the last date's motion in phase, turned to displacement towards the satellite.
+    """
+    moves = motion - motion.mean(axis=0)
+    if not moves.any() or height.std() == 0:
+        return None
+    left, _, maps = np.linalg.svd(moves, full_matrices=False)
+    towards = -np.sign(left[-1, 0] - left[0, 0]) or 1.0
+    return float(towards * np.corrcoef(maps[0], height)[0, 1])
+
+
+def late_fall(losses: Array) -> float:
+    """Share of the fall of a training's losses (steps,) that comes in its second half, from a tenth of it at a time.
+
+    The learning rate goes to 0, so that the loss always ends flat; what a short training lacks shows here.
+    """
+    n, tenth = len(losses), max(1, len(losses) // 10)
+    start, middle, end = (float(losses[k : k + tenth].mean()) for k in (0, n // 2 - tenth, n - tenth))
+    return (middle - end) / (start - end) if start > end else 1.0

@@ -1,0 +1,404 @@
+"""The sky's covariance in space, by scale, and how much slower than chance the sky is. Arrays only.
+
+The atmosphere of date t is ``e_t N(0, C)`` with a strength e_t of its own; C is a free constant, a slope with height,
+and turbulence in bands of wavenumber (turbulence looks alike everywhere; Hanssen, 2001). White in time it is not: on a
+trend or on a year the sky has several times the variance that independent dates would give it, more at some scales than
+at others. So each persistent function of time q has a covariance of its own, ``C_q``, in which every band and the fine
+part are scaled by factors that the stack's own map of that function tells (:func:`slowness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import idctn
+from scipy.linalg import lapack
+
+from .covariance import Array, date_strength, height_slopes, radial_spectrum
+
+EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
+"""Bounds of the bands, cycles per shorter side of the scene; what is finer is one part with the noise."""
+CENTRES = np.array([0.6, 1.05, 1.6, 2.5, 4.0, 6.4, 9.8])
+SPARSE = (4, 5)
+"""Bands in which motion is sparse, 3 to 8 cycles: what they say of the slow sky is carried over to broader ones."""
+GROWTH = 0.5
+"""The slow sky's factor grows towards broad scales as wavenumber to minus this power, at most."""
+MARGIN = 1.5
+"""Of what is carried over; what a band holds beyond it may be motion and is left in the data."""
+WALK = 0.4
+"""Standard deviation of the step in log factor from band to band."""
+REML_STEPS = 8
+LEAST = 0.05
+"""Smallest factor of a band."""
+FREE = 100.0
+"""Standard deviation of what is in effect unknown, in units of the atmosphere's."""
+BAD = 10.0
+"""Factor on the strength of dates known to be bad."""
+SHORTEST = 0.02
+"""Shortest wavelength of the turbulence, as a fraction of the scene's shorter side."""
+CHI2_MEDIAN, CHI2_95 = 0.455, 3.841
+"""Of chi-squared with one degree of freedom."""
+
+
+@dataclass(frozen=True)
+class Slowness:
+    """What scales the covariance of the sky in one function of time.
+
+    Attributes
+    ----------
+    bands : (bands,)
+        Factor of each band's variance.
+    fine : float
+        Factor of the fine part and the noise.
+    removed : (bands,)
+        Share of what the band holds that is taken for sky; the rest is left in the data.
+    """
+
+    bands: Array
+    fine: float
+    removed: Array
+
+    def at_most(self, limit: float) -> Slowness:
+        """The same with no factor above ``limit``; of a band that holds more, the rest is left in the data."""
+        bands = np.minimum(self.bands, max(limit, 1.0))
+        return Slowness(bands, min(self.fine, max(limit, 1.0)), self.removed * bands / self.bands)
+
+
+N_BANDS = len(EDGES) - 1
+CHANCE = Slowness(np.ones(N_BANDS), 1.0, np.ones(N_BANDS))
+"""The sky of independent dates."""
+
+
+@dataclass(frozen=True)
+class Sky:
+    """The statistics of one stack's atmosphere, from what is left of its series without motion.
+
+    Attributes
+    ----------
+    residual : (dates, pixels)
+        Radians, without motion and the persistent functions.
+    unit : (dates, pixels)
+        The same without its trend with height, at unit strength.
+    strength : (dates,)
+        Strength e_t of each date, geometric mean 1.
+    height : (pixels,)
+        Metres, zero mean.
+    slope_std : float
+        Standard deviation of the slope with height, radians per metre; twice the scatter of dates, so that the slope is
+        in effect free where relief matters.
+    modes : (modes, pixels)
+        Constant, height and cosine modes of the bands, each scaled by its standard deviation.
+    band : (modes - 2,) int
+        Band of each cosine mode.
+    cycles : (modes - 2,)
+        Its wavenumber, cycles per shorter side.
+    fine : (pixels, pixels)
+        Covariance of what is finer than the bands, white noise included.
+    noise : float
+        Variance of the white noise, from the flat end of the spectrum.
+    """
+
+    residual: Array
+    unit: Array
+    strength: Array
+    height: Array
+    slope_std: float
+    modes: Array
+    band: NDArray[np.intp]
+    cycles: Array
+    fine: Array
+    noise: float
+
+    @cached_property
+    def fine_inverse(self) -> Array:
+        """Inverse of ``fine``."""
+        return inverse(self.fine)
+
+    @cached_property
+    def whitened_modes(self) -> Array:
+        """``fine^-1 modes'``, (pixels, modes)."""
+        return np.asarray(self.fine_inverse @ self.modes.T)
+
+    @cached_property
+    def gram(self) -> Array:
+        """``modes fine^-1 modes'``, (modes, modes)."""
+        return np.asarray(self.modes @ self.whitened_modes)
+
+    @cached_property
+    def modes_of_band(self) -> Array:
+        """Number of modes in each band, (bands,)."""
+        return np.bincount(self.band, minlength=N_BANDS).astype(np.float64)
+
+    def covariance(self, slowness: Slowness = CHANCE) -> Covariance:
+        """Covariance of the sky in a function of time; constant and, but for chance, slope with height are free."""
+        largest = max(1.0, float(slowness.bands.max(initial=0.0)))
+        slope = 1.0 if slowness is CHANCE else max(FREE, largest)
+        return Covariance(self, np.sqrt(np.r_[largest, slope, slowness.bands[self.band]]), slowness.fine)
+
+    def draw(self, number: int, rng: np.random.Generator) -> Array:
+        """Maps of a sky of independent dates at unit strength, without constant and slope, (number, pixels)."""
+        turbulence = rng.normal(size=(number, len(self.band))) @ self.modes[2:]
+        fine = rng.normal(size=(number, len(self.fine))) @ np.linalg.cholesky(self.fine).T
+        return np.asarray(turbulence + fine)
+
+
+class Covariance:
+    """``C = sum_k scale_k^2 m_k m_k' + factor * fine`` of the modes m_k of a :class:`Sky`.
+
+    Parameters
+    ----------
+    sky : Sky
+    scale : (modes,)
+        Of each mode.
+    factor : float
+        Of the fine part.
+    """
+
+    def __init__(self, sky: Sky, scale: Array, factor: float) -> None:
+        self.sky, self.factor = sky, factor
+        self.modes = sky.modes * scale[:, None]
+        inner = np.eye(len(scale)) + sky.gram * np.outer(scale, scale) / factor
+        self._inner = inner
+        core = inverse(inner) * np.outer(scale, scale) / factor**2
+        self.precision = Precision(sky, 1.0 / factor, core)
+
+    def misfit(self, maps: Array) -> float:
+        """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
+        n = self.modes.shape[1]
+        log_det = np.linalg.slogdet(self.sky.fine)[1] + n * np.log(self.factor) + np.linalg.slogdet(self._inner)[1]
+        energy = float(np.sum(self.precision.whiten(maps) * maps, axis=1).mean())
+        return float(0.5 * (log_det + energy) / n)
+
+
+class Precision:
+    """Inverse of a :class:`Covariance` (Woodbury), ``weight * fine^-1 - fine^-1 modes' core modes fine^-1``, or a sum.
+
+    Parameters
+    ----------
+    sky : Sky
+    weight : float
+    core : (modes, modes)
+    """
+
+    def __init__(self, sky: Sky, weight: float, core: Array) -> None:
+        self.sky, self.weight, self.core = sky, weight, core
+
+    @classmethod
+    def total(cls, precisions: Sequence[Precision], shares: Array) -> Precision:
+        """Weighted sum of precisions of one sky, with `shares` (precisions,)."""
+        weight = sum(float(s) * p.weight for s, p in zip(shares, precisions, strict=True))
+        core = np.sum([s * p.core for s, p in zip(shares, precisions, strict=True)], axis=0)
+        return cls(precisions[0].sky, weight, core)
+
+    def whiten(self, maps: Array) -> Array:
+        """``maps @ C^-1``, (maps, pixels)."""
+        return self.apply(Footprints(self.sky, maps))
+
+    def apply(self, footprints: Footprints) -> Array:
+        """The same, from the maps' footprints."""
+        return np.asarray(self.weight * footprints.fine - (footprints.along @ self.core) @ self.sky.whitened_modes.T)
+
+    def energies(self, footprints: Footprints) -> Array:
+        """``m @ C^-1 @ m`` of each of some maps m, (maps,)."""
+        along = footprints.along
+        return np.asarray(self.weight * footprints.own - np.einsum("ij,ij->i", along @ self.core, along))
+
+    def products(self, maps: Footprints, others: Footprints, fine: Array) -> Array:
+        """``m @ C^-1 @ o`` of each map m with each of some `others` o, (maps, others); ``fine`` is ``m fine^-1 o``."""
+        return np.asarray(self.weight * fine - maps.along @ (self.core @ others.along.T))
+
+
+class Footprints:
+    """Maps (maps, pixels) as every precision of one sky needs them: ``m fine^-1``, and its product with the modes."""
+
+    def __init__(self, sky: Sky, maps: Array) -> None:
+        self.maps = maps
+        self.along = maps @ sky.whitened_modes
+        self._sky = sky
+
+    @cached_property
+    def fine(self) -> Array:
+        """``m @ fine^-1``, (maps, pixels)."""
+        return np.asarray(self.maps @ self._sky.fine_inverse)
+
+    @cached_property
+    def own(self) -> Array:
+        """``m @ fine^-1 @ m``, (maps,)."""
+        return np.einsum("ij,ij->i", self.fine, self.maps)
+
+
+def sky_statistics(
+    residual: Array,
+    height: Array,
+    valid: NDArray[np.bool_],
+    good: NDArray[np.intp],
+    bad: Sequence[int] = (),
+) -> Sky:
+    """Estimate the statistics of the sky from a series without motion.
+
+    Parameters
+    ----------
+    residual : (dates, pixels)
+        Radians on the valid pixels.
+    height : (pixels,)
+        Metres, zero mean.
+    valid : (height, width) bool
+    good : (good dates,) int
+        Dates that the spectrum is taken from.
+    bad : sequence of int
+        Dates that count as ``BAD`` times as strong as they are.
+    """
+    slopes = height_slopes(residual, height)
+    turbulent = residual - slopes[:, None] * height
+    strength = date_strength(turbulent)
+    strength[list(bad)] *= BAD
+    unit = turbulent / strength[:, None]
+    smooth, wavenumber, noise = radial_spectrum(unit[good], valid)
+    cycles = wavenumber * min(valid.shape)
+    signal = np.where(cycles * SHORTEST <= 1.0, smooth - noise, 0.0)
+    signal[signal < 0.2 * noise] = 0.0
+    signal[0, 0] = 0.0
+    broad = (signal > 0) & (cycles < EDGES[-1])
+    modes, detail = (_cosines(np.where(part, signal, 0.0), valid) for part in (broad, ~broad))
+    fine = detail.T @ detail
+    held = float((modes**2).sum() + (detail**2).sum()) / valid.sum()
+    white = max(float(unit[good].var()) - held, noise)
+    fine[np.diag_indices_from(fine)] += white
+    of_mode = cycles.ravel()[np.flatnonzero(broad)]
+    slope_std = 2 * float(np.std(slopes / strength))
+    constant = np.full(valid.sum(), FREE * np.sqrt(held + white))
+    return Sky(
+        residual=residual,
+        unit=unit,
+        strength=strength,
+        height=height,
+        slope_std=slope_std,
+        modes=np.vstack([constant, height * slope_std, modes]),
+        band=np.digitize(of_mode, EDGES) - 1,
+        cycles=of_mode,
+        fine=fine,
+        noise=noise,
+    )
+
+
+def inverse(matrix: Array) -> Array:
+    """Inverse of a symmetric positive definite matrix by its Cholesky factor, three times as fast as a general one.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        When it is not positive definite.
+    """
+    factor, status = lapack.dpotrf(matrix, lower=0)
+    if status == 0:
+        factor, status = lapack.dpotri(factor, lower=0)
+    if status != 0:
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    upper = np.triu(factor)
+    return np.asarray(upper + np.triu(upper, 1).T)
+
+
+def _cosines(variance: Array, valid: NDArray[np.bool_]) -> Array:
+    """Cosine modes of these variances (height, width) on the valid pixels, (modes, pixels); none where it is 0."""
+    chosen = np.flatnonzero(variance)
+    units = np.zeros((len(chosen), variance.size))
+    units[np.arange(len(chosen)), chosen] = np.sqrt(variance.ravel()[chosen])
+    return np.asarray(idctn(units.reshape(len(chosen), *valid.shape), axes=(1, 2), norm="ortho")[:, valid])
+
+
+def typical_factor(scores: Array, widths: Array) -> float:
+    """How much more than chance a map holds at places that do not move (Efron, 2004).
+
+    Motion is sparse, so the median over places of the scores of bells of one width is that of ground that does not
+    move.
+
+    Parameters
+    ----------
+    scores : (bells,)
+        Chi-squared with one degree of freedom by chance.
+    widths : (bells,)
+
+    Returns
+    -------
+    float
+        Median over the widths, at least 1.
+    """
+    medians = [np.median(scores[widths == w]) for w in np.unique(widths) if (widths == w).sum() >= 8]
+    return max(1.0, float(np.median(medians or [0.0])) / CHI2_MEDIAN)
+
+
+def slowness(
+    sky: Sky, values: Array, motion: Array, start: Slowness, typical: float, information: Array | None = None
+) -> Slowness:
+    """How the sky in one function of time compares with chance, scale by scale.
+
+    Restricted maximum likelihood by expectation and maximisation (Dempster et al., 1977), with the maps of the motion
+    found, the constant and the slope with height as unknowns. Neighbouring bands are alike, as a random walk. A broad
+    band is not believed beyond what the bands where motion is sparse say, nor beyond the typical place: it may hold
+    motion as broad as the scene, of which only the sky's part is removed.
+
+    Parameters
+    ----------
+    sky : Sky
+    values : (pixels,)
+        Map of the function of time in units of the sky's strength.
+    motion : (pieces, pixels)
+        Maps of the motion found in this function.
+    start : Slowness
+        Where the iteration begins.
+    typical : float
+        See :func:`typical_factor`.
+    information : (pieces,), optional
+        What is known beforehand of the amplitude of each piece of motion, which is that it is zero: the inverse of its
+        variance. A piece that is likely chance is so left to the sky, and none appears or vanishes at a blow. None is
+        known by default.
+    """
+    unknown = np.vstack([np.ones(len(values)), sky.height / max(float(sky.height.std()), 1e-12), *motion])
+    k = len(unknown)
+    known = np.full(k, 1e-8)
+    if information is not None:
+        known[2:] += information
+    design = np.vstack([unknown, sky.modes[2:]])
+    whitened = np.hstack([sky.fine_inverse @ unknown.T, sky.whitened_modes[:, 2:]])
+    gram, right, energy = design @ whitened, whitened.T @ values, float(values @ sky.fine_inverse @ values)
+    bands, fine = np.maximum(start.bands, 1.0), max(start.fine, 1.0)
+    for _ in range(REML_STEPS):
+        prior = np.r_[known, 1 / bands[sky.band]]
+        covariance = inverse(np.diag(prior) + gram / fine)
+        mean = covariance @ (right / fine)
+        second = mean[k:] ** 2 + np.diag(covariance)[k:]
+        found = np.bincount(sky.band, second, minlength=N_BANDS) / np.maximum(sky.modes_of_band, 1.0)
+        bands = np.maximum(_smooth(found, sky.modes_of_band), LEAST)
+        left = energy - 2 * mean @ right + mean @ gram @ mean + np.sum(gram * covariance)
+        fine = max(float(left) / len(values), LEAST)
+    bands = np.maximum(bands, 1.0)
+    limit = _limit(bands, sky.modes_of_band, typical)
+    return Slowness(np.minimum(bands, limit), max(fine, 1.0), np.minimum(limit / bands, 1.0))
+
+
+def _limit(bands: Array, weight: Array, typical: float) -> Array:
+    """Largest factor of each band that the scales where motion is sparse, and the typical place, allow."""
+    growth = (CENTRES / CENTRES[SPARSE[0]]) ** -GROWTH
+    some = list(SPARSE)
+    level = np.exp((np.log(bands[some] / growth[some]) * weight[some]).sum() / max(weight[some].sum(), 1.0))
+    limit = np.where(np.arange(N_BANDS) < SPARSE[0], MARGIN * level * growth, np.inf)
+    return np.maximum(np.minimum(limit, MARGIN * typical * np.maximum(growth, 1.0)), 1.0)
+
+
+def _smooth(found: Array, weight: Array) -> Array:
+    """Most probable factors, given the mean squares `found` of so many modes and a random walk of the logarithms."""
+    step = np.diff(np.eye(N_BANDS), axis=0)
+    tie = step.T @ step / WALK**2
+    log = np.full(N_BANDS, np.log((found * weight).sum() / max(weight.sum(), 1.0) + 1e-9))
+    for _ in range(30):
+        ratio = np.minimum(found * np.exp(-log), 1e3)
+        curvature = np.diag(weight / 2 * np.maximum(ratio, 0.3)) + tie + 1e-9 * np.eye(N_BANDS)
+        change = np.clip(np.linalg.solve(curvature, weight / 2 * (1 - ratio) + tie @ log), -1, 1)
+        log -= change
+        if np.abs(change).max() < 1e-4:
+            break
+    return np.asarray(np.exp(log))

@@ -1,0 +1,183 @@
+"""Functions of time that deformation may follow: trend, seasonal, step, postseismic decay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dates import moments
+
+Array = NDArray[np.float64]
+DECAY_YEARS = (0.02, 0.1, 0.5)
+"""Relaxation times that are tried for a postseismic logarithm."""
+RAMP_DAYS = (60, 120)
+"""Durations of the ramps that are scanned: slow slip, a landslide's acceleration."""
+SCANNED_DECAY = 0.1
+"""Relaxation time, years, of the logarithms that are scanned: motion that goes on after a step, ever slower."""
+MIN_NEW = 0.3
+"""Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
+would together explain anything at the date between them."""
+MIN_NEW_GIVEN = 0.01
+"""The same for a function that the user names: a step amid the stack is three quarters trend, but meant as a step."""
+MAX_LEVERAGE = 0.3
+"""Largest share of a new function's energy at one date: the atmosphere of that date would count as motion."""
+MIN_EVIDENCE = 6.0
+"""Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
+
+
+@dataclass(frozen=True)
+class TimeFunction:
+    """A function of time.
+
+    Attributes
+    ----------
+    name : str
+        For example ``trend``, ``step 20210908``.
+    values : (dates,)
+    family : str
+        Of a function scanned over the dates: what it shares with its neighbours. Empty for one that is not scanned.
+    """
+
+    name: str
+    values: Array
+    family: str = ""
+
+
+def acquisition_years(dates: Sequence[str]) -> Array:
+    """Times of acquisition in years of 365.25 days since the first date, (dates,), see :mod:`.dates` for the forms."""
+    times = moments(dates)
+    return np.asarray((times - times[0]) / np.timedelta64(1, "D") / 365.25)
+
+
+def trend(years: Array) -> TimeFunction:
+    """Motion at a constant rate, from 0 to 1 over the stack; ``years`` (dates,)."""
+    return TimeFunction("trend", (years - years[0]) / float(np.ptp(years)))
+
+
+def step(dates: Sequence[str], index: int, family: str = "") -> TimeFunction:
+    """Unit step between date ``index - 1`` and date ``index``."""
+    return TimeFunction(f"step {dates[index]}", (np.arange(len(dates)) >= index).astype(np.float64), family)
+
+
+def scanned(dates: Sequence[str]) -> list[TimeFunction]:
+    """Motion that comes and ends within the stack: a step at every date, and ramps that start at every date.
+
+    Motion that begins at a date and slows down comes along (Marone et al., 1991). Each leaves two dates or more before
+    and after it; a ramp is no longer than a quarter of the stack and holds a date.
+    """
+    years = acquisition_years(dates)
+    found = [step(dates, k, "step") for k in range(2, len(dates) - 1)]
+    for k in range(2, len(dates) - 2):
+        decay = np.log1p(np.clip(years - years[k], 0, None) / SCANNED_DECAY)
+        found.append(TimeFunction(f"log {dates[k]} {SCANNED_DECAY:g} yr", decay, "log"))
+    for days in RAMP_DAYS:
+        length = days / 365.25
+        if length > 0.25 * years[-1]:
+            continue
+        for k in range(1, len(dates)):
+            values = np.clip((years - years[k]) / length, 0.0, 1.0)
+            between = ((values > 0) & (values < 1)).any()
+            if between and values[-2] == 1.0:
+                found.append(TimeFunction(f"ramp {dates[k]} {days} d", values, f"ramp {days} d"))
+    return found
+
+
+def annual(years: Array) -> list[TimeFunction]:
+    """Sine and cosine of one year."""
+    phase = 2 * np.pi * years
+    return [TimeFunction("annual sine", np.sin(phase)), TimeFunction("annual cosine", np.cos(phase))]
+
+
+class Rotation:
+    """Time in orthonormal coordinates: first the persistent functions, then all the rest, the constant left out.
+
+    Orthonormal in the metric of dates of unequal strength: independent noise of the dates' strengths is white in every
+    coordinate.
+
+    Parameters
+    ----------
+    strength : (dates,)
+        Strength e_t of the atmosphere.
+    persistent : sequence of TimeFunction
+        In the order of the coordinates; each stands for what those before it leave.
+    """
+
+    def __init__(self, strength: Array, persistent: Sequence[TimeFunction]) -> None:
+        self.strength, self.number = strength, len(persistent)
+        columns = [np.ones(len(strength)), *(f.values for f in persistent)]
+        design = np.stack(columns, axis=1) / strength[:, None]
+        q, r = np.linalg.qr(design, mode="complete")
+        q[:, : len(columns)] *= np.sign(np.diag(r)[: len(columns)])
+        self.basis: Array = q[:, 1:].T
+        """(coordinates, dates)."""
+
+    def __call__(self, series: Array) -> Array:
+        """Coordinates of a series (dates, pixels) in units of the dates' strength, (coordinates, pixels)."""
+        return np.asarray(self.basis @ (series / self.strength[:, None]))
+
+    def functions(self, values: Array) -> Array:
+        """Coordinates of functions of time (functions, dates), (functions, coordinates)."""
+        return np.asarray((values / self.strength) @ self.basis.T)
+
+    def centred(self, values: Array) -> Array:
+        """Functions of time (functions, dates) without their mean over dates weighted with 1 / e_t^2."""
+        weights = self.strength**-2
+        return np.asarray(values - (values @ weights / weights.sum())[..., None])
+
+
+def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[TimeFunction]:
+    """Name the functions, besides a line, that an amplitude series follows.
+
+    A seasonal cycle, a step at any date and a step with logarithmic decay (Marone et al., 1991) compete by the Bayesian
+    information criterion; a scanned date or relaxation time counts as a parameter.
+
+    Parameters
+    ----------
+    amplitude, years : (dates,)
+    dates : sequence of str
+        YYYYMMDD.
+
+    Returns
+    -------
+    list of TimeFunction
+        Empty when a line is enough.
+    """
+    n = len(years)
+    line = np.stack([np.ones(n), years], axis=1)
+    candidates: list[tuple[list[TimeFunction], int]] = []
+    if years[-1] - years[0] >= 1.0:
+        candidates.append((annual(years), 2))
+    for k in range(2, n - 1):
+        jump = step(dates, k)
+        candidates.append(([jump], 2))
+        since = np.clip(years - years[k], 0, None)
+        for tau in DECAY_YEARS:
+            decay = TimeFunction(f"log {dates[k]} {tau:g} yr", np.log1p(since / tau))
+            candidates.append(([jump, decay], 4))
+
+    def criterion(functions: list[TimeFunction], parameters: int) -> float:
+        design = np.concatenate([line, *[f.values[:, None] for f in functions]], axis=1)
+        left = amplitude - design @ np.linalg.lstsq(design, amplitude, rcond=None)[0]
+        return float(n * np.log(max(float(left @ left), 1e-30) / n) + parameters * np.log(n))
+
+    best, size = min(candidates, key=lambda c: criterion(*c), default=([], 0))
+    return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
+
+
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float = MIN_NEW) -> bool:
+    """Whether more than the share ``least`` of ``function`` is not in the span of a constant and the ``known`` ones."""
+    return bool(_new_part(known, function).var() > least * function.values.var())
+
+
+def lasts(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
+    """Whether what ``function`` says, and a constant and the ``known`` ones do not, is about more than one date."""
+    energy = _new_part(known, function) ** 2
+    return bool(energy.max() < MAX_LEVERAGE * energy.sum())
+
+
+def _new_part(known: Sequence[TimeFunction], function: TimeFunction) -> Array:
+    design = np.stack([np.ones(len(function.values)), *(f.values for f in known)], axis=1)
+    return np.asarray(function.values - design @ np.linalg.lstsq(design, function.values, rcond=None)[0])

@@ -1,0 +1,340 @@
+"""What MintPy will subtract itself after the inversion, kept out of the learning, so that each is taken out once.
+
+MintPy corrects the time-series for the oscillator drift of Envisat, for solid earth tides and for the ionosphere of the
+split spectrum. What the correction of the stack took of them would be subtracted twice. So they are subtracted from the
+pairs that are learned from, as MintPy's own functions know them; the corrected stack still holds them, for MintPy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..log import LOGGER
+from ..method.timefunctions import acquisition_years
+from ..stack import Rows, Stack, content_hash, damage, file_hash, open_hdf5
+from . import mintpy_app
+
+if TYPE_CHECKING:
+    from ..workflow.job import Job
+
+__all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
+
+Array = NDArray[np.float32]
+
+_TIDES, _IONOSPHERE = "mintpy.solidEarthTides", "mintpy.ionosphericDelay.method"
+_ENOUGH = 0.5  # of the scene
+_SAMPLED = 64  # rows
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_Found = tuple[str, Rows, list[str]]  # where a delay is known from, its phase, dates that it lacks
+
+
+@dataclass(frozen=True)
+class KnownDelays:
+    """What is known of them.
+
+    Attributes
+    ----------
+    phase : callable or None
+        Rows -> (dates, rows, width) phase in radians of all dates of the stack, 0 at the reference pixel if there is
+        one; NaN where unknown, 0 on dates of which MintPy will subtract nothing. None if there is nothing to subtract.
+    summary : list of dict
+        What there is, where it comes from and who subtracts it, for the result file and the report.
+    off : list of str
+        Options of MintPy whose step cannot work; they are to be set to ``no``.
+    warnings : list of str
+    """
+
+    phase: Rows | None = None
+    summary: list[dict[str, Any]] = field(default_factory=list)
+    off: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+NOTHING = KnownDelays()
+
+
+def options(template: Mapping[str, str]) -> dict[str, str]:
+    """MintPy's options that decide what it subtracts."""
+    return {k: v for k, v in template.items() if k == _TIDES or k.startswith("mintpy.ionosphericDelay.")}
+
+
+def inputs(stack: Stack, project: Path, template: Mapping[str, str]) -> dict[str, tuple[Path, Callable[[Path], str]]]:
+    """Files of the project that decide it, with the function that identifies their contents."""
+    found: dict[str, tuple[Path, Callable[[Path], str]]] = {}
+    wanted = {kind.name: kind for kind in _KINDS if kind.wanted(stack, template)}
+    if _tides.name in wanted:
+        found["tides"] = project / "inputs" / "SET.h5", file_hash
+    if _ionosphere.name in wanted:
+        found["ionosphere"] = project / "inputs" / "ionStack.h5", content_hash
+    return {name: (path, digest) for name, (path, digest) in found.items() if path.is_file()}
+
+
+def space_needed(stack: Stack, project: Path, template: Mapping[str, str]) -> tuple[int, int]:
+    """Bytes of the files that :func:`find_known_delays` copies, and how many time-series it writes besides, at most."""
+    copied = [path for path, _ in inputs(stack, project, template).values()]
+    return sum(path.stat().st_size for path in copied), sum(kind.wanted(stack, template) for kind in _KINDS)
+
+
+def find_known_delays(job: Job, place: Path, inside: bool = False) -> KnownDelays:
+    """Find out what MintPy will subtract, by its own functions.
+
+    Parameters
+    ----------
+    job : Job
+    place : path
+        A directory to work in. What MintPy's later steps use again is left there: ``inputs/SET.h5``,
+        ``inputs/ionStack.h5`` and ``ion.h5``; what is there already is used.
+    inside : bool
+        MintPy's steps will run in the project itself, which has the files that it has, and not in `place`.
+
+    Raises
+    ------
+    InputError
+        When MintPy would stop at one of these steps and there is no option to switch it off.
+    """
+    stack = job.stack
+    wanted = [kind for kind in _KINDS if kind.wanted(stack, job.template)]
+    found: list[Rows] = []
+    summary, off, warnings = [], [], []
+    (place / "inputs").mkdir(exist_ok=True)
+    for kind in wanted:
+        row = {"name": kind.name, "step": kind.step, "subtracted": True, "source": "", "std_mm": 0.0}
+        try:
+            row["source"], delay, lacking = kind.find(job, place, inside)
+            size, share = _size_and_share(delay, stack)
+            if share < _ENOUGH:
+                raise InputError(f"it is known on only {share:.0%} of the scene")
+        except InputError as error:
+            if kind.option is None or _is_full(error):
+                raise
+            reason = str(error).rstrip(".")
+            row |= {"subtracted": False, "source": reason}
+            off.append(kind.option)
+            what = f"set {kind.option} = no" if inside else f"{kind.option} is no in the corrected directory"
+            warnings.append(
+                f"The {kind.name} cannot be subtracted by MintPy's step {kind.step}, because {reason}: {what}; what "
+                "comes and goes of it is taken out with the atmosphere."
+            )
+            LOGGER.info("%s", warnings[-1])
+        else:
+            row["std_mm"] = round(1000 * size, 2)
+            if lacking:
+                dates = ", ".join(lacking[:3]) + ", ..." * (len(lacking) > 3)
+                warnings.append(f"{row['source']} lacks {dates}; of these dates MintPy will subtract no {kind.name}.")
+            found.append(delay)
+            LOGGER.info("%s: up to %.1f mm, left to MintPy's step %s", kind.name, row["std_mm"], kind.step)
+        summary.append(row)
+    return KnownDelays(_Sum(found) if found else None, summary, off, warnings)
+
+
+def _size_and_share(delay: Rows, stack: Stack) -> tuple[float, float]:
+    """Largest standard deviation of a date over the scene, metres, and share of the land where the delay is known."""
+    rows = np.unique(np.linspace(0, stack.shape[0] - 1, _SAMPLED).astype(int))
+    values = np.concatenate([delay(slice(k, k + 1)) for k in rows], axis=1)
+    values = values[:, np.ones_like(values[0], bool) if stack.land is None else stack.land[rows]]
+    known = values[:, np.isfinite(values).all(axis=0)]
+    size = known.std(axis=1).max() if known.size else 0.0
+    return float(size * stack.wavelength / (4 * np.pi)), known.shape[1] / max(values.shape[1], 1)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a disk that is full, which is no reason to do without a step."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__
+    return False
+
+
+# ------------------------------------------------------------------------------------------------------ the three kinds
+@dataclass(frozen=True)
+class _Kind:
+    """One of MintPy's corrections: its name, step and option, whether it is wanted, and how MintPy finds it."""
+
+    name: str
+    step: str
+    option: str | None
+    wanted: Callable[[Stack, Mapping[str, str]], bool]
+    find: Callable[[Job, Path, bool], _Found]
+
+
+def _find_drift(job: Job, place: Path, inside: bool) -> _Found:
+    """A ramp in range that grows with time: MintPy takes it out of a series of zeros of the first and the last date."""
+    from mintpy.local_oscilator_drift import correct_local_oscilator_drift
+
+    stack = job.stack
+    with TemporaryDirectory() as scratch, mintpy_app.at_work("step correct_LOD", scratch):
+        dates = [stack.dates[0], stack.dates[-1]]
+        zeros = _series_of_zeros(Path(scratch, "zeros.h5"), stack, dates)
+        out = correct_local_oscilator_drift(str(zeros), str(stack.geometry_file), str(Path(scratch, "drift.h5")))
+        with h5py.File(out) as f:
+            ramp = -f["timeseries"][1]
+    years = acquisition_years(stack.dates)
+    share = (years - years[0]) / (years[-1] - years[0])
+    return "MintPy's empirical model", _Ramp(to_phase(stack) * ramp, share.astype(np.float32)), []
+
+
+def _find_tides(job: Job, place: Path, inside: bool) -> _Found:
+    """``SET.h5`` of the project, which MintPy does not compute again, or what its function computes."""
+    stack = job.stack
+    theirs, ours = (folder / "inputs" / "SET.h5" for folder in (job.project, place))
+    there = theirs.is_file()
+    if ours.is_file():
+        return "inputs/SET.h5", *_from_file(ours, stack)
+    if inside and there and not mintpy_app.fits(theirs, stack):
+        raise InputError(f"{theirs} is of another scene; delete it")
+    if inside and there:
+        return "inputs/SET.h5", *_from_file(theirs, stack)
+    if there and mintpy_app.fits(theirs, stack):
+        shutil.copy2(theirs, ours)
+        return "inputs/SET.h5", *_from_file(ours, stack)
+    with TemporaryDirectory(dir=place) as scratch, mintpy_app.at_work("step correct_SET", scratch):
+        from mintpy import solid_earth_tides  # here: PySolid may be missing
+        from mintpy.cli.solid_earth_tides import cmd_line_parse
+
+        zeros = _series_of_zeros(Path(scratch, "dates.h5"), stack, stack.dates)
+        inps: Namespace = cmd_line_parse([str(zeros), "-g", str(stack.geometry_file)])
+        made = Path(scratch, "SET.h5")
+        solid_earth_tides.calc_solid_earth_tides_timeseries(
+            ts_file=inps.dis_file, geom_file=inps.geom_file, set_comp=inps.set_comp, set_file=str(made)
+        )
+        os.replace(made, ours)
+    return "computed by MintPy with PySolid", *_from_file(ours, stack)
+
+
+def _find_ionosphere(job: Job, place: Path, inside: bool) -> _Found:
+    """MintPy's inversion of a copy of ``ionStack.h5``, on which its step sets the reference and drops pairs."""
+    from mintpy.cli import iono_split_spectrum
+
+    if (method := job.template[_IONOSPHERE]) != "split_spectrum":
+        raise InputError(f"{_IONOSPHERE} = {method} is no method of MintPy")
+    source = job.project / "inputs" / "ionStack.h5"
+    if not source.is_file():
+        raise InputError(f"there is no {source}")
+    if not mintpy_app.fits(source, job.stack):
+        raise InputError(f"{source} is of another size than the stack, or of another scene")
+    if len(str(place).split()) > 1:
+        raise InputError(f"there is a blank in the path {place}, which MintPy's step does not take")
+    copy, series, count = place / "inputs" / source.name, place / "ion.h5", place / "numInvIon.h5"
+    if not (series.is_file() and count.is_file()):
+        shutil.copy2(source, copy)
+        with TemporaryDirectory(dir=place) as scratch, mintpy_app.at_work("step correct_ionosphere", str(place)):
+            template = Path(scratch, "options.txt")
+            template.write_text("".join(f"{key} = {value}\n" for key, value in job.template.items()), encoding="utf8")
+            iono_split_spectrum.main(["-t", str(template), "--iono-stack-file", str(copy)])
+    with open_hdf5(count) as f:
+        unknown = f["mask"][:] == 0  # there MintPy's series is 0
+    return "inputs/ionStack.h5", *_from_file(series, job.stack, unknown)
+
+
+_drift = _Kind(
+    "drift of Envisat's oscillator",
+    "correct_LOD",
+    None,
+    lambda stack, template: stack.attributes.get("PLATFORM", "").lower().startswith("env"),
+    _find_drift,
+)
+_tides = _Kind(
+    "solid earth tides",
+    "correct_SET",
+    _TIDES,
+    lambda stack, template: mintpy_app.is_on(template, _TIDES),
+    _find_tides,
+)
+_ionosphere = _Kind(
+    "ionosphere",
+    "correct_ionosphere",
+    _IONOSPHERE,
+    lambda stack, template: mintpy_app.is_on(template, _IONOSPHERE),
+    _find_ionosphere,
+)
+_KINDS = (_drift, _tides, _ionosphere)  # in the order of MintPy's steps
+
+
+def _series_of_zeros(file: Path, stack: Stack, dates: list[str]) -> Path:
+    """A time-series of MintPy that takes no place on the disk, for functions that ask for one."""
+    row, column = stack.ref_yx or (0, 0)
+    with h5py.File(file, "w") as f:
+        f.attrs.update(stack.attributes)
+        f.attrs.update({"FILE_TYPE": "timeseries", "UNIT": "m", "REF_DATE": dates[0]})
+        f.attrs.update({"REF_Y": str(row), "REF_X": str(column)})
+        f["date"] = np.array(dates, dtype=np.bytes_)
+        f.create_dataset("timeseries", (len(dates), *stack.shape), np.float32, chunks=True)
+    return file
+
+
+def to_phase(stack: Stack) -> np.float32:
+    """Radians of a metre of displacement."""
+    return np.float32(-4 * np.pi / stack.wavelength)
+
+
+def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = None) -> tuple[Rows, list[str]]:
+    """A time-series of MintPy, and the dates of the stack that it lacks."""
+    with open_hdf5(file) as f, damage(file):
+        if not {"date", "timeseries"} <= set(f) or f["timeseries"].shape[1:] != stack.shape:
+            raise InputError(f"{file} is no time-series of the pixels of the stack")
+        index = {date.decode(): k for k, date in enumerate(f["date"][:])}
+        level = np.zeros(len(index), np.float32)
+        if stack.ref_yx is not None:
+            level = np.nan_to_num(f["timeseries"][:, stack.ref_yx[0], stack.ref_yx[1]])
+    there = [k for k, date in enumerate(stack.dates) if date in index]
+    rows = [index[stack.dates[k]] for k in there]
+    lacking = [date for date in stack.dates if date not in index]
+    return _Series(file, len(stack.dates), there, rows, level, to_phase(stack), unknown), lacking
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """Phase of the dates ``there``, the layers ``rows`` of a file; 0 on the others, NaN where it is unknown."""
+
+    file: Path
+    n_dates: int
+    there: list[int]
+    rows: list[int]
+    level: Array
+    to_phase: np.float32
+    unknown: NDArray[np.bool_] | None
+
+    def __call__(self, rows: slice) -> Array:
+        with open_hdf5(self.file) as f, damage(self.file):
+            data = f["timeseries"][:, rows]
+        phase = np.zeros((self.n_dates, *data.shape[1:]), np.float32)
+        phase[self.there] = self.to_phase * (data - self.level[:, None, None])[self.rows]
+        if self.unknown is not None:
+            phase[:, self.unknown[rows]] = np.nan
+        return phase
+
+
+@dataclass(frozen=True, eq=False)
+class _Ramp:
+    """A map that grows with time."""
+
+    ramp: Array
+    share: Array
+
+    def __call__(self, rows: slice) -> Array:
+        return np.asarray(self.share[:, None, None] * self.ramp[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum:
+    """All of them."""
+
+    parts: list[Rows]
+
+    def __call__(self, rows: slice) -> Array:
+        return np.asarray(sum(part(rows) for part in self.parts))

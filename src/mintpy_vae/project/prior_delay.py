@@ -1,0 +1,201 @@
+"""A delay that is known beforehand, from a weather model or another source: found, checked, read, brought to phase.
+
+Unlike what MintPy subtracts itself (:mod:`.known_delays`), what is used of it is part of the atmosphere that goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..method.atmosphere import Between
+from ..method.covariance import fill
+from ..settings import PREFIX, Settings
+from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
+from . import mintpy_app
+from .known_delays import to_phase
+
+__all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay"]
+
+Array = NDArray[np.float32]
+OPTION = f"{PREFIX}priorDelay"
+NAMES = ("ERA5", "MERRA", "NARR", "ERAI", "GACOS", "OPERA")
+"""Of MintPy's delay files in ``inputs``; the first that is there is taken."""
+ENOUGH = 0.9
+"""Share of a date's pixels that must have a delay; the others are filled with the nearest."""
+FEWEST = 2
+_COPIES = 4  # arrays of the size of what is read that are alive at a time
+_WEATHER_MODEL = "mintpy.troposphericDelay.weatherModel"
+
+
+@dataclass(frozen=True)
+class PriorDelay:
+    """A time series of delays of MintPy's form.
+
+    Attributes
+    ----------
+    file : Path
+    layers : dict of int to int
+        Layer of the file by the index of the stack's date; dates that the file lacks are not there.
+    unit : float
+        Radians of a metre of displacement.
+    """
+
+    file: Path
+    layers: dict[int, int]
+    unit: np.float32
+
+    def __call__(self, rows: slice, dates: NDArray[np.integer]) -> Array:
+        """Phase (dates, rows, width) of these dates of the stack, radians; NaN where it is unknown.
+
+        Its sign is that of the displacement for which MintPy would take it.
+        """
+        with open_hdf5(self.file) as f, damage(self.file):
+            data = f["timeseries"][:, rows]
+        data[:, (data == 0).all(axis=0)] = np.nan  # no data, as MintPy writes it
+        phase = np.full((len(dates), *data.shape[1:]), np.nan, np.float32)
+        for k, date in enumerate(dates):
+            if (layer := self.layers.get(int(date))) is not None:
+                phase[k] = self.unit * data[layer]
+        phase[~np.isfinite(phase)] = np.nan
+        return phase
+
+
+def find_prior_delay(
+    template: Mapping[str, str], settings: Settings, stack: Stack
+) -> tuple[PriorDelay | None, list[str]]:
+    """The file that the settings ask for, and warnings.
+
+    Raises
+    ------
+    InputError
+        When a file that was asked for by name is not there or does not fit the stack.
+    """
+    choice, project = settings.prior_delay.strip(), project_of(stack.file)
+    if choice.lower() in ("no", "false", "none", ""):
+        return None, []
+    if choice.lower() != "auto":
+        file = project / os.path.expanduser(choice)
+        if not file.is_file():
+            raise InputError(f"{OPTION} = {choice}: there is no file {file}.")
+        try:
+            found = _checked(file, stack)
+        except InputError as error:
+            raise InputError(f"{OPTION} = {choice}: {error}") from error
+        return found, _lacking(found, stack)
+    names = list(dict.fromkeys([template.get(_WEATHER_MODEL, "auto").upper(), *NAMES]))
+    warnings = []
+    for name in names:
+        file = stack.file.parent / f"{name}.h5"
+        if name in ("AUTO", "VAE") or not file.is_file():
+            continue
+        try:
+            found = _checked(file, stack)
+        except InputError as error:
+            warnings.append(f"{file.name} in inputs is not used ({OPTION}), because {str(error).rstrip('.')}.")
+        else:
+            return found, warnings + _lacking(found, stack)
+    return None, warnings
+
+
+def _checked(file: Path, stack: Stack) -> PriorDelay:
+    with open_hdf5(file) as f, damage(file):
+        series, dates = linked(f, "timeseries"), linked(f, "date")
+        if series is None or dates is None or len(series.shape) != 3 or len(series) != len(dates):
+            raise InputError(f"{file} is no time series of MintPy.")
+        if series.attrs.get(COMPLETE):
+            raise InputError(f"{file} was written by vae_correct.py itself.")
+        if series.shape[1:] != stack.shape or not mintpy_app.fits(file, stack):
+            size = " x ".join(map(str, series.shape[1:]))
+            raise InputError(f"{file}, of {size} pixels, is not of the pixels of the stack.")
+        index = {_text(date): k for k, date in enumerate(dates[:])}
+    layers = {k: index[date] for k, date in enumerate(stack.dates) if date in index}
+    if len(layers) < FEWEST:
+        raise InputError(f"{file} has {len(layers) or 'none'} of the dates of the stack.")
+    return PriorDelay(file, layers, to_phase(stack))
+
+
+def _lacking(delay: PriorDelay, stack: Stack) -> list[str]:
+    dates = [date for k, date in enumerate(stack.dates) if k not in delay.layers]
+    if not dates:
+        return []
+    some = ", ".join(dates[:3]) + ", ..." * (len(dates) > 3)
+    return [f"{delay.file.name} lacks {some}; nothing of it is used on these dates ({OPTION})."]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class PriorOfDates:
+    """The delay of some dates: on the training grid, and what of it is removed on the stack's own.
+
+    Parameters
+    ----------
+    delay : PriorDelay
+    stack : Stack
+    dates : (dates,) int
+        Indices into the dates of the stack.
+    factor : int
+        Looks of the training grid in both directions.
+    max_memory : float
+        GB for what is read at a time.
+
+    Attributes
+    ----------
+    maps : (dates, h, w)
+        Phase on the training grid, radians; NaN on dates of which less than ``ENOUGH`` of the land is known, filled
+        from the nearest pixel elsewhere.
+    """
+
+    def __init__(
+        self, delay: PriorDelay, stack: Stack, dates: NDArray[np.integer], factor: int, max_memory: float
+    ) -> None:
+        self.delay, self.dates, self.shape, self.factor = delay, dates, stack.shape, factor
+        step = factor * max(1, int(max_memory * 1e9 / (8 * _COPIES * len(dates) * stack.shape[1] * factor)))
+        land = np.ones(stack.shape, bool) if stack.land is None else stack.land
+        known, strips = np.zeros(len(dates)), []
+        for start in range(0, stack.shape[0], step):
+            rows = slice(start, min(start + step, stack.shape[0]))
+            phase = delay(rows, dates)
+            known += (np.isfinite(phase) & land[rows]).sum(axis=(1, 2))
+            strips.append(np.array([pool_map(layer, factor) for layer in phase], np.float64))
+        self.maps = np.concatenate(strips, axis=1)
+        for k, layer in enumerate(self.maps):
+            there = np.isfinite(layer)
+            flat = np.ptp(layer[there]) == 0 if there.any() else True  # a date whose download has failed
+            if flat or known[k] < ENOUGH * land.sum():
+                layer[:] = np.nan
+            else:
+                layer[:] = fill(layer[there][None], there)[0]
+
+    def removed(self, coefficients: NDArray[np.floating], valid: NDArray[np.bool_]) -> Rows:
+        """What is removed of it: Rows -> (dates, rows, width) radians, relative to the mean over the dates.
+
+        Parameters
+        ----------
+        coefficients : (dates,)
+        valid : (h, w) bool
+            Pixels of the training grid whose mean is 0 on each date, as in :mod:`~mintpy_vae.method.prior_mean`.
+        """
+        own = np.flatnonzero(np.isfinite(self.maps).all(axis=(1, 2)))
+        share = np.asarray(coefficients[own], np.float32)[:, None, None]
+        level = self.maps[own][:, valid].mean(axis=1).astype(np.float32)[:, None, None]
+        filled = Between(self.maps[own] - level, self.shape, self.factor)
+
+        def of_rows(rows: slice) -> Array:
+            phase = self.delay(rows, self.dates[own]) - level
+            unknown = np.isnan(phase)
+            if unknown.any():
+                phase[unknown] = filled(rows)[unknown]
+            values = np.zeros((len(self.dates), *phase.shape[1:]), np.float32)
+            values[own] = share * (phase - phase.mean(axis=0))
+            return values
+
+        return of_rows

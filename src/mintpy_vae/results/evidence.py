@@ -1,0 +1,178 @@
+"""What the method saw and found on its training grid, as a small file beside the result: ``vae_evidence.h5``.
+
+The report and ``vae_evaluate.py`` read it; MintPy does not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+from mintpy.utils import utils0 as ut
+from numpy.typing import NDArray
+
+from ..method.recipe import sources_of_atmosphere
+from ..method.separation import Separation
+from ..stack import Stack, open_hdf5
+
+Array = NDArray[np.floating]
+EVIDENCE = "vae_evidence.h5"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Content of the file; every field is a dataset.
+
+    Attributes
+    ----------
+    dates : (dates,) str
+        YYYYMMDD, those that kept pairs reach.
+    pairs : (pairs, 2) int
+        Kept pairs, indices into `dates`.
+    bperp : (pairs,)
+        Perpendicular baseline, metres.
+    valid : (h, w) bool
+        Pixels of the training grid that took part.
+    moving : (h, w) bool
+        Where motion was found.
+    height : (h, w)
+        Metres.
+    pixel : (2,)
+        Size of a pixel of the training grid on the ground, metres, along rows and columns.
+    before, after : (dates, pixels)
+        Line-of-sight displacement of the valid pixels, metres, relative to the mean over pixels and over dates.
+    noise : (2, pairs)
+        Spatial standard deviation of each pair before and after, metres, without what moves steadily.
+    points : (sources, axes), source_pairs : (sources, 2), source_labels : (sources,)
+        See :class:`~mintpy_vae.method.clustering.Sources`.
+    maps : (clusters, pixels)
+        Mean map of each cluster, unit norm.
+    amplitudes : (clusters, dates)
+        Its amplitude series.
+    losses : (steps,)
+        Training curves of the separator and of the atmosphere's network.
+    recipe : (dates, pixels), recipe_slope : (dates,)
+        What :mod:`~mintpy_vae.method.recipe` would subtract: metres of displacement, and metres per metre of height.
+        None in a file of an earlier version.
+    """
+
+    dates: Sequence[str]
+    pairs: NDArray[np.integer]
+    bperp: Array
+    valid: NDArray[np.bool_]
+    moving: NDArray[np.bool_]
+    height: Array
+    pixel: Array
+    before: Array
+    after: Array
+    noise: Array
+    points: Array
+    source_pairs: NDArray[np.integer]
+    source_labels: NDArray[np.integer]
+    maps: Array
+    amplitudes: Array
+    losses: Array
+    recipe: Array | None = None
+    recipe_slope: Array | None = None
+
+    def on_grid(self, values: Array) -> Array:
+        """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
+        maps = np.full((*values.shape[:-1], *self.valid.shape), np.nan)
+        maps[..., self.valid] = values
+        return maps
+
+
+def write_evidence(
+    file: str | os.PathLike[str],
+    found: Separation,
+    dates: Sequence[str],
+    pairs: NDArray[np.integer],
+    noise: Array,
+    height: Array,
+    factor: int,
+    stack: Stack,
+) -> None:
+    """Write the file.
+
+    Parameters
+    ----------
+    file : path
+    found : Separation
+    dates, pairs
+        Of the kept pairs, as given to :func:`~mintpy_vae.method.separation.separate`.
+    noise : (2, pairs)
+        Radians.
+    height : (h, w)
+        On the training grid.
+    factor : int
+        Looks of the training grid.
+    stack : Stack
+    """
+    metres = -stack.wavelength / (4 * np.pi)
+    with open_hdf5(stack.file) as f:
+        bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
+    clusters = found.clusters
+    recipe = sources_of_atmosphere(found, pairs, height)
+    content = Evidence(
+        dates=dates,
+        pairs=pairs,
+        bperp=bperp,
+        valid=found.valid,
+        moving=found.atmosphere.moving,
+        height=height,
+        pixel=np.array(pixel_size(stack.attributes)) * factor,
+        before=metres * found.series,
+        after=metres * found.corrected,
+        noise=abs(metres) * noise,
+        points=found.sources.points,
+        source_pairs=found.sources.pairs,
+        source_labels=found.sources.labels,
+        maps=np.array([c.map for c in clusters]).reshape(len(clusters), -1),
+        amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
+        losses=found.separator.losses,
+        recipe=metres * recipe.turbulent[:, found.valid],
+        recipe_slope=metres * recipe.slope,
+    )
+    image = io.BytesIO()  # not on the disk: where that is full HDF5 can take the process down
+    with h5py.File(image, "w") as f:
+        for item in fields(Evidence):
+            values = getattr(content, item.name)
+            if item.name == "dates":
+                f["dates"] = np.array(values, dtype="S")
+                continue
+            array = np.asarray(values)
+            array = array.astype(np.float32) if array.dtype.kind == "f" else array
+            f.create_dataset(item.name, data=array, compression="gzip" if array.size > 1000 else None)
+    Path(file).write_bytes(image.getbuffer())
+
+
+def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
+    """The file of a work directory; None where there is none, as in one that was left uncorrected."""
+    file = Path(work_dir, EVIDENCE)
+    if not file.is_file():
+        return None
+    with open_hdf5(file) as f:
+        content = {item.name: f[item.name][:] for item in fields(Evidence) if item.name in f}
+    content["dates"] = [date.decode() for date in content["dates"]]
+    for name, values in content.items():
+        if name != "dates" and values.dtype.kind == "f":
+            content[name] = values.astype(np.float64)
+    return Evidence(**content)
+
+
+def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
+    """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
+    if "Y_FIRST" not in attributes:
+        # MintPy knows the spacing along azimuth of three processors and fails on all others
+        known = dict(attributes) | ({} if attributes.get("PROCESSOR") == "gamma" else {"PROCESSOR": "isce"})
+        return float(ut.azimuth_ground_resolution(known)), float(ut.range_ground_resolution(known))
+    dy, dx = abs(float(attributes["Y_STEP"])), abs(float(attributes["X_STEP"]))
+    if attributes.get("Y_UNIT", "degrees").startswith("deg"):
+        middle = float(attributes["Y_FIRST"]) + float(attributes["Y_STEP"]) * float(attributes["LENGTH"]) / 2
+        return 111_195.0 * dy, 111_195.0 * dx * float(np.cos(np.deg2rad(middle)))
+    return dy, dx

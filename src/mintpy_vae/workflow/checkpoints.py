@@ -1,0 +1,146 @@
+"""Networks on disk: those of a finished correction, and those that an interrupted one leaves to the next."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import InputError
+from ..log import LOGGER
+from ..method.training import Fit, Progress, choose_device, empty_network, train
+from ..method.vae import VAE
+from ..settings import Settings
+
+__all__ = ["RememberedTraining", "save_networks"]
+
+
+class RememberedTraining:
+    """Trains as :func:`~mintpy_vae.method.training.train` does, and keeps every network for a run that is to go on.
+
+    A network is taken from the folder if everything that decides it is the same. Its file holds plain arrays and is
+    read without pickle, so that it cannot bring code; a file that is broken or was not made here is of no consequence.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first network is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(
+        self,
+        series: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        times: NDArray[np.float64],
+        slots: Sequence[tuple[str, int]],
+        settings: Settings,
+        progress: Progress | None = None,
+    ) -> Fit:
+        """See :func:`~mintpy_vae.method.training.train`."""
+        device = choose_device(settings.device)
+        key = _key(series, valid, times, slots, settings, device)
+        file = self.folder / f"{key}.npz"
+        if file.exists():
+            try:
+                fit = _load(file, key, empty_network(slots, times, valid.shape, device), device)
+            except Exception as error:  # whatever a broken or foreign file makes of it
+                LOGGER.debug("the network in %s is not used (%s: %s)", file, type(error).__name__, error)
+            else:
+                LOGGER.info("A network that an interrupted run has trained is taken over.")
+                LOGGER.debug("network taken over: %s", file)
+                return fit
+        fit = train(series, valid, times, slots, settings, progress)
+        try:
+            _save(file, key, fit)
+            LOGGER.debug("network kept: %s", file.name)
+        except OSError as error:  # without it, a run that is interrupted starts anew
+            LOGGER.debug("the network could not be kept: %s", error)
+        return fit
+
+
+def save_networks(file: Path, networks: Mapping[str, Fit], settings: Settings) -> None:
+    """Save networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
+    content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
+    torch.save(
+        {
+            "version": __version__,
+            "settings": settings.as_dict(),
+            "networks": {
+                name: {
+                    "state": {key: value.cpu() for key, value in fit.model.state_dict().items()},
+                    "scale": fit.scale,
+                    "seed": fit.seed,
+                }
+                for name, fit in networks.items()
+            },
+        },
+        content,
+    )
+    try:
+        file.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise InputError(f"{file} could not be written: {error.strerror}.") from error
+
+
+def _key(
+    series: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    times: NDArray[np.float64],
+    slots: Sequence[tuple[str, int]],
+    settings: Settings,
+    device: torch.device,
+) -> str:
+    """SHA-256 of all that decides a network."""
+    used = (settings.seed, settings.train_steps, settings.batch_size)
+    made_by = (__version__, torch.__version__, np.__version__, platform.machine(), str(device))
+    digest = hashlib.sha256(repr((tuple(slots), used, made_by, series.shape)).encode())
+    for array in (series, valid, times):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _save(file: Path, key: str, fit: Fit) -> None:
+    state = {f"state.{name}": value.cpu().numpy() for name, value in fit.model.state_dict().items()}
+    arrays: dict[str, Any] = {"scale": np.array(fit.scale), "losses": fit.losses, "seed": np.array(fit.seed), **state}
+    part = file.with_suffix(".part")
+    file.parent.mkdir(exist_ok=True)
+    try:
+        with open(part, "wb") as f:
+            np.savez(f, key=np.array(key), content=np.array(_hash_of(arrays)), **arrays)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _load(file: Path, key: str, network: VAE, device: torch.device) -> Fit:
+    """The network in a file, put into an untrained one of its shape; an exception if it is not the one asked for."""
+    with open(file, "rb") as f, np.load(f, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    marks = str(arrays.pop("key")), str(arrays.pop("content"))
+    if marks != (key, _hash_of(arrays)):
+        raise ValueError("it is of another stack or setting, or was changed")
+    state = {
+        name.removeprefix("state."): torch.from_numpy(a) for name, a in arrays.items() if name.startswith("state.")
+    }
+    network.load_state_dict(state)
+    return Fit(network.eval(), float(arrays["scale"]), arrays["losses"], int(arrays["seed"]), device)
+
+
+def _hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

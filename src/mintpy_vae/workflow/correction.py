@@ -1,0 +1,333 @@
+"""From an interferogram stack to a corrected MintPy directory: learn, write, drive MintPy, write down what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..directory import current
+from ..errors import InputError, NotEnoughEvidence
+from ..log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
+from ..method.separation import Report
+from ..project import mintpy_app
+from ..project.known_delays import find_known_delays, space_needed
+from ..project.staging import NETWORKS, staged
+from ..results.evidence import EVIDENCE, write_evidence
+from ..settings import PREFIX, Settings
+from ..stack import Stack, file_hash, size_needed, write_corrected_stack, write_delay_file, write_std_file
+from .checkpoints import RememberedTraining, save_networks
+from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
+from .learning import Learned, learn
+
+RESULT = "vae_result.json"
+STD = "vae_std.h5"
+
+
+@dataclass
+class Result:
+    """Outcome of a correction, as written to ``vae_result.json``.
+
+    Attributes
+    ----------
+    status : str
+        ``corrected`` or ``uncorrected``.
+    reason : str
+        Why the stack was left uncorrected; empty otherwise.
+    work_dir : Path
+    next_command : str
+        What to type to go on with MintPy.
+    warnings : list of str
+    details : dict
+        Everything else in the file: versions, settings, hashes, timings, clusters, noise per pair and per date.
+    skipped : bool
+        Nothing was done, because an earlier result is of the same input and settings; not in the file.
+    """
+
+    status: str
+    reason: str
+    work_dir: Path
+    next_command: str
+    warnings: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+
+def correct(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    *,
+    update: bool = False,
+    invert: bool = True,
+    report: Report | None = None,
+    **overrides: Any,
+) -> Result:
+    """Correct a MintPy stack into a sibling work directory; the input is only read.
+
+    Parameters
+    ----------
+    stack_file : path
+        ``PROJECT/inputs/ifgramStack.h5``.
+    geometry_file : path, optional
+        Its neighbour ``geometryGeo.h5`` or ``geometryRadar.h5`` by default.
+    template_file : path, optional
+        Custom template; ``smallbaselineApp.cfg`` of the project is read first, as MintPy does.
+    work_dir : path, optional
+        ``PROJECT_vae`` beside PROJECT by default. An earlier result of this tool there is replaced.
+    settings : Settings, optional
+        By default those of the template, with ``overrides`` by field name.
+    update : bool
+        Skip what is done when `work_dir` holds the result of the same input and settings; other options of MintPy are
+        taken over.
+    invert : bool
+        Drive MintPy's steps up to ``reference_date`` in `work_dir`.
+    report : callable, optional
+        Called with (stage, done, total, message).
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong. Nothing is left behind, unless it is MintPy that failed on the
+        corrected stack, which then stays in `work_dir`.
+    """
+    start = time.time()
+    job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
+    project, template, stack = job.project, job.template, job.stack
+    target = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(project)
+    target = _check_target(target, project)
+    fingerprint = job.fingerprint(read_result(target) if update else {})
+    with staged(target) as (staging, publish), ExitStack() as logged:
+        result = _earlier(target, fingerprint) if update else None
+        new_options = result is not None and result.details.get("template_sha256") != _hash_of_options(template)
+        to_invert = invert and (result is None or result.details["mintpy"] != "reference_date")
+        if result is None or new_options or to_invert:
+            logged.enter_context(log_to((staging if result is None else target) / LOG))
+            log_environment()
+            log_job(job, fingerprint)
+        if result is None:
+            _check_replaceable(target)
+            timings = {"checks": time.time() - start}
+            result = _make(staging, target, job, template_file, fingerprint, timings, Stages(report))
+            result.details["template_sha256"] = _hash_of_options(template)
+            _write_result(staging, result)
+            publish()
+        elif new_options:
+            _take_options(result, stack, project, template_file)
+            result.details["template_sha256"] = _hash_of_options(template)
+        timings = result.details["timings"]
+        if invert and result.details["mintpy"] != "reference_date":
+            _drive_mintpy(result, stack)
+        if not result.skipped:
+            with stage("report", timings):
+                result.warnings += write_page(target)
+            timings["total"] = time.time() - start
+            _write_result(target, result)
+        log_result(result)
+    return result
+
+
+def _make(
+    staging: Path,
+    target: Path,
+    job: Job,
+    template_file: str | os.PathLike[str] | None,
+    fingerprint: Mapping[str, Any],
+    timings: dict[str, float],
+    report: Report,
+) -> Result:
+    """Fill the staging directory with everything but MintPy's own results."""
+    copied, series = space_needed(job.stack, job.project, job.template)
+    mintpy_app.check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
+    template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
+    with stage("known delays", timings):
+        job = replace(job, known=find_known_delays(job, staging))
+    if job.known.off:
+        mintpy_app.copy_templates(job.project, staging, template_file, off=job.known.off)
+    try:
+        details = _correct_into(staging, job, fingerprint, timings, report)
+        status, reason = "corrected", ""
+    except NotEnoughEvidence as refusal:
+        status, reason = "uncorrected", str(refusal)
+        details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+    job.check_unchanged(fingerprint)
+    warnings = job.warnings + job.known.warnings + details.pop("warnings", [])
+    details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
+    details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
+    details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")
+    return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
+
+
+def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
+    """Bring the templates of an earlier result up to date; MintPy's own update mode finds what they change."""
+    result.skipped = False
+    result.details["mintpy"] = "pending"
+    _write_result(result.work_dir, result)
+    off = result.details["switched_off"]
+    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file, off)
+    result.details.update(template=copy.name, mintpy="not run")
+    result.next_command = mintpy_app.next_command(result.work_dir, copy)
+
+
+def _drive_mintpy(result: Result, stack: Stack) -> None:
+    """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
+    result.skipped = False
+    result.details["mintpy"] = "pending"
+    _write_result(result.work_dir, result)
+    template = result.work_dir / result.details["template"]
+    mintpy_app.check_space(result.work_dir, stack, 0, series=6)
+    with stage("mintpy", result.details["timings"]):
+        mintpy_app.ensure_reference_point(result.work_dir, template)
+        mintpy_app.run_to_reference_date(result.work_dir, template)
+    result.details["mintpy"] = "reference_date"
+
+
+def write_page(work_dir: Path) -> list[str]:
+    """Write the report of a corrected directory. Returns warnings, for no failure there is worth the correction."""
+
+    def write() -> None:
+        from ..report import write_report  # here: a broken Plotly must not keep anyone from correcting
+
+        write_report(work_dir)
+
+    return _spared("The report", write)
+
+
+def _spared(what: str, write: Callable[[], None]) -> list[str]:
+    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
+    try:
+        write()
+    except Exception as error:
+        return [f"{what} could not be written ({type(error).__name__}: {error})."]
+    return []
+
+
+def _correct_into(
+    staging: Path,
+    job: Job,
+    fingerprint: Mapping[str, Any],
+    timings: dict[str, float],
+    report: Report,
+) -> dict[str, Any]:
+    """Learn, correct and write stack, delay file, its error, networks and evidence; return the details."""
+    stack, settings = job.stack, job.settings
+
+    def rows_of(what: str) -> Callable[[int, int], None]:
+        return lambda done, rows: report(f"writing {what}", done, rows, "")
+
+    learned = learn(job, timings, report, RememberedTraining(staging / NETWORKS))
+    with stage("write", timings):
+        model_file = staging / "vae_model.pt"
+        save_networks(model_file, learned.networks, settings)
+        marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
+        memory, inputs = settings.max_memory, staging / "inputs"
+        write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
+        write_delay_file(stack, inputs / "VAE.h5", learned.atmosphere, memory, marks, rows_of("VAE.h5"))
+        write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
+        said = _spared("The evidence", lambda: _write_evidence(staging, learned))
+    warnings = learned.details["warnings"] + said
+    return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
+
+
+def _write_evidence(staging: Path, learned: Learned) -> None:
+    data, found = learned.data, learned.found
+    seen = (data.dates, data.pairs, learned.noise, data.height, data.factor)
+    try:
+        write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+    except BaseException:
+        (staging / EVIDENCE).unlink(missing_ok=True)  # half of it would look like all
+        raise
+
+
+def _leave_uncorrected(
+    staging: Path, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the stack with the phase of the input, and no delay file."""
+    marks = provenance("uncorrected", stack, settings, fingerprint)
+
+    def nothing(rows: slice) -> NDArray[np.float32]:
+        raise AssertionError("an uncorrected stack is a copy")
+
+    write_corrected_stack(stack, staging / "inputs" / "ifgramStack.h5", nothing, marks, settings.max_memory)
+    return {}
+
+
+def _hash_of_options(template: Mapping[str, str]) -> str:
+    """SHA-256 of MintPy's options; ours are compared by value, and comments do not matter."""
+    options = sorted((key, value) for key, value in template.items() if not key.startswith(PREFIX))
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()
+
+
+def _check_target(target: Path, project: Path) -> Path:
+    """Refuse a work directory that holds something else than an earlier result; follow a link."""
+    try:
+        target = target.resolve() if target.is_symlink() else target
+        if project.resolve().is_relative_to(target.resolve()):
+            raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+        if target.is_mount():
+            raise InputError(
+                f"{target} is a file system of its own and cannot be replaced; choose a place in it with -o."
+            )
+        occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
+    except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{target} cannot be used: {reason}. Choose another one with -o.") from error
+    if occupied:
+        raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
+    return target
+
+
+def _check_replaceable(target: Path) -> None:
+    """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
+    here = current()
+    if here and target.is_dir() and here.is_relative_to(target.resolve()):
+        raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
+
+
+def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
+    """The finished result in ``target`` if it has the same input and settings."""
+    content = read_result(target)
+    whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
+    if not whole or not same_input(content, fingerprint):
+        return None
+    own = {key: content.pop(key) for key in ("status", "reason", "next_command", "warnings")}
+    return Result(work_dir=target, details=content, skipped=True, **own)
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
+    try:
+        content = json.loads((directory / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_result(directory: Path, result: Result) -> None:
+    content = {
+        "status": result.status,
+        "reason": result.reason,
+        "next_command": result.next_command,
+        "warnings": result.warnings,
+        **result.details,
+    }
+    part = directory / (RESULT + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, directory / RESULT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{directory / RESULT} could not be written: {error.strerror}.") from error

@@ -1,0 +1,132 @@
+"""The correction inside the user's own project: one new file, which two lines of the template make MintPy subtract."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..errors import InputError, NotEnoughEvidence
+from ..log import Stages, log_environment, log_job, log_result, stage
+from ..method.separation import Report
+from ..project import mintpy_app
+from ..project.known_delays import find_known_delays, space_needed
+from ..project.staging import NETWORKS, staged
+from ..settings import Settings
+from ..stack import COMPLETE, reason, write_delay_file
+from .checkpoints import RememberedTraining
+from .correction import Result
+from .job import prepare, provenance
+from .learning import learn
+
+NAME = "VAE.h5"
+"""What MintPy looks for in ``inputs`` with ``weatherModel = VAE``; the name has to be in capitals."""
+TEMPLATE_LINES = """\
+mintpy.troposphericDelay.method       = pyaps
+mintpy.troposphericDelay.weatherModel = VAE
+"""
+
+
+def write_delay(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    *,
+    update: bool = False,
+    report: Report | None = None,
+    **overrides: Any,
+) -> Result:
+    """Write the atmosphere of each date to ``PROJECT/inputs/VAE.h5``, and nothing else.
+
+    Parameters
+    ----------
+    stack_file, geometry_file, template_file, settings, report, **overrides
+        As for :func:`mintpy_vae.correct`.
+    update : bool
+        Leave the file as it is if it is of the same input and settings.
+
+    Returns
+    -------
+    Result
+        Its `work_dir` is the project. Of an uncorrected stack there is no file; an earlier one is removed, or MintPy
+        would go on subtracting it.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong, among others where VAE.h5 was not written by this tool.
+    """
+    start = time.time()
+    job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
+    if job.stack.file.parent.name != "inputs":
+        raise InputError(f"{job.stack.file} does not lie in a directory inputs, where MintPy looks for {NAME}.")
+    out = job.stack.file.with_name(NAME)
+    earlier = _marks(out)
+    fingerprint = job.fingerprint({})
+    marks = provenance("corrected", job.stack, job.settings, fingerprint)
+    marks["made_of"] = json.dumps({k: v for k, v in fingerprint.items() if not k.endswith("_state")}, sort_keys=True)
+    result = Result("corrected", "", job.project, _next_command(job.project, template_file))
+    if update and earlier.get("vae.made_of") == marks["made_of"]:
+        result.skipped = True
+        log_result(result, "the delay file")
+        return result
+    timings = {"checks": time.time() - start}
+    log_environment()
+    log_job(job, fingerprint)
+    stages = Stages(report)
+
+    def told(done: int, rows: int) -> None:
+        stages(f"writing {NAME}", done, rows, "")
+
+    # beside the file: what an interrupted run has trained, and a lock against another run
+    with staged(out.with_suffix("")) as (scratch, _):
+        mintpy_app.check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
+        with stage("known delays", timings):
+            known = find_known_delays(job, scratch, inside=True)
+        job = replace(job, known=known)
+        result.warnings = job.warnings + known.warnings
+        try:
+            learned = learn(job, timings, stages, RememberedTraining(scratch / NETWORKS))
+        except NotEnoughEvidence as refusal:
+            out.unlink(missing_ok=True)
+            result.status, result.reason = "uncorrected", str(refusal)
+        else:
+            write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks, told)
+            result.warnings += learned.details.pop("warnings")
+            result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
+            result.details |= {"known_delays": known.summary, "switched_off": known.off}
+    log_result(result, "the delay file")
+    return result
+
+
+def _marks(file: Path) -> dict[str, str]:
+    """What an earlier run has written down in its file; refuses a file of another origin."""
+    if not os.path.lexists(file):
+        return {}
+    marks: dict[str, Any] = {}
+    if file.is_file() and not file.is_symlink():  # and no pipe, which would be waited for
+        try:
+            with suppress(KeyError, RuntimeError), h5py.File(file, "r") as f:
+                marks = dict(f["timeseries"].attrs)
+        except OSError as error:
+            if h5py.is_hdf5(file):  # damaged or locked; whose it is cannot be told
+                raise InputError(
+                    f"{file} cannot be read: {reason(error)}. It may have to be moved elsewhere."
+                ) from error
+    if marks.get(COMPLETE) != "yes":
+        raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")
+    return marks
+
+
+def _next_command(project: Path, template_file: str | os.PathLike[str] | None) -> str:
+    start = "correct_troposphere" if (project / "timeseries.h5").is_file() else "modify_network"
+    template = [os.path.abspath(template_file)] if template_file else []
+    return shlex.join(["smallbaselineApp.py", *template, "--dir", str(project), "--start", start])

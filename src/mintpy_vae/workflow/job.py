@@ -1,0 +1,186 @@
+"""The job: templates, stack and what the user knows, read and checked; and what identifies its result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import InputError
+from ..log import LOGGER
+from ..method.knowledge import Knowledge
+from ..method.training import choose_device
+from ..project import mintpy_app
+from ..project.knowledge_input import given_files, read_knowledge
+from ..project.known_delays import NOTHING, KnownDelays, inputs, options
+from ..project.network_options import network_options, pairs_kept
+from ..project.prior_delay import PriorDelay, find_prior_delay
+from ..settings import Settings
+from ..stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be corrected, checked.
+
+    Attributes
+    ----------
+    project : Path
+        The directory that holds ``inputs/``.
+    template : dict
+        MintPy's options and ours.
+    settings : Settings
+    stack : Stack
+    knowledge : Knowledge
+    known : KnownDelays
+        What MintPy will subtract itself.
+    prior : PriorDelay or None
+        Delay of a weather model.
+    prior_warnings : list of str
+        About files with one that are not used, and dates that it lacks.
+    """
+
+    project: Path
+    template: dict[str, str]
+    settings: Settings
+    stack: Stack
+    knowledge: Knowledge
+    known: KnownDelays = NOTHING
+    prior: PriorDelay | None = None
+    prior_warnings: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful in the stack, and in what the user knows."""
+        return self.stack.warnings + self.knowledge.warnings + self.prior_warnings
+
+    def of_island(self, keep: NDArray[np.bool_]) -> Job:
+        """The same with fewer pairs kept."""
+        stack = replace(self.stack, keep=keep)
+        return replace(self, stack=stack, knowledge=what_is_known(self.template, self.settings, stack))
+
+    def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides the correction.
+
+        Parameters
+        ----------
+        earlier : mapping
+            Fingerprint of an earlier run: files that it knows by path, size and time are not read again.
+        """
+        known: dict[str, Any] = {}
+        for name, (path, digest) in self._files().items():
+            state = _state(path)
+            same = earlier.get(f"{name}_state") == state and f"{name}_sha256" in earlier
+            known[f"{name}_state"] = state
+            known[f"{name}_sha256"] = earlier[f"{name}_sha256"] if same else digest(path)
+        return {
+            **known,
+            "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
+            "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
+            "delay_options": [options(self.template), sorted(self._files())],
+            "network": network_options(self.template),
+            "settings": self.settings.as_dict(),
+            "dataset": self.stack.phase_name,
+            "version": __version__,
+        }
+
+    def _files(self) -> dict[str, tuple[Path, Callable[[Path], str]]]:
+        """Files that decide the correction, with the function that identifies their contents."""
+        own: dict[str, tuple[Path, Callable[[Path], str]]]
+        own = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        if self.prior is not None:
+            own["prior_delay"] = self.prior.file, file_hash
+        return own | inputs(self.stack, self.project, self.template)
+
+    def check_unchanged(self, fingerprint: Mapping[str, Any]) -> None:
+        """Refuse to go on with files that another program has written to since their fingerprint was taken."""
+        for name, (path, _) in self._files().items():
+            if not path.is_file() or _state(path) != fingerprint.get(f"{name}_state"):
+                raise InputError(f"{path} was changed by another program meanwhile; run this again when it is done.")
+
+
+def _state(path: Path) -> str:
+    """Of a file, and of the others where values of its datasets lie."""
+    return " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files_of(path))
+
+
+def prepare(
+    stack_file: str | os.PathLike[str],
+    geometry_file: str | os.PathLike[str] | None = None,
+    template_file: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    **overrides: Any,
+) -> Job:
+    """Read templates and stack, and check them; parameters as for :func:`mintpy_vae.correct`."""
+    path = Path(os.path.abspath(stack_file))
+    project = project_of(path)
+    template = mintpy_app.read_templates(project, template_file)
+    settings = settings or Settings.from_template(template, **overrides)
+    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
+    stack = open_with_network(path, geometry_file, template)
+    job = Job(project, template, settings, stack, what_is_known(template, settings, stack))
+    return with_prior(job)
+
+
+def with_prior(job: Job) -> Job:
+    """The same with the delay of a weather model, if there is one."""
+    prior, warnings = find_prior_delay(job.template, job.settings, job.stack)
+    return replace(job, prior=prior, prior_warnings=warnings)
+
+
+def open_with_network(
+    stack_file: Path, geometry_file: str | os.PathLike[str] | None, template: Mapping[str, str]
+) -> Stack:
+    """Open a stack; of its pairs those are kept that ``mintpy.network.*`` of the template keep, too."""
+    stack = open_stack(stack_file, geometry_file, template)
+    keep = pairs_kept(stack, project_of(stack_file), template)
+    if dropped := int((stack.keep & ~keep).sum()):
+        LOGGER.info("The template's mintpy.network.* drop %d pairs; nothing is learned from them.", dropped)
+    if not keep.any():
+        raise InputError(f"{stack_file}: mintpy.network.* and the pairs dropped before (dropIfgram) leave no pair.")
+    return replace(stack, keep=keep)
+
+
+def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+    """What the user knows of the ground, on the training grid."""
+    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), looks(stack, settings))
+
+
+def looks(stack: Stack, settings: Settings) -> int:
+    """Pixels of one pixel of the training grid, along both axes."""
+    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+
+
+def dates_to_learn_from(stack: Stack) -> list[str]:
+    """Dates that a kept pair reaches."""
+    return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
+
+
+def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of the same contents; where the files lie does not matter."""
+    return all(earlier.get(key) == value for key, value in fingerprint.items() if not key.endswith("_state"))
+
+
+def corrected_dir(project: Path) -> Path:
+    """Where the corrected directory of a project is, unless another place is asked for."""
+    if not project.name:
+        raise InputError(f"{project} is the root of the file system, with nothing beside it; name a place with -o.")
+    return project.with_name(project.name + "_vae")
+
+
+def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Attributes that say what a file was made of."""
+    return {
+        "status": status,
+        "version": __version__,
+        "dataset": stack.phase_name,
+        "stack_sha256": str(fingerprint["stack_sha256"]),
+        "geometry_sha256": str(fingerprint["geometry_sha256"]),
+        **{key: str(value) for key, value in settings.as_dict().items()},
+    }

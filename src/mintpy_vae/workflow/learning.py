@@ -1,0 +1,298 @@
+"""From a stack on disk to its atmosphere at full resolution, by way of the training grid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import NotEnoughEvidence
+from ..log import stage
+from ..method import safety
+from ..method.atmosphere import Between, FullResolution, sentences
+from ..method.components import level_components
+from ..method.inversion import islands
+from ..method.knowledge import Knowledge
+from ..method.separation import Array, Report, Separation, Trainer, separate, spread
+from ..method.threads import Aside, single_threaded
+from ..method.training import Fit, train
+from ..project.known_delays import NOTHING, KnownDelays
+from ..project.prior_delay import PriorOfDates
+from ..settings import Settings
+from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
+from .job import Job, dates_to_learn_from, looks
+
+ROOM_FOR_TWO = 1.0
+"""Memory (GB) that the user must allow for seeds to be worked on side by side; each takes some 0.6 GB."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+
+    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
+    are the indices of ``dates`` into the dates of the stack. The earlier date of a pair is first, whichever is in the
+    stack. Each pair's phase is known but for one constant.
+    """
+
+    phase: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    pairs: NDArray[np.integer]
+    dates: list[str]
+    used: NDArray[np.integer]
+    height: NDArray[np.float32]
+    factor: int
+
+
+def training_data(
+    stack: Stack, settings: Settings, report: Report | None = None, known: KnownDelays = NOTHING
+) -> TrainingData:
+    """Read the stack onto the training grid, without what MintPy will subtract itself."""
+    factor = looks(stack, settings)
+    progress = (lambda done, rows: report("reading the stack", done, rows, "")) if report else None
+    components = pool_components(stack, factor, settings.max_memory)
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress, known.phase, components)
+    kept = stack.keep
+    phase, weight = phase[kept], weight[kept]
+    check_phase(stack.file, stack.phase_name, phase, weight)
+    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
+    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    phase[pairs[:, 0] > pairs[:, 1]] *= -1
+    pairs = np.sort(pairs, axis=1)
+    dates = dates_to_learn_from(stack)
+    if components is not None:
+        phase = level_components(phase, weight, components[kept], pairs, len(dates))
+    return TrainingData(phase, weight, pairs, dates, used, pool_map(stack.height, factor), factor)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The atmosphere of a stack, and what there is to say of it.
+
+    Attributes
+    ----------
+    atmosphere : callable
+        Phase of each date, radians; 0 where a date was not corrected.
+    std : callable
+        Its posterior standard deviation, radians; NaN where a date was not corrected.
+    networks : dict
+        Those trained, ``separator`` and one more for each further island.
+    details : dict
+        What ``vae_result.json`` says.
+    stack : Stack
+    data : TrainingData
+    found : Separation
+    noise : (2, pairs)
+        Spatial standard deviation of each pair before and after, radians, without what moves steadily. These four are,
+        of a network in pieces, those of its largest island.
+    """
+
+    atmosphere: Rows
+    std: Rows
+    networks: dict[str, Fit]
+    details: dict[str, Any]
+    stack: Stack
+    data: TrainingData
+    found: Separation
+    noise: Array
+
+
+def learn(job: Job, timings: dict[str, float], report: Report | None = None, trainer: Trainer = train) -> Learned:
+    """Read the stack and separate its atmosphere; networks are trained by ``trainer``.
+
+    Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
+    other pairs dropped; what is too small for it stays as it is.
+
+    Raises
+    ------
+    NotEnoughEvidence
+        When the data do not allow it, on no island.
+    """
+    stack = job.stack
+    label = islands(stack.pairs[stack.keep], len(stack.dates))
+    sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
+    if len(sizes) == 1:
+        return _learn(job, timings, report, trainer)
+    learned, left = [], []
+    for k, _ in sizes.most_common():
+        part = stack.keep & (label[stack.pairs] == k).all(axis=1)
+        try:
+            learned.append(_learn(job.of_island(part), timings, report, trainer))
+        except NotEnoughEvidence as refusal:
+            dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
+            left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
+    if not learned:
+        raise left[0][1]
+    said = f"The network has {len(sizes)} islands that no pair joins; the report shows the largest that was corrected."
+    return _joined(learned, [said, *(text for text, _ in left)])
+
+
+def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
+    """The islands of a network as one; details that are numbers are those of the first, which has most pairs."""
+
+    def atmosphere(rows: slice) -> NDArray[np.float32]:
+        return np.asarray(sum(island.atmosphere(rows) for island in learned))
+
+    def std(rows: slice) -> NDArray[np.float32]:
+        values = learned[0].std(rows)
+        for island in learned[1:]:
+            of_island = island.std(rows)
+            values = np.where(np.isnan(values), of_island, values)
+        return np.asarray(values)
+
+    details = dict(learned[0].details)
+    for other in learned[1:]:
+        for key, value in other.details.items():
+            if isinstance(value, list) and key != "training_grid":
+                details[key] = details[key] + value
+            elif key.startswith("noise_per_"):
+                details[key] = details[key] | value
+            elif key == "prior_delay":
+                details[key] = value | {"coefficients": details[key]["coefficients"] | value["coefficients"]}
+    details["warnings"] = warnings + details["warnings"]
+    networks = {
+        f"{name}_{k}" if k else name: one for k, island in enumerate(learned) for name, one in island.networks.items()
+    }
+    return replace(learned[0], atmosphere=atmosphere, std=std, networks=networks, details=details)
+
+
+def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: Trainer) -> Learned:
+    """The same for a network in one piece."""
+    stack, settings, knowledge = job.stack, job.settings, job.knowledge
+    with stage("read", timings):
+        data = training_data(stack, settings, report, job.known)
+        delay = prior_of_dates(job, data)
+
+    def others() -> list[Array]:
+        seeds = range(1, settings.num_seeds)
+        return [_separate(data, settings, knowledge, told, trainer, delay, k).corrected for k in seeds]
+
+    def told(*step: Any) -> None:
+        if report and aside.awaited:
+            report(*step)
+
+    room = torch.get_num_threads() > 1 and settings.max_memory >= ROOM_FOR_TWO
+    with stage("separate", timings), single_threaded(), Aside(others, room and settings.num_seeds > 1) as aside:
+        found = _separate(data, settings, knowledge, report, trainer, delay)
+        seen = safety.figures(found, data.phase, data.weight, data.pairs, data.height)
+        safety.refuse(seen)
+        seed_spread = [spread(found, other) for other in aside.result()]
+    noise = found.noise_of_pairs(data.pairs)
+    details = _details(found, data.dates, data.pairs, noise, stack) | seen | {"seed_spread": seed_spread}
+    details["warnings"] += safety.phase_units(data.phase, data.weight, data.pairs)
+    details["warnings"] += safety.warnings(seen, found, settings.seed)
+    details["warnings"] += _not_searched(knowledge, found)
+    if max(seed_spread, default=0.0) > 1.0:
+        details["warnings"].append(
+            f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
+            "uncertainty: see whether what you look for is the same with another vae.seed."
+        )
+    between = Between(found.atmosphere.std, stack.shape, data.factor)
+    n_dates, used = len(stack.dates), data.used
+    if delay is not None:
+        details["prior_delay"] = {
+            "file": _named(delay, stack),
+            "coefficients": {d: round(float(c), 4) for d, c in zip(data.dates, found.prior, strict=True)},
+        }
+    # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
+    removed = phase_removed(found, stack, data.factor, delay)
+    atmosphere, std = _of_all_dates(removed, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
+    return Learned(atmosphere, std, {"separator": found.separator}, details, stack, data, found, noise)
+
+
+def prior_of_dates(job: Job, data: TrainingData) -> PriorOfDates | None:
+    """The delay that is known beforehand, of the dates that are learned from; None without one."""
+    if job.prior is None:
+        return None
+    return PriorOfDates(job.prior, job.stack, data.used, data.factor, job.settings.max_memory)
+
+
+def _separate(
+    data: TrainingData,
+    settings: Settings,
+    knowledge: Knowledge,
+    report: Report | None,
+    trainer: Trainer,
+    delay: PriorOfDates | None,
+    k: int = 0,
+) -> Separation:
+    """The method with the seed, or with the ``k``-th after it."""
+    told = (lambda stage, *step: report(f"seed {k + 1}: {stage}", *step)) if report and k else report
+    own = replace(settings, seed=settings.seed + k)
+    grid = (data.phase, data.weight, data.pairs, data.dates, data.height)
+    prior = None if delay is None else delay.maps
+    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer, prior=prior)
+
+
+def phase_removed(found: Separation, stack: Stack, factor: int, delay: PriorOfDates | None) -> Rows:
+    """Rows -> (dates, rows, width) phase of the atmosphere, radians, with what is believed of a weather model's."""
+    full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
+    if delay is None or not found.prior.any():
+        return full
+    believed = delay.removed(found.prior, found.valid)
+    return lambda rows: np.asarray(full(rows) + believed(rows), np.float32)
+
+
+def _named(delay: PriorOfDates, stack: Stack) -> str:
+    """The file, from the project on where it lies there."""
+    file, project = delay.delay.file, project_of(stack.file)
+    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
+
+
+def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
+    """Values of the dates ``used``, and ``others`` on the rest."""
+    if len(used) == n_dates:
+        return of_some
+
+    def of_all(rows: slice) -> NDArray[np.float32]:
+        values = of_some(rows)
+        filled = np.full((n_dates, *values.shape[1:]), others, dtype=np.float32)
+        filled[used] = values
+        return filled
+
+    return of_all
+
+
+def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
+    searched = {f.name for f in found.functions}
+    return [
+        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        for f in knowledge.functions
+        if f.name not in searched
+    ]
+
+
+def _details(
+    found: Separation,
+    dates: list[str],
+    pairs: NDArray[np.integer],
+    noise: Array,
+    stack: Stack,
+) -> dict[str, Any]:
+    """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
+    mm = 1000 * stack.wavelength / (4 * np.pi)
+    date_before, date_after = found.noise.std(axis=2)
+    moving = float(found.atmosphere.moving[found.valid].mean())
+    return {
+        "warnings": sentences(found.atmosphere.guarded, mm),
+        "device": str(found.separator.device),
+        "training_grid": list(found.valid.shape),
+        "clusters": [c.evidence() for c in found.clusters],
+        "local_sky_share": found.local.share,
+        "local_sky_gain": found.local.gain,
+        "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
+        "moving_share": moving,
+        "loss": [round(float(v), 5) for v in found.separator.losses[::10]],
+        "noise_per_pair_mm": {
+            f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
+            for (i, j), b, a in zip(pairs, *noise, strict=True)
+        },
+        "noise_per_date_mm": {
+            date: [round(float(b * mm), 3), round(float(a * mm), 3)]
+            for date, b, a in zip(dates, date_before, date_after, strict=True)
+        },
+    }

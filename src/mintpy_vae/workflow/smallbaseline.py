@@ -1,0 +1,155 @@
+"""MintPy's own workflow with one more step, ``correct_vae``; the steps after it run in the corrected directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from mintpy.smallbaselineApp import TimeSeriesAnalysis
+
+from ..directory import current, in_directory
+from ..errors import InputError
+from ..log import LOG, LOGGER, log_to
+from ..method.separation import Report
+from ..project import mintpy_app
+from ..project.mintpy_app import STEP, STEPS
+from ..project.options import add_section, own_options
+from ..settings import Settings
+from .correction import RESULT, correct, read_result, write_page
+from .job import corrected_dir
+
+
+class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
+    """MintPy's routine workflow with the step ``correct_vae``.
+
+    Steps before it run in the project, those after it in its corrected sibling, ``PROJECT_vae``.
+
+    Parameters
+    ----------
+    customTemplateFile : path, optional
+    workDir : path
+        The project.
+    report : callable, optional
+        Told of the progress of the correction.
+    """
+
+    def __init__(
+        self,
+        customTemplateFile: str | None = None,
+        workDir: str = "./",
+        report: Report | None = None,
+    ) -> None:
+        super().__init__(customTemplateFile, workDir)
+        self.workDir: str = os.path.abspath(workDir)
+        self.project = Path(self.workDir)
+        self.project_template = customTemplateFile
+        self.report = report
+
+    def open(self) -> None:
+        """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
+        corrected_dir(self.project)  # and a project that can have none
+        Settings.from_template(mintpy_app.read_templates(self.project, self.project_template))
+        # MintPy puts its newest template in the place of one that lacks an option, and drops what it does not know
+        self.own_options = own_options(self.project / "smallbaselineApp.cfg")
+        super().open()
+
+    def _read_template(self) -> None:
+        if Path(self.workDir) == self.project:
+            add_section(self.templateFile, self.own_options)
+        super()._read_template()
+
+    def run(self, steps: Sequence[str]) -> None:
+        """Run steps by name, each in the directory where it belongs.
+
+        Raises
+        ------
+        InputError
+            With what the correction or MintPy says.
+        """
+        for step in steps:
+            if step == STEP:
+                self.run_correct_vae(step)
+                continue
+            if STEPS.index(step) > STEPS.index(STEP):
+                self.enter_corrected_directory()
+            try:
+                with self.logged(), mintpy_app.at_work(f"step {step}", self.workDir):
+                    super().run([step])
+            except InputError as error:
+                if step != "quick_overview":
+                    raise
+                # it fails on a stack without unwrapping errors, mintpy/utils/plot.py:1153
+                LOGGER.warning("%s It is an overview that nothing else needs; going on.", error)
+
+    def logged(self) -> AbstractContextManager[None]:
+        """What MintPy says in ``PROJECT_vae`` goes into the log there."""
+        work = Path(self.workDir)
+        return nullcontext() if work == self.project else log_to(work / LOG)
+
+    def run_correct_vae(self, step_name: str) -> None:
+        """Correct the stack into ``PROJECT_vae``, unless what is there is of the same input and settings."""
+        print(f"\n\n******************** step - {step_name} ********************")
+        stack = self.project / "inputs" / "ifgramStack.h5"
+        correct(stack, None, self.project_template, update=True, invert=False, report=self.report)
+
+    def enter_corrected_directory(self) -> None:
+        """Go on in ``PROJECT_vae``, with the templates as they are now in the project."""
+        work = corrected_dir(self.project)
+        if Path(self.workDir) == work:
+            return
+        if not (work / RESULT).is_file():
+            raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
+        result = read_result(work)
+        if result.get("mintpy") not in ("not run", "reference_date"):
+            raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
+        template = mintpy_app.copy_templates(
+            self.project, work, self.project_template, off=result.get("switched_off", ())
+        )
+        mintpy_app.ensure_reference_point(work, template)
+        self.workDir = str(work)
+        self.customTemplateFile = None if self.project_template is None else str(template)
+        with mintpy_app.at_work("opening the templates", self.workDir):
+            super().open()
+            if not (work / "avgSpatialCoh.h5").is_file():  # the project has not gone through this step
+                super().run(["reference_point"])
+        os.chdir(work)
+
+
+def run(
+    template_file: str | None,
+    work_dir: str,
+    steps: Sequence[str],
+    plot: bool = False,
+    report: Report | None = None,
+) -> None:
+    """Run the workflow, as ``mintpy.smallbaselineApp.run_smallbaselineApp`` does.
+
+    Parameters
+    ----------
+    template_file : path or None
+        Custom template.
+    work_dir : path
+        The project.
+    steps : sequence of str
+        From :data:`~mintpy_vae.project.mintpy_app.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
+    plot : bool
+        Plot even if there is nothing to run.
+    report : callable, optional
+        As for :class:`VaeTimeSeriesAnalysis`.
+    """
+    app = VaeTimeSeriesAnalysis(template_file, work_dir, report)
+    with in_directory("."):  # MintPy goes elsewhere
+        app.open()
+        app.run(steps)
+        if plot and not steps and (corrected_dir(app.project) / RESULT).is_file():
+            app.enter_corrected_directory()
+        if plot or (app.template["mintpy.plot"] and len(steps) > 1):
+            with mintpy_app.at_work("plotting", app.workDir):
+                app.plot_result()
+    app.cwd = str(current() or app.workDir)
+    app.close()
+    if Path(app.workDir) != app.project:  # MintPy's maps and time series are newer than the report of our own step
+        for warning in write_page(Path(app.workDir)):
+            LOGGER.warning(warning)
