@@ -35,13 +35,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 from torch import nn
 
+from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.covariance import fill
 from mintpy_vae.method.deformation import make_bells
 from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.method.joint import estimate_jointly, statistics_of
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
 from mintpy_vae.method.sky import Sky
-from mintpy_vae.method.timefunctions import acquisition_years, annual, scanned, trend
+from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.simulate import simulate
 from mintpy_vae.stack import pool_map
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mintpy_vae.dates import acquisition_years
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation.gnss_series import Station, compare, double_difference, near, read_stations
 from mintpy_vae.evaluation.scene import locate
-from mintpy_vae.method.timefunctions import acquisition_years
 from mintpy_vae.stack import open_stack
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import make_simulated, read, tree
+from mintpy_vae.dates import acquisition_years
 from mintpy_vae.errors import InputError
 from mintpy_vae.method.joint import statistics_of
 from mintpy_vae.method.prior_mean import coefficients, relative
-from mintpy_vae.method.timefunctions import acquisition_years, trend
+from mintpy_vae.method.timefunctions import trend
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.workflow.correction import correct

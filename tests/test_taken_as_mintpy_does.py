@@ -9,8 +9,8 @@ import pytest
 
 from conftest import read
 from mintpy_vae import Settings, correct
+from mintpy_vae.dates import acquisition_years
 from mintpy_vae.evaluation.injection import parse_signals
-from mintpy_vae.method.timefunctions import acquisition_years
 from mintpy_vae.results.evidence import pixel_size, read_evidence
 from mintpy_vae.settings import Settings as Options
 from mintpy_vae.stack import open_stack, write_corrected_stack, write_delay_file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -32,3 +32,9 @@ def moment(text: str) -> datetime:
 def moments(dates: Iterable[str]) -> NDArray[np.datetime64]:
     """Those of several dates, (dates,)."""
     return np.array([moment(date) for date in dates], dtype="datetime64[s]")
+
+
+def acquisition_years(dates: Sequence[str]) -> NDArray[np.float64]:
+    """Times of acquisition in years of 365.25 days since the first date, (dates,)."""
+    times = moments(dates)
+    return np.asarray((times - times[0]) / np.timedelta64(1, "D") / 365.25)

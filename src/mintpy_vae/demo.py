@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import metrics
-from .method.timefunctions import acquisition_years
+from .dates import acquisition_years
 from .simulate import simulate, write_project
 
 HERE = Path("demo")

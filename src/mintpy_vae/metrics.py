@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
-from .method.inversion import Pairs, closure
-
-Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+from .arrays import Floats, Mask, Pairs
+from .method.inversion import closure
 
 
-def velocity(displacement: Array, years: Array) -> NDArray[np.float64]:
+def velocity(displacement: Floats, years: Floats) -> NDArray[np.float64]:
     """Least-squares slope of each pixel's time-series.
 
     Parameters
@@ -39,7 +37,7 @@ def velocity(displacement: Array, years: Array) -> NDArray[np.float64]:
     return np.asarray(np.tensordot(centred, np.asarray(displacement, dtype=np.float64), axes=1) / energy)
 
 
-def gain(estimate: Array, truth: Array, where: Mask | None = None) -> float:
+def gain(estimate: Floats, truth: Floats, where: Mask | None = None) -> float:
     """Share of the truth that the estimate holds: ``<estimate, truth> / <truth, truth>``.
 
     The slope of the regression of the estimate on the truth through the origin. 1 is perfect, 0 is a map of zeros;
@@ -62,13 +60,13 @@ def gain(estimate: Array, truth: Array, where: Mask | None = None) -> float:
     return float(e @ t) / energy if energy > 0 else float("nan")
 
 
-def rmse(estimate: Array, truth: Array, where: Mask | None = None) -> float:
+def rmse(estimate: Floats, truth: Floats, where: Mask | None = None) -> float:
     """Root mean square error in the unit of the input; parameters as for :func:`gain`. NaN if nothing counts."""
     e, t = _counted(estimate, truth, where)
     return float(np.sqrt(np.mean((e - t) ** 2))) if e.size else float("nan")
 
 
-def referenced(displacement: Array, stable: Mask) -> NDArray[np.float64]:
+def referenced(displacement: Floats, stable: Mask) -> NDArray[np.float64]:
     """Displacement without what the choice of reference point and date adds to it.
 
     Its mean over time is taken out of each pixel, then the median over stable ground out of each date.
@@ -92,7 +90,7 @@ def referenced(displacement: Array, stable: Mask) -> NDArray[np.float64]:
 
 
 def compare(
-    displacement: Array, truth_displacement: Array, years: Array, deforming: Mask, valid: Mask
+    displacement: Floats, truth_displacement: Floats, years: Floats, deforming: Mask, valid: Mask
 ) -> dict[str, float]:
     """Error and gain of a displacement time-series against the truth, the same for every method.
 
@@ -132,7 +130,9 @@ def compare(
     }
 
 
-def false_velocity(displacement: Array, truth_displacement: Array, years: Array, deforming: Mask, valid: Mask) -> float:
+def false_velocity(
+    displacement: Floats, truth_displacement: Floats, years: Floats, deforming: Mask, valid: Mask
+) -> float:
     """95th percentile of the absolute velocity error on stable ground, mm/yr: what a map would show as motion there.
 
     Parameters as for :func:`compare`.
@@ -144,7 +144,7 @@ def false_velocity(displacement: Array, truth_displacement: Array, years: Array,
 
 
 def step_gain(
-    displacement: Array, truth_displacement: Array, years: Array, event: float, deforming: Mask, valid: Mask
+    displacement: Floats, truth_displacement: Floats, years: Floats, event: float, deforming: Mask, valid: Mask
 ) -> float:
     """:func:`gain` of the map of step amplitudes over the deforming area.
 
@@ -173,14 +173,14 @@ def step_gain(
     return gain(*steps)
 
 
-def explained_share(series: Array, truth: Array) -> float:
+def explained_share(series: Floats, truth: Floats) -> float:
     """Share of the variance of a `series` (dates,) that `truth` (dates,), in the same unit, explains; below 0: harm."""
     error, whole = np.asarray(series, np.float64) - truth, np.asarray(series, np.float64)
     energy = float(((whole - whole.mean()) ** 2).sum())
     return 1.0 - float(((error - error.mean()) ** 2).sum()) / energy if energy > 0 else 0.0
 
 
-def within_one_sigma(estimate: Array, truth: Array, std: Array) -> float:
+def within_one_sigma(estimate: Floats, truth: Floats, std: Floats) -> float:
     """Share of the errors that are smaller than the standard deviation stated; 0.68 if Gaussian and calibrated.
 
     Both are taken relative to the mean over the pixels of each date, and to the mean over the dates of each pixel,
@@ -197,7 +197,7 @@ def within_one_sigma(estimate: Array, truth: Array, std: Array) -> float:
     return float(np.mean(np.abs(error) <= std))
 
 
-def closure_misfit(pair_values: Array, pairs: Pairs) -> float:
+def closure_misfit(pair_values: Floats, pairs: Pairs) -> float:
     """Largest absolute closure misfit over all triplets, in the unit of ``pair_values`` (pairs, ...).
 
     0 for whatever is a difference of one field per date, and for a network without triplets. NaN does not count.
@@ -214,7 +214,7 @@ def closure_misfit(pair_values: Array, pairs: Pairs) -> float:
     return float(misfit.max(initial=0.0))
 
 
-def _counted(estimate: Array, truth: Array, where: Mask | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _counted(estimate: Floats, truth: Floats, where: Mask | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as vectors of the values that count."""
     e, t = np.broadcast_arrays(np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64))
     use = np.isfinite(e) & np.isfinite(t)
@@ -224,7 +224,7 @@ def _counted(estimate: Array, truth: Array, where: Mask | None) -> tuple[NDArray
 
 
 # ------------------------------------------------------------------------------------------- without a truth to compare
-def semivariogram(field: Array, pixel: tuple[float, float], bins: int = 20) -> tuple[Array, Array, Array]:
+def semivariogram(field: Floats, pixel: tuple[float, float], bins: int = 20) -> tuple[Floats, Floats, Floats]:
     """Half the mean squared difference of a map against distance (half the structure function; Hanssen, 2001, 4.7).
 
     All pairs of pixels count, by the Fourier transform (Marcotte, 1996, doi:10.1016/S0098-3004(96)00026-X).
@@ -267,7 +267,7 @@ def semivariogram(field: Array, pixel: tuple[float, float], bins: int = 20) -> t
     return length[some] / count[some], np.maximum(total[some] / count[some], 0) / 2, count[some].astype(np.float64)
 
 
-def range_and_sill(distance: Array, gamma: Array, number: Array) -> tuple[float, float]:
+def range_and_sill(distance: Floats, gamma: Floats, number: Floats) -> tuple[float, float]:
     """Range and sill of the exponential model ``sill (1 - exp(-3 distance / range))`` (Chiles, Delfiner, 2012).
 
     Parameters as :func:`semivariogram` returns them. At the range, the model has reached 95 % of the sill. A range
@@ -297,12 +297,12 @@ def range_and_sill(distance: Array, gamma: Array, number: Array) -> tuple[float,
     return best, sill_of(best)[0]
 
 
-def spatial_std(field: Array) -> float:
+def spatial_std(field: Floats) -> float:
     """Standard deviation of the finite values of a map, in its unit."""
     return float(np.nanstd(field)) if np.isfinite(field).any() else float("nan")
 
 
-def height_correlation(field: Array, height: Array, high_pass: float | None = None) -> float:
+def height_correlation(field: Floats, height: Floats, high_pass: float | None = None) -> float:
     """Pearson correlation of a map with the height, where both are known.
 
     Parameters
@@ -330,7 +330,7 @@ def height_correlation(field: Array, height: Array, high_pass: float | None = No
     return float(a @ b) / norm if norm > 0 else float("nan")
 
 
-def temporal_coherence(pair_phase: Array, date_phase: Array, pairs: Pairs) -> NDArray[np.float64]:
+def temporal_coherence(pair_phase: Floats, date_phase: Floats, pairs: Pairs) -> NDArray[np.float64]:
     """How well the dates explain the pairs: ``|mean over pairs of exp(i residual)|`` (Pepe and Lanari, 2006).
 
     Parameters
@@ -352,7 +352,7 @@ def temporal_coherence(pair_phase: Array, date_phase: Array, pairs: Pairs) -> ND
     return np.asarray(np.abs(total) / np.maximum(known.sum(axis=0), 1))
 
 
-def velocity_uncertainty(displacement: Array, years: Array) -> NDArray[np.float64]:
+def velocity_uncertainty(displacement: Floats, years: Floats) -> NDArray[np.float64]:
     """Standard error of the slope of each pixel's line (Fattahi and Amelung, 2015, eq. 10).
 
     Parameters and unit as for :func:`velocity`; three dates or more.

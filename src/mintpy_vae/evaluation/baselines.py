@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..arrays import Floats
 from ..method.labels import MAX_HEIGHT_CORRELATION, smoothness_p_value
 
-Array = NDArray[np.floating]
 Series = NDArray[np.float32]
 SIGNIFICANCE = 0.01
 """Largest p-value of a component that counts as deformation, the default of ours."""
@@ -31,7 +31,7 @@ SIGNIFICANCE = 0.01
 class Correction(Protocol):
     """Corrects a time-series."""
 
-    def __call__(self, series: Array, years: Array, height: Array) -> Series:
+    def __call__(self, series: Floats, years: Floats, height: Floats) -> Series:
         """Corrected series.
 
         Parameters
@@ -64,27 +64,27 @@ class Baseline:
     label: str
     along_sight: bool = False
 
-    def __call__(self, series: Array, years: Array, height: Array, incidence: Array) -> Series:
+    def __call__(self, series: Floats, years: Floats, height: Floats, incidence: Floats) -> Series:
         """Corrected series of a scene with this height and this incidence angle (degrees), both (length, width)."""
         return self.correct(series, years, height / np.cos(np.deg2rad(incidence)) if self.along_sight else height)
 
 
-def zero(series: Array, years: Array, height: Array) -> Series:
+def zero(series: Floats, years: Floats, height: Floats) -> Series:
     """No motion anywhere: the smoothest map there is, without error on stable ground and without gain."""
     return np.asarray(0 * series, dtype=np.float32)
 
 
-def uncorrected(series: Array, years: Array, height: Array) -> Series:
+def uncorrected(series: Floats, years: Floats, height: Floats) -> Series:
     """The series as it is."""
     return np.array(series, dtype=np.float32)
 
 
-def line(series: Array, years: Array, height: Array) -> Series:
+def line(series: Floats, years: Floats, height: Floats) -> Series:
     """The straight line through the data of each pixel: nothing but its velocity."""
     there = np.isfinite(series)
     count = np.maximum(there.sum(axis=0), 1)
 
-    def mean(values: Array) -> Array:
+    def mean(values: Floats) -> Floats:
         return np.sum(values, axis=0, where=there, dtype=np.float64) / count
 
     times = np.broadcast_to(np.asarray(years, np.float64)[:, None, None], series.shape)
@@ -92,7 +92,7 @@ def line(series: Array, years: Array, height: Array) -> Series:
     return _like(mean(series) + t * mean(t * x) / np.maximum(mean(t**2), 1e-12), series)
 
 
-def height_correlation(series: Array, years: Array, height: Array, looks: int = 8) -> Series:
+def height_correlation(series: Floats, years: Floats, height: Floats, looks: int = 8) -> Series:
     """MintPy's ``tropo_phase_elevation.py`` with its defaults: a line against height per date (Doin et al., 2009).
 
     MintPy's own functions; `looks` is its ``mintpy.troposphericDelay.looks``. MintPy's height is that along the line
@@ -122,7 +122,7 @@ def height_correlation(series: Array, years: Array, height: Array, looks: int = 
 
 
 def gaussian(
-    series: Array, years: Array, height: Array, days: float = 30.0, width: float = 0.01, flatten: bool = True
+    series: Floats, years: Floats, height: Floats, days: float = 30.0, width: float = 0.01, flatten: bool = True
 ) -> Series:
     """Spatio-temporal filter: the atmosphere is rough in time and smooth in space (Ferretti et al., 2001).
 
@@ -146,7 +146,7 @@ def gaussian(
     return _like(start - delay, series)
 
 
-def pca(series: Array, years: Array, height: Array, components: int = 6) -> Series:
+def pca(series: Floats, years: Floats, height: Floats, components: int = 6) -> Series:
     """Sum of the principal components that are smooth in time, the rest being called atmosphere.
 
     A component is kept under the rule for our own clusters (:mod:`~mintpy_vae.method.labels`): smoother over the dates
@@ -154,14 +154,14 @@ def pca(series: Array, years: Array, height: Array, components: int = 6) -> Seri
     """
     from sklearn.decomposition import PCA
 
-    def decompose(maps: Array) -> tuple[Array, Array]:
+    def decompose(maps: Floats) -> tuple[Floats, Floats]:
         model = PCA(components, svd_solver="full").fit(maps.T)
         return model.components_.T, model.transform(maps.T)
 
     return _keep_smooth(series, height, decompose)
 
 
-def ica(series: Array, years: Array, height: Array, components: int = 8) -> Series:
+def ica(series: Floats, years: Floats, height: Floats, components: int = 8) -> Series:
     """Sum of the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
 
     Components are kept as for :func:`pca`.
@@ -169,7 +169,7 @@ def ica(series: Array, years: Array, height: Array, components: int = 8) -> Seri
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
 
-    def decompose(maps: Array) -> tuple[Array, Array]:
+    def decompose(maps: Floats) -> tuple[Floats, Floats]:
         model = FastICA(components, whiten="unit-variance", max_iter=1000, tol=1e-3, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the components that are there will do
@@ -179,7 +179,7 @@ def ica(series: Array, years: Array, height: Array, components: int = 8) -> Seri
     return _keep_smooth(series, height, decompose)
 
 
-def nmf(series: Array, years: Array, height: Array, components: int = 6) -> Series:
+def nmf(series: Floats, years: Floats, height: Floats, components: int = 6) -> Series:
     """Sum of the components of a non-negative factorisation (Lee and Seung, 1999) that are smooth in time.
 
     Signed data become non-negative by putting their negative part beside the positive one as further dates (Kim and
@@ -188,7 +188,7 @@ def nmf(series: Array, years: Array, height: Array, components: int = 6) -> Seri
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
-    def decompose(maps: Array) -> tuple[Array, Array]:
+    def decompose(maps: Floats) -> tuple[Floats, Floats]:
         parts = np.concatenate([np.maximum(maps, 0), np.maximum(-maps, 0)]).T
         model = NMF(components, init="nndsvda", max_iter=300, random_state=0)
         with warnings.catch_warnings():
@@ -201,7 +201,7 @@ def nmf(series: Array, years: Array, height: Array, components: int = 6) -> Seri
 
 
 def local_height_correlation(
-    series: Array, years: Array, height: Array, windows: int = 2, stiffness: float = 0.3
+    series: Floats, years: Floats, height: Floats, windows: int = 2, stiffness: float = 0.3
 ) -> Series:
     """Line against height whose slope varies over the scene, as in moving windows (Bekaert et al., 2015).
 
@@ -221,7 +221,7 @@ def local_height_correlation(
     x = np.where(whole, series - np.mean(series, axis=(1, 2), where=whole, keepdims=True), 0.0)
     scene = (x * z).sum(axis=(1, 2)) / max(float((z**2).sum()), 1e-12)
 
-    def mean(values: Array) -> Array:
+    def mean(values: Floats) -> Floats:
         return _smooth(values, whole, sigma)
 
     middle = mean(z[None])
@@ -232,7 +232,7 @@ def local_height_correlation(
     return _like(series - mean(slope) * np.nan_to_num(height - height[whole].mean()), series)
 
 
-def common_scene_stacking(series: Array, years: Array, height: Array, reach: int = 5) -> Series:
+def common_scene_stacking(series: Floats, years: Floats, height: Floats, reach: int = 5) -> Series:
     """Atmosphere of a date from the pairs that share it (Tymofyeyeva and Fialko, 2015).
 
     The mean over k = 1 ... `reach` of the pairs with the k-th date before and after, each two weighted so that a steady
@@ -245,7 +245,7 @@ def common_scene_stacking(series: Array, years: Array, height: Array, reach: int
     corrected = corrected - level
     n_dates = len(years)
 
-    def atmosphere(i: int) -> Array:
+    def atmosphere(i: int) -> Floats:
         estimates = []
         for k in range(1, min(reach, i, n_dates - 1 - i) + 1):
             before = (years[i + k] - years[i]) / (years[i + k] - years[i - k])
@@ -275,17 +275,17 @@ BASELINES: dict[str, Baseline] = {
 """Every correction by the name under which tables and options know it."""
 
 
-def _whole(series: Array) -> NDArray[np.bool_]:
+def _whole(series: Floats) -> NDArray[np.bool_]:
     """Pixels with data at every date, (length, width)."""
     return np.asarray(np.isfinite(series).all(axis=0))
 
 
-def _like(corrected: Array, series: Array) -> Series:
+def _like(corrected: Floats, series: Floats) -> Series:
     """As float32 with the gaps of `series`."""
     return np.where(np.isfinite(series), corrected, np.nan).astype(np.float32)
 
 
-def flattened(series: Array, height: Array, whole: NDArray[np.bool_]) -> Array:
+def flattened(series: Floats, height: Floats, whole: NDArray[np.bool_]) -> Floats:
     """Each date (dates, length, width) without its line against height, fitted where `whole`; NaN height: the mean."""
     z = np.nan_to_num(height - height[whole].mean())
     inside = series[:, whole] - series[:, whole].mean(axis=1, keepdims=True)
@@ -293,7 +293,7 @@ def flattened(series: Array, height: Array, whole: NDArray[np.bool_]) -> Array:
     return np.asarray(series - slopes[:, None, None] * z)
 
 
-def _high_pass(years: Array, sigma: float) -> Array:
+def _high_pass(years: Floats, sigma: float) -> Floats:
     """Matrix (dates, dates) that takes out of each date the line fitted around it with Gaussian weights."""
     matrix = np.eye(len(years))
     for row, now in zip(matrix, years, strict=True):
@@ -303,7 +303,7 @@ def _high_pass(years: Array, sigma: float) -> Array:
     return matrix
 
 
-def _smooth(maps: Array, whole: NDArray[np.bool_], sigma: float) -> Array:
+def _smooth(maps: Floats, whole: NDArray[np.bool_], sigma: float) -> Floats:
     """Gaussian mean around each pixel over those that are `whole`, (maps, length, width); 0 where none is near."""
     share = ndimage.gaussian_filter(whole.astype(np.float64), sigma)
     near = share > 1e-3
@@ -314,7 +314,7 @@ def _smooth(maps: Array, whole: NDArray[np.bool_], sigma: float) -> Array:
     return out
 
 
-def _keep_smooth(series: Array, height: Array, decompose: Callable[[Array], tuple[Array, Array]]) -> Series:
+def _keep_smooth(series: Floats, height: Floats, decompose: Callable[[Floats], tuple[Floats, Floats]]) -> Series:
     """Sum of those components of the height-flattened series whose course is smooth and whose map is not the height.
 
     `decompose` makes courses (dates, components) and maps (pixels, components) of maps (dates, pixels). Pixels that do
@@ -338,7 +338,7 @@ def _keep_smooth(series: Array, height: Array, decompose: Callable[[Array], tupl
     return _like(out, series)
 
 
-def _correlation(a: Array, b: Array) -> float:
+def _correlation(a: Floats, b: Floats) -> float:
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norm if norm > 0 else 0.0

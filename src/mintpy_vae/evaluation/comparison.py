@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import metrics
+from ..arrays import Floats
 from ..errors import InputError
 from . import gnss_series as gnss
 from .injection import Refit
 from .methods import METHODS, Scene, Unavailable
 
-Array = NDArray[np.floating]
 SAMPLED_PAIRS = 40
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -42,7 +41,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-def figures(series: Array, scene: Scene) -> dict[str, float]:
+def figures(series: Floats, scene: Scene) -> dict[str, float]:
     """The row of one method.
 
     Parameters
@@ -96,12 +95,12 @@ def _median(values: Sequence[float]) -> float:
     return float(np.median(known)) if known else float("nan")
 
 
-def _mean_variogram(maps: list[Array], km: tuple[float, float]) -> tuple[Array, Array, Array]:
+def _mean_variogram(maps: list[Floats], km: tuple[float, float]) -> tuple[Floats, Floats, Floats]:
     distance, gamma, number = zip(*(metrics.semivariogram(m, km) for m in maps), strict=True)
     return distance[0], np.mean(gamma, axis=0), number[0]
 
 
-def _against_gnss(series: Array, scene: Scene) -> dict[str, float]:
+def _against_gnss(series: Floats, scene: Scene) -> dict[str, float]:
     if len(scene.stations) < 2:
         return {}
     found = [gnss.compare(v, t, scene.inverted.years) for v, (_, _, _, t) in _doubles(series, scene)]
@@ -112,7 +111,7 @@ def _against_gnss(series: Array, scene: Scene) -> dict[str, float]:
     return {k: float(np.sqrt(np.nanmean(np.square(v)))) for k, v in (("gnss_rate_error", errors), ("gnss_rms", rms))}
 
 
-def _doubles(series: Array, scene: Scene) -> list[tuple[Array, tuple[str, int, int, Array]]]:
+def _doubles(series: Floats, scene: Scene) -> list[tuple[Floats, tuple[str, int, int, Floats]]]:
     """InSAR double difference (metres) of each validation station with the reference station."""
     _, row, column, _ = scene.stations[0]
     reference = gnss.near(series, row, column)
@@ -136,7 +135,7 @@ def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[s
         raise InputError(f"--methods {unknown[0]} is unknown; choose from {', '.join(METHODS)}.")
     table: list[dict[str, Any]] = []
     skipped = []
-    series: dict[str, Array] = {}
+    series: dict[str, Floats] = {}
     for name in methods:
         label, correct = METHODS[name]
         try:
@@ -180,7 +179,7 @@ def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[s
     return said
 
 
-def _gnss_record(scene: Scene, series: Mapping[str, Array]) -> dict[str, Any]:
+def _gnss_record(scene: Scene, series: Mapping[str, Floats]) -> dict[str, Any]:
     """Time-series at the stations, millimetres about their means, for the report."""
     if len(scene.stations) < 2:
         return {}
@@ -194,7 +193,7 @@ def _gnss_record(scene: Scene, series: Mapping[str, Array]) -> dict[str, Any]:
     return {"reference": scene.stations[0][0], "dates": scene.inverted.dates, "stations": stations}
 
 
-def _listed(values: Array) -> list[float | None]:
+def _listed(values: Floats) -> list[float | None]:
     return [round(1000 * float(v), 3) if np.isfinite(v) else None for v in values]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from mintpy.utils import utils0 as ut
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 
-Array = NDArray[np.floating]
 WINDOW = 1
 """A GNSS day belongs to an acquisition at most so many days away."""
 
@@ -86,7 +86,7 @@ def read_stations(files: Iterable[str | os.PathLike[str]], folder: Path | None =
     return found
 
 
-def double_difference(first: Mapping[int, float], second: Mapping[int, float], dates: Sequence[str]) -> Array:
+def double_difference(first: Mapping[int, float], second: Mapping[int, float], dates: Sequence[str]) -> Floats:
     """Line-of-sight double difference first - second at acquisitions.
 
     Parameters
@@ -108,7 +108,7 @@ def double_difference(first: Mapping[int, float], second: Mapping[int, float], d
     return np.array(found)
 
 
-def compare(insar: Array, gnss: Array, years: Array) -> dict[str, float]:
+def compare(insar: Floats, gnss: Floats, years: Floats) -> dict[str, float]:
     """Rate and scatter of an InSAR double difference against GNSS, on the dates that both have.
 
     Parameters
@@ -131,7 +131,7 @@ def compare(insar: Array, gnss: Array, years: Array) -> dict[str, float]:
     return {"rate": 1000 * rate, "gnss_rate": 1000 * gnss_rate, "rms": 1000 * rms, "dates": int(ok.sum())}
 
 
-def near(series: Array, row: int, column: int) -> Array:
+def near(series: Floats, row: int, column: int) -> Floats:
     """Median of the 3 x 3 pixels around a place at each date, (dates,); NaN where there is no data."""
     top, left = max(row - 1, 0), max(column - 1, 0)
     window = series[:, top : row + 2, left : column + 2].reshape(len(series), -1)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from .. import metrics
-from ..dates import FORMATS
+from ..arrays import Array
+from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
 from ..method.clustering import Clusterer
 from ..method.inversion import islands
 from ..method.knowledge import NOTHING, Knowledge
 from ..method.separation import Separation, separate
-from ..method.timefunctions import acquisition_years
 from ..project.known_delays import NOTHING as NO_DELAYS
 from ..project.known_delays import KnownDelays
 from ..project.prior_delay import PriorDelay, PriorOfDates
@@ -32,7 +32,6 @@ from ..settings import Settings
 from ..stack import Stack
 from ..workflow.learning import TrainingData, training_data
 
-Array = NDArray[np.float64]
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
 """Signals and the unit of their amplitude."""

@@ -21,6 +21,7 @@ from urllib.request import getproxies
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Mask
 from ..errors import NotEnoughEvidence
 from ..method.atmosphere import FullResolution, PhasePerDate
 from ..method.clustering import Hdbscan
@@ -32,11 +33,9 @@ from ..workflow.learning import phase_removed
 from .baselines import BASELINES
 from .injection import Refit
 
-Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 CDS = "cds.climate.copernicus.eu"
 
-Stations = list[tuple[str, int, int, Array]]
+Stations = list[tuple[str, int, int, Floats]]
 
 
 class Unavailable(Exception):
@@ -75,22 +74,22 @@ class Scene:
     stable: Mask
     source: str
     template: Mapping[str, str]
-    truth: Array | None = None
+    truth: Floats | None = None
     moves: Mask | None = None
     stations: Stations = field(default_factory=list)
 
 
-Method = Callable[[Scene, Refit], Array]
+Method = Callable[[Scene, Refit], Floats]
 
 
-def vae(scene: Scene, refit: Refit) -> Array:
+def vae(scene: Scene, refit: Refit) -> Floats:
     """What ``vae_correct.py`` has made."""
     if not (scene.work / "inputs" / "VAE.h5").is_file():
         raise Unavailable("vae_correct.py left this stack uncorrected")
     return scene.inverted.after
 
 
-def era5(scene: Scene, refit: Refit) -> Array:
+def era5(scene: Scene, refit: Refit) -> Floats:
     """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
     from mintpy.objects.ramp import deramp
 
@@ -129,7 +128,7 @@ def _era5_file(scene: Scene) -> Path:
     return files[1]
 
 
-def gacos(scene: Scene, refit: Refit) -> Array:
+def gacos(scene: Scene, refit: Refit) -> Floats:
     """Delays of the GACOS service, read by MintPy."""
     from mintpy.tropo_gacos import calculate_delay_timeseries
 
@@ -145,7 +144,7 @@ def gacos(scene: Scene, refit: Refit) -> Array:
         return _less_delay(scene, file)
 
 
-def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
+def vae_hdbscan(scene: Scene, refit: Refit) -> Floats:
     """The same with HDBSCAN in place of FISHDBC; trains again."""
     settings = refit.settings
     try:
@@ -155,7 +154,7 @@ def vae_hdbscan(scene: Scene, refit: Refit) -> Array:
     return _less_phase(scene, refit, phase_removed(found, refit.stack, refit.factor, refit.prior), refit.dates)
 
 
-def vae_sources(scene: Scene, refit: Refit) -> Array:
+def vae_sources(scene: Scene, refit: Refit) -> Floats:
     """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
     evidence = read_evidence(scene.work)
     if evidence is None:
@@ -171,7 +170,7 @@ def vae_sources(scene: Scene, refit: Refit) -> Array:
     return _less_phase(scene, refit, FullResolution(removed, height, refit.factor), evidence.dates)
 
 
-def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) -> Array:
+def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) -> Floats:
     """The series less the phase of each of ``dates``, relative to the reference pixel."""
     inverted, stack = scene.inverted, refit.stack
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
@@ -186,14 +185,14 @@ def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) ->
     return np.asarray(inverted.before - inverted.referenced(delay[index]))
 
 
-def _less_delay(scene: Scene, file: Path) -> Array:
+def _less_delay(scene: Scene, file: Path) -> Floats:
     inverted = scene.inverted
     delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
     return np.asarray(inverted.before - inverted.referenced(delay))
 
 
 def _simple(name: str) -> Method:
-    def correct(scene: Scene, refit: Refit) -> Array:
+    def correct(scene: Scene, refit: Refit) -> Floats:
         baseline, inverted = BASELINES[name], scene.inverted
         if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
             raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")

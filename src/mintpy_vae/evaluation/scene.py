@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats, Mask
 from ..errors import InputError
 from ..project.knowledge_input import read_mask
 from ..results.evidence import Evidence
@@ -17,8 +17,6 @@ from ..stack.geometry import Places
 from . import gnss_series as gnss
 from .methods import Scene, Stations
 
-Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 FEW_STABLE = 0.05
 """With less of the scene than this left as stable, all of it counts."""
 
@@ -53,7 +51,7 @@ def stable_ground(
     return inverted.valid.copy(), "all of them"
 
 
-def read_truth(file: Path, inverted: Inverted) -> tuple[Array, Mask]:
+def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
     """True displacement (dates, h, w) in metres and deforming ground, from a file as ``vae_simulate.py`` writes it.
 
     Raises

@@ -17,7 +17,8 @@ from scipy.interpolate import BSpline, make_interp_spline
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
-from .covariance import Array, fill
+from ..arrays import Array, Float32
+from .covariance import fill
 from .gnss_trend import anchor, stations_on
 from .joint import Joint
 from .knowledge import NOTHING, Knowledge
@@ -25,7 +26,6 @@ from .local_sky import LocalSky
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
-F32 = NDArray[np.float32]
 SHORTEST_REMOVED = 0.1
 """Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
 SHAPE_ERROR = 0.3
@@ -414,7 +414,7 @@ def cell_centres(size: int, factor: int) -> Array:
     return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
 
 
-def tensor_product(maps: F32, down: F32, across: F32) -> F32:
+def tensor_product(maps: Float32, down: Float32, across: Float32) -> Float32:
     """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
     near = down.any(axis=0)  # some rows of the maps take part, not all
     return np.asarray(down[:, near] @ (maps[:, near] @ across.T))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from ..arrays import Floats
 from .inversion import misfit_of_groups
 
-Array = NDArray[np.floating]
 Int = NDArray[np.integer]
 
 MAX_OFF = 0.2
@@ -27,7 +27,7 @@ SMALL = 1.0
 PASSES = 5
 
 
-def level_components(phase: Array, weight: Array, components: Int, pairs: Int, n_dates: int) -> NDArray[np.float32]:
+def level_components(phase: Floats, weight: Floats, components: Int, pairs: Int, n_dates: int) -> NDArray[np.float32]:
     """Phase with one constant for each pair instead of one for each of its connected components.
 
     Parameters
@@ -63,7 +63,7 @@ def level_components(phase: Array, weight: Array, components: Int, pairs: Int, n
     return np.where(weight > 0, phase - off[groups], 0).astype(np.float32)
 
 
-def _groups(components: Int, weight: Array) -> tuple[Int, Int]:
+def _groups(components: Int, weight: Floats) -> tuple[Int, Int]:
     """Components of all pairs numbered through, and the number of each pair's largest."""
     groups = np.zeros(components.shape, dtype=np.intp)
     largest, number = [], 0
@@ -83,7 +83,7 @@ def _pair_of(groups: Int) -> Int:
     return found
 
 
-def _steps(phase: Array, weight: Array, groups: Int, largest: Int) -> list[tuple[int, int, float]]:
+def _steps(phase: Floats, weight: Floats, groups: Int, largest: Int) -> list[tuple[int, int, float]]:
     """Each component but the largest of its pair, what it is joined to, and the step of phase between both.
 
     From the largest on it is always the nearest component that is joined, as in MintPy's bridging. The step is the

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 from scipy.ndimage import distance_transform_edt
 
+from ..arrays import Array
 from .training import Fit
 
-Array = NDArray[np.float64]
 FLATTEN = 0.25
 """Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
 UNDO_ROUNDS = 20

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from .covariance import Array
+from ..arrays import Array
 from .sky import CHI2_95, CHI2_MEDIAN, Footprints, Precision, Sky
 from .timefunctions import Rotation, TimeFunction
 

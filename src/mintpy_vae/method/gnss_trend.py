@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .covariance import Array
+from ..arrays import Array
 from .knowledge import Station
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Array = NDArray[np.floating]
-Pairs = NDArray[np.integer]
+from ..arrays import Floats, Pairs
 
 UNWRAP_SCALE = 1.0
 """Misfit of a pair (radians) from which it counts as an outlier; an unwrapping error is 2 pi."""
@@ -63,14 +62,14 @@ def triplets(pairs: Pairs) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64).reshape(-1, 3)
 
 
-def closure(pair_values: Array, pairs: Pairs) -> Array:
+def closure(pair_values: Floats, pairs: Pairs) -> Floats:
     """Closure misfit ``x_ij + x_jk - x_ik`` of every triplet, (triplets, ...) in the unit of the input."""
     ij, jk, ik = triplets(pairs).T
     return pair_values[ij] + pair_values[jk] - pair_values[ik]
 
 
 def invert_to_dates(
-    phase: Array, weight: Array, pairs: Pairs, n_dates: int, robust: bool = True, block: int = 512
+    phase: Floats, weight: Floats, pairs: Pairs, n_dates: int, robust: bool = True, block: int = 512
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Robust weighted least-squares inversion of pairs to dates, pixel by pixel, whatever the constants of the pairs.
 
@@ -120,8 +119,8 @@ def invert_to_dates(
 
 
 def constants(
-    phase: Array, weight: Array, pairs: Pairs, n_dates: int
-) -> tuple[NDArray[np.float64], NDArray[np.intp], Array]:
+    phase: Floats, weight: Floats, pairs: Pairs, n_dates: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp], Floats]:
     """Constant of each pair, estimated together with the dates on pixels that most pairs cover.
 
     In turn, the dates by least squares, and each constant as the median of what these do not explain. A level of each
@@ -159,7 +158,7 @@ def constants(
 
 
 def misfit_of_groups(
-    phase: Array, weight: Array, groups: NDArray[np.integer], pairs: Pairs, n_dates: int
+    phase: Floats, weight: Floats, groups: NDArray[np.integer], pairs: Pairs, n_dates: int
 ) -> NDArray[np.float64]:
     """Median, over each group of pixels of a pair, of what the dates and the pairs' constants do not explain.
 
@@ -205,7 +204,7 @@ def _spread(indices: NDArray[np.intp], number: int) -> NDArray[np.intp]:
     return indices[np.linspace(0, len(indices) - 1, min(number, len(indices))).round().astype(np.intp)]
 
 
-def _medians(values: Array, has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _medians(values: Floats, has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Median of each row's values with data, the lower of two, 0 without any.
 
     Never between two: half of the pixels may be a cycle off. numpy's nanmedian would also be much slower.
@@ -214,7 +213,7 @@ def _medians(values: Array, has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(number > 0, ordered[np.arange(len(values)), np.maximum(number - 1, 0) // 2], 0.0)
 
 
-def _solve(x: Array, w: Array, pairs: Pairs, n_dates: int) -> tuple[Array, Array]:
+def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Floats]:
     """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and what these do not explain."""
     a = incidence(pairs, n_dates)
     first, second = pairs[:, 0], pairs[:, 1]
@@ -227,7 +226,7 @@ def _solve(x: Array, w: Array, pairs: Pairs, n_dates: int) -> tuple[Array, Array
     return s, x - a @ s
 
 
-def _connected(weight: Array, pairs: Pairs, n_dates: int) -> NDArray[np.bool_]:
+def _connected(weight: Floats, pairs: Pairs, n_dates: int) -> NDArray[np.bool_]:
     """Whether the pairs with weight > 0 connect all dates, pixel by pixel; equal patterns are tested once."""
     patterns, which = np.unique(weight > 0, axis=1, return_inverse=True)
     ok = np.array([not islands(pairs[used], n_dates).any() for used in patterns.T])

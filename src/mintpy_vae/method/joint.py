@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .covariance import Array
+from ..arrays import Array
 from .deformation import Bells, Chance, Deformation, Search, no_deformation
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction

@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..arrays import Mask
 from .timefunctions import TimeFunction
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

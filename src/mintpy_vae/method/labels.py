@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..metrics import explained_share
 
-Array = NDArray[np.float64]
 PERMUTATIONS = 5000
 MAX_HEIGHT_CORRELATION = 0.6
 MIN_ENERGY = 0.001

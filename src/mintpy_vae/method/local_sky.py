@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from .covariance import Array
+from ..arrays import Array
 from .sky import Sky
 
 BLOCKS = 4

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 
-from .covariance import Array
+from ..arrays import Array
 from .joint import without
 from .sky import Covariance, Sky
 from .timefunctions import Rotation, TimeFunction

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..errors import NotEnoughEvidence
 from .atmosphere import SHORTEST_REMOVED
 from .deformation import MAX_PIECES
 from .inversion import closure
-from .separation import Array, Separation
+from .separation import Separation
 from .training import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35

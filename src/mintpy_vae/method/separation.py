@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
+from ..dates import acquisition_years
 from ..errors import NotEnoughEvidence
 from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
@@ -27,21 +29,10 @@ from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
 from .prior_mean import coefficients, relative
 from .threads import single_threaded
-from .timefunctions import (
-    MIN_NEW_GIVEN,
-    TimeFunction,
-    acquisition_years,
-    adds_to,
-    annual,
-    lasts,
-    recognise,
-    scanned,
-    trend,
-)
+from .timefunctions import MIN_NEW_GIVEN, TimeFunction, adds_to, annual, lasts, recognise, scanned, trend
 from .training import Fit, draw_pairs, train
 from .vae import SEPARATOR_SLOTS
 
-Array = NDArray[np.float64]
 Report = Callable[[str, int, int, str], None]
 """Progress of a stage: its name, steps done, steps in all, a short message."""
 Trainer = Callable[..., Fit]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.fft import idctn
 from scipy.linalg import lapack
 
-from .covariance import Array, date_strength, height_slopes, radial_spectrum
+from ..arrays import Array
+from .covariance import date_strength, height_slopes, radial_spectrum
 
 EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
 """Bounds of the bands, cycles per shorter side of the scene; what is finer is one part with the noise."""

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..dates import moments
+from ..arrays import Array
+from ..dates import acquisition_years
 
-Array = NDArray[np.float64]
 DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
 RAMP_DAYS = (60, 120)
@@ -44,12 +43,6 @@ class TimeFunction:
     name: str
     values: Array
     family: str = ""
-
-
-def acquisition_years(dates: Sequence[str]) -> Array:
-    """Times of acquisition in years of 365.25 days since the first date, (dates,), see :mod:`.dates` for the forms."""
-    times = moments(dates)
-    return np.asarray((times - times[0]) / np.timedelta64(1, "D") / 365.25)
 
 
 def trend(years: Array) -> TimeFunction:

@@ -17,10 +17,11 @@ import numpy as np
 from mintpy.cli.timeseries2velocity import read_template2inps
 from mintpy.utils import ptime, readfile, time_func
 
+from ..arrays import Array, Mask
 from ..dates import moment
 from ..errors import InputError
-from ..method.knowledge import Knowledge, Mask
-from ..method.timefunctions import Array, TimeFunction
+from ..method.knowledge import Knowledge
+from ..method.timefunctions import TimeFunction
 from ..settings import PREFIX, Settings
 from ..stack import Stack, pool_map, project_of, reason
 from .gnss_rates import read_stations

@@ -21,9 +21,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32
+from ..dates import acquisition_years
 from ..errors import InputError
 from ..log import LOGGER
-from ..method.timefunctions import acquisition_years
 from ..stack import Rows, Stack, content_hash, damage, file_hash, open_hdf5
 from . import mintpy_app
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
 
-Array = NDArray[np.float32]
 
 _TIDES, _IONOSPHERE = "mintpy.solidEarthTides", "mintpy.ionosphericDelay.method"
 _ENOUGH = 0.5  # of the scene
@@ -305,11 +305,11 @@ class _Series:
     n_dates: int
     there: list[int]
     rows: list[int]
-    level: Array
+    level: Float32
     to_phase: np.float32
     unknown: NDArray[np.bool_] | None
 
-    def __call__(self, rows: slice) -> Array:
+    def __call__(self, rows: slice) -> Float32:
         with open_hdf5(self.file) as f, damage(self.file):
             data = f["timeseries"][:, rows]
         phase = np.zeros((self.n_dates, *data.shape[1:]), np.float32)
@@ -323,10 +323,10 @@ class _Series:
 class _Ramp:
     """A map that grows with time."""
 
-    ramp: Array
-    share: Array
+    ramp: Float32
+    share: Float32
 
-    def __call__(self, rows: slice) -> Array:
+    def __call__(self, rows: slice) -> Float32:
         return np.asarray(self.share[:, None, None] * self.ramp[rows])
 
 
@@ -336,5 +336,5 @@ class _Sum:
 
     parts: list[Rows]
 
-    def __call__(self, rows: slice) -> Array:
+    def __call__(self, rows: slice) -> Float32:
         return np.asarray(sum(part(rows) for part in self.parts))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Float32
 from ..errors import InputError
 from ..method.atmosphere import Between
 from ..method.covariance import fill
@@ -23,7 +24,6 @@ from .known_delays import to_phase
 
 __all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay"]
 
-Array = NDArray[np.float32]
 OPTION = f"{PREFIX}priorDelay"
 NAMES = ("ERA5", "MERRA", "NARR", "ERAI", "GACOS", "OPERA")
 """Of MintPy's delay files in ``inputs``; the first that is there is taken."""
@@ -51,7 +51,7 @@ class PriorDelay:
     layers: dict[int, int]
     unit: np.float32
 
-    def __call__(self, rows: slice, dates: NDArray[np.integer]) -> Array:
+    def __call__(self, rows: slice, dates: NDArray[np.integer]) -> Float32:
         """Phase (dates, rows, width) of these dates of the stack, radians; NaN where it is unknown.
 
         Its sign is that of the displacement for which MintPy would take it.
@@ -189,7 +189,7 @@ class PriorOfDates:
         level = self.maps[own][:, valid].mean(axis=1).astype(np.float32)[:, None, None]
         filled = Between(self.maps[own] - level, self.shape, self.factor)
 
-        def of_rows(rows: slice) -> Array:
+        def of_rows(rows: slice) -> Float32:
             phase = self.delay(rows, self.dates[own]) - level
             unknown = np.isnan(phase)
             if unknown.any():

@@ -13,9 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..dates import moments
 
-Array = NDArray[np.floating]
 BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
 OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE6533", "#8B2706", "#590008")
@@ -39,7 +39,7 @@ def chart(height: int = 340, **layout: Any) -> go.Figure:
 
 
 def colour_map(
-    values: Array, title: str, unit: str, limit: float | None = None, points: Mapping[str, tuple[float, float]] = {}
+    values: Floats, title: str, unit: str, limit: float | None = None, points: Mapping[str, tuple[float, float]] = {}
 ) -> go.Figure:
     """A map (length, width) with its colour bar below; NaN stays blank.
 
@@ -69,13 +69,13 @@ def colour_map(
     return figure
 
 
-def robust_limit(*maps: Array) -> float:
+def robust_limit(*maps: Floats) -> float:
     """Common end of a colour scale: the 99th percentile of the absolute values."""
     values = np.abs(np.concatenate([m[np.isfinite(m)].ravel() for m in maps]))
     return float(np.quantile(values, 0.99)) or 1.0 if values.size else 1.0
 
 
-def pair_bars(names: Sequence[str], before: Array, after: Array) -> go.Figure:
+def pair_bars(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
     """Noise of each pair before and after (mm), with buttons that sort."""
     figure = chart(yaxis={"title": "standard deviation [mm]"}, barmode="overlay")
     figure.add_bar(x=list(names), y=before, name="before", marker={"color": BEFORE})
@@ -86,7 +86,7 @@ def pair_bars(names: Sequence[str], before: Array, after: Array) -> go.Figure:
     return figure
 
 
-def pair_table(names: Sequence[str], before: Array, after: Array) -> go.Figure:
+def pair_table(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
     """The same figures as a table that sorts."""
     columns = [np.array(names), np.round(before, 2), np.round(after, 2), np.round(100 * (1 - after / before), 1)]
     figure = chart()
@@ -105,7 +105,7 @@ def pair_table(names: Sequence[str], before: Array, after: Array) -> go.Figure:
     return figure
 
 
-def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Array, reduction: Array) -> go.Figure:
+def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Floats, reduction: Floats) -> go.Figure:
     """Pairs between the dates, coloured by the share of noise removed (per cent)."""
     figure = chart(xaxis={"title": "date"}, yaxis={"title": "perpendicular baseline [m]"}, showlegend=False)
     days, baseline = _days(dates), _date_baselines(pairs, bperp, len(dates))
@@ -135,7 +135,7 @@ def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Array, redu
     return figure
 
 
-def latent(places: Array, labels: NDArray[np.integer], kinds: Sequence[str], names: Sequence[str]) -> go.Figure:
+def latent(places: Floats, labels: NDArray[np.integer], kinds: Sequence[str], names: Sequence[str]) -> go.Figure:
     """Sources in two dimensions (sources, 2), coloured by cluster or by label; hovering shows the pair."""
     figure = chart(height=460, xaxis={"visible": False}, yaxis={"visible": False})
     by_cluster, by_kind = [], []
@@ -164,7 +164,7 @@ def latent(places: Array, labels: NDArray[np.integer], kinds: Sequence[str], nam
     return figure
 
 
-def amplitudes(dates: Sequence[str], series: Array, names: Sequence[str]) -> go.Figure:
+def amplitudes(dates: Sequence[str], series: Floats, names: Sequence[str]) -> go.Figure:
     """Amplitude series (clusters, dates) at unit standard deviation."""
     figure = chart(yaxis={"title": "amplitude (scaled)"})
     for k, (values, name) in enumerate(zip(series, names, strict=True)):
@@ -175,7 +175,7 @@ def amplitudes(dates: Sequence[str], series: Array, names: Sequence[str]) -> go.
 
 
 def lines(
-    curves: Mapping[str, tuple[Array, Array]], x: str, y: str, markers: bool = False, log: bool = False
+    curves: Mapping[str, tuple[Floats, Floats]], x: str, y: str, markers: bool = False, log: bool = False
 ) -> go.Figure:
     """Curves (x, y) by name, in the order before, after, others."""
     figure = chart(xaxis={"title": x}, yaxis={"title": y})
@@ -188,7 +188,7 @@ def lines(
     return figure
 
 
-def time_series(dates: Sequence[str], curves: Mapping[str, Array], title: str) -> go.Figure:
+def time_series(dates: Sequence[str], curves: Mapping[str, Floats], title: str) -> go.Figure:
     """Displacement (mm) over the dates, by name; one named GNSS is drawn in black."""
     figure = chart(yaxis={"title": "displacement [mm]"}, title={"text": title, "font": {"size": 14}, "y": 0.99})
     for (name, values), colour in zip(curves.items(), (BEFORE, AFTER, *OKABE_ITO[2:]), strict=False):
@@ -198,7 +198,7 @@ def time_series(dates: Sequence[str], curves: Mapping[str, Array], title: str) -
     return figure
 
 
-def coefficients(dates: Sequence[str], values: Array) -> go.Figure:
+def coefficients(dates: Sequence[str], values: Floats) -> go.Figure:
     """A bar from 0 to 1 for each date."""
     figure = chart(height=260, yaxis={"title": "coefficient", "range": [0, 1.05]}, showlegend=False)
     figure.add_bar(
@@ -233,7 +233,7 @@ def _days(dates: Sequence[str]) -> NDArray[np.datetime64]:
     return moments(dates)
 
 
-def _date_baselines(pairs: NDArray[np.integer], bperp: Array, n_dates: int) -> Array:
+def _date_baselines(pairs: NDArray[np.integer], bperp: Floats, n_dates: int) -> Floats:
     """Perpendicular baseline of each date relative to the first, by least squares."""
     design = np.zeros((len(pairs), n_dates))
     design[np.arange(len(pairs)), pairs[:, 0]], design[np.arange(len(pairs)), pairs[:, 1]] = -1, 1
@@ -247,7 +247,7 @@ def _cividis(number: int) -> list[str]:
     return list(sample_colorscale("Cividis", [(k + 0.5) / number for k in range(number)]))
 
 
-def _orders(names: Sequence[str], before: Array, after: Array, as_index: bool = False) -> dict[str, Any]:
+def _orders(names: Sequence[str], before: Floats, after: Floats, as_index: bool = False) -> dict[str, Any]:
     ranks = {
         "by date": np.arange(len(names)),
         "by noise before": np.argsort(-before),

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import metrics
+from ..arrays import Floats
+from ..dates import acquisition_years
 from ..errors import InputError
-from ..method.timefunctions import acquisition_years
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
 
-Array = NDArray[np.floating]
 PIXELS = 22_500
 
 
@@ -52,11 +51,11 @@ class Data:
         return shown
 
     @cached_property
-    def velocities(self) -> tuple[Array, Array, tuple[float, float]]:
+    def velocities(self) -> tuple[Floats, Floats, tuple[float, float]]:
         """Velocity before and after, mm/yr about the scene's median, and the size of a pixel in metres."""
         if self.inverted is not None:
             years, pixel = self.inverted.years, self.inverted.pixel
-            maps: tuple[Array, Array] = self.inverted.before, self.inverted.after
+            maps: tuple[Floats, Floats] = self.inverted.before, self.inverted.after
         else:
             years = acquisition_years(list(self.found.dates))
             pixel = float(self.found.pixel[0]), float(self.found.pixel[1])

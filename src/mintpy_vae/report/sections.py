@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import metrics
+from ..arrays import Floats
 from ..method.clustering import unsigned
 from . import charts as draw
 from .data import Data
 from .page import Section, Table, bold
 
-Array = NDArray[np.floating]
 TABLE_COLUMNS = 11
 """As many as fit on paper; the figures of noise are as many."""
 SHOWN_CLUSTERS = 6
@@ -326,7 +325,7 @@ WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-def embed(points: Array) -> tuple[Array, str]:
+def embed(points: Floats) -> tuple[Floats, str]:
     """Two dimensions (points, 2) in which near sources stay near: UMAP where it is installed, else t-SNE."""
     lifted = unsigned(points)
     try:
@@ -345,7 +344,7 @@ def _same(outcome: dict[str, Any]) -> list[str]:
     return [f"The same for every row: {', '.join(values)}."] if values else []
 
 
-def _centred(series: Array, maps: Array) -> Array:
+def _centred(series: Floats, maps: Floats) -> Floats:
     return 1000 * (series - np.nanmedian(maps, axis=(1, 2)))
 
 

@@ -16,11 +16,11 @@ import numpy as np
 from mintpy.utils import utils0 as ut
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..method.recipe import sources_of_atmosphere
 from ..method.separation import Separation
 from ..stack import Stack, open_hdf5
 
-Array = NDArray[np.floating]
 EVIDENCE = "vae_evidence.h5"
 
 
@@ -63,24 +63,24 @@ class Evidence:
 
     dates: Sequence[str]
     pairs: NDArray[np.integer]
-    bperp: Array
+    bperp: Floats
     valid: NDArray[np.bool_]
     moving: NDArray[np.bool_]
-    height: Array
-    pixel: Array
-    before: Array
-    after: Array
-    noise: Array
-    points: Array
+    height: Floats
+    pixel: Floats
+    before: Floats
+    after: Floats
+    noise: Floats
+    points: Floats
     source_pairs: NDArray[np.integer]
     source_labels: NDArray[np.integer]
-    maps: Array
-    amplitudes: Array
-    losses: Array
-    recipe: Array | None = None
-    recipe_slope: Array | None = None
+    maps: Floats
+    amplitudes: Floats
+    losses: Floats
+    recipe: Floats | None = None
+    recipe_slope: Floats | None = None
 
-    def on_grid(self, values: Array) -> Array:
+    def on_grid(self, values: Floats) -> Floats:
         """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
         maps = np.full((*values.shape[:-1], *self.valid.shape), np.nan)
         maps[..., self.valid] = values
@@ -92,8 +92,8 @@ def write_evidence(
     found: Separation,
     dates: Sequence[str],
     pairs: NDArray[np.integer],
-    noise: Array,
-    height: Array,
+    noise: Floats,
+    height: Floats,
     factor: int,
     stack: Stack,
 ) -> None:

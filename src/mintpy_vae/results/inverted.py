@@ -16,12 +16,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
+from ..dates import acquisition_years
 from ..errors import InputError
-from ..method.timefunctions import acquisition_years
 from ..stack import open_hdf5, pool_map
 from .evidence import pixel_size
 
-Array = NDArray[np.floating]
 PIXELS = 40_000
 
 
@@ -63,7 +63,7 @@ class Inverted:
     ref_yx: tuple[int, int]
     attributes: dict[str, str]
 
-    def referenced(self, maps: Array) -> NDArray[np.float64]:
+    def referenced(self, maps: Floats) -> NDArray[np.float64]:
         """Maps (dates, h, w) less that of MintPy's reference date."""
         return np.asarray(maps - maps[self.dates.index(self.attributes.get("REF_DATE", self.dates[0]))])
 

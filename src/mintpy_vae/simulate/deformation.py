@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from ..arrays import Raster
 from .presets import Preset
-
-Array = np.ndarray
 
 _LOG_YEARS = 20 / 365.25  # relaxation time of the postseismic logarithm
 _MOVE_YEARS = 60 / 365.25  # a transient moves for so long, and comes half back in as long
 
 
 def deform(
-    rng: np.random.Generator, preset: Preset, years: Array, height: Array, land: Array, event: float | None = None
-) -> tuple[Array, list[float]]:
+    rng: np.random.Generator,
+    preset: Preset,
+    years: Raster,
+    height: Raster,
+    land: Raster,
+    event: float | None = None,
+) -> tuple[Raster, list[float]]:
     """Displacement of one scene.
 
     Parameters
@@ -51,23 +55,23 @@ def deform(
     return out, events
 
 
-def quake_course(years: Array, postseismic: float) -> Array:
+def quake_course(years: Raster, postseismic: float) -> Raster:
     """A unit step at 0, then a logarithmic decay that adds `postseismic` in the first year."""
     after = np.maximum(years, 0)
     return (years > 0) * (1 + postseismic * np.log1p(after / _LOG_YEARS) / np.log1p(1 / _LOG_YEARS))
 
 
-def transient_course(years: Array, _postseismic: float = 0.0) -> Array:
+def transient_course(years: Raster, _postseismic: float = 0.0) -> Raster:
     """A smooth rise from 0 to 1 within 60 days, then back to one half within 60 more."""
     return _smooth_step(years / _MOVE_YEARS) - 0.5 * _smooth_step(years / _MOVE_YEARS - 1)
 
 
-def _smooth_step(x: Array) -> Array:
+def _smooth_step(x: Raster) -> Raster:
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
-def _patterns(rng: np.random.Generator, preset: Preset, height: Array, land: Array) -> list[Array]:
+def _patterns(rng: np.random.Generator, preset: Preset, height: Raster, land: Raster) -> list[Raster]:
     """Maps of peak 1 (length, width), float32, one for each body that moves."""
     if preset.kind == "summit":
         return [_summit(height, land)]
@@ -95,7 +99,7 @@ def _patterns(rng: np.random.Generator, preset: Preset, height: Array, land: Arr
 
 
 def _place(
-    rng: np.random.Generator, land: Array, size: float, others: list[tuple[float, float, float]]
+    rng: np.random.Generator, land: Raster, size: float, others: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
     """A centre on land, as far from water, the scene's sides and the other bodies as the scene allows."""
     dry = np.pad(land, 1)
@@ -110,7 +114,7 @@ def _place(
     return float(k // land.shape[1]), float(k % land.shape[1])
 
 
-def _summit(height: Array, land: Array) -> Array:
+def _summit(height: Raster, land: Raster) -> Raster:
     """Height above a contour around the highest peak; the largest such area within 10 % of the scene."""
     peak = np.unravel_index(np.argmax(height), height.shape)
     top = float(height[peak])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft, ndimage
 
-Array = np.ndarray
+from ..arrays import Raster
 
 
-def turbulence_psd(frequency: Array, slope: float = 8 / 3) -> Array:
+def turbulence_psd(frequency: Raster, slope: float = 8 / 3) -> Raster:
     """Power spectral density, up to a factor, of the delay in a SAR image.
 
     Three regimes with 1-D exponents -5/3 (wavelengths of 1.5 to 50 km), -8/3 (0.25 to 1.5 km) and -2/3 (below), of
@@ -31,7 +31,7 @@ def turbulence_psd(frequency: Array, slope: float = 8 / 3) -> Array:
     return np.where(f < f1, large, np.where(f < f2, middle, small))
 
 
-def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pixel: float) -> Array:
+def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pixel: float) -> Raster:
     """Independent turbulent screens of expected standard deviation 1 within the scene.
 
     White noise is filtered in the Fourier domain on a grid twice the scene, so that opposite sides are not alike.
@@ -43,14 +43,14 @@ def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pi
     return screens(rng, number, shape, amplitude(shape, lambda fy, fx: turbulence_psd(np.hypot(fy, fx) / pixel)))
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> Array:
+def smooth_field(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> Raster:
     """One self-affine field, 2-D spectrum f**-exponent, scaled to 0..1; (length, width) float32."""
     floor = 0.5 / min(shape)
     field = screens(rng, 1, shape, amplitude(shape, lambda fy, fx: np.maximum(np.hypot(fy, fx), floor) ** -exponent))[0]
     return (field - field.min()) / np.ptp(field)
 
 
-def amplitude(shape: tuple[int, int], psd: Callable[[Array, Array], Array]) -> Array:
+def amplitude(shape: tuple[int, int], psd: Callable[[Raster, Raster], Raster]) -> Raster:
     """Filter that gives :func:`screens` the spectrum `psd` and expected standard deviation 1 within the scene.
 
     Parameters
@@ -81,7 +81,7 @@ def amplitude(shape: tuple[int, int], psd: Callable[[Array, Array], Array]) -> A
     return np.sqrt(power / variance).astype(np.float32)
 
 
-def screens(rng: np.random.Generator, number: int, shape: tuple[int, int], filtered: Array) -> Array:
+def screens(rng: np.random.Generator, number: int, shape: tuple[int, int], filtered: Raster) -> Raster:
     """Independent Gaussian fields (number, length, width), float32: white noise filtered by an :func:`amplitude`."""
     grid = _grid(shape)
     out = np.empty((number, *shape), np.float32)
@@ -91,7 +91,7 @@ def screens(rng: np.random.Generator, number: int, shape: tuple[int, int], filte
     return out
 
 
-def frequencies(shape: tuple[int, int]) -> tuple[Array, Array]:
+def frequencies(shape: tuple[int, int]) -> tuple[Raster, Raster]:
     """Frequencies down (rows, 1) and across (1, columns) of a filter, cycles per pixel."""
     grid = _grid(shape)
     return fft.fftfreq(grid[0])[:, None], fft.rfftfreq(grid[1])[None, :]
@@ -102,7 +102,7 @@ def _grid(shape: tuple[int, int]) -> tuple[int, int]:
     return fft.next_fast_len(2 * shape[0], real=True), fft.next_fast_len(2 * shape[1], real=True)
 
 
-def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Array:
+def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Raster:
     """Random planes of expected standard deviation 1 within the scene; (number, length, width) float32."""
     y = np.linspace(-np.sqrt(3), np.sqrt(3), shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-np.sqrt(3), np.sqrt(3), shape[1], dtype=np.float32)[None, :]
@@ -110,7 +110,7 @@ def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Arra
     return slope[0] * y + slope[1] * x
 
 
-def stratified(height: Array, strength: Array, scale_height: Array) -> Array:
+def stratified(height: Raster, strength: Raster, scale_height: Raster) -> Raster:
     """Stratified delay strength * exp(-height / scale_height) per date.
 
     Parameters
@@ -129,7 +129,7 @@ def stratified(height: Array, strength: Array, scale_height: Array) -> Array:
 
 def terrain(
     rng: np.random.Generator, shape: tuple[int, int], relief: tuple[float, float], water: float, coast: bool
-) -> tuple[Array, Array]:
+) -> tuple[Raster, Raster]:
     """Fractal relief with a lake in its hollows, or a sea along one side.
 
     Returns
@@ -153,21 +153,21 @@ def terrain(
     return height.astype(np.float32), ~sea
 
 
-def _without_specks(mask: Array, smallest: int) -> Array:
+def _without_specks(mask: Raster, smallest: int) -> Raster:
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     return sizes[labels] >= smallest
 
 
-def patch(rng: np.random.Generator, shape: tuple[int, int], share: float) -> Array:
+def patch(rng: np.random.Generator, shape: tuple[int, int], share: float) -> Raster:
     """A connected, irregular patch of at most `share` of the scene; (length, width) bool."""
     field = smooth_field(rng, shape, 3.0)
     labels, _ = ndimage.label(field > np.quantile(field, 1 - share))
     return labels == np.argmax(np.bincount(labels[labels > 0]))
 
 
-def phase_noise_std(coherence: Array, looks: float) -> Array:
+def phase_noise_std(coherence: Raster, looks: float) -> Raster:
     """Standard deviation of the interferometric phase, radians, at most that of a uniform phase.
 
     The Cramer-Rao bound sqrt((1 - g^2) / (2 L g^2)) of Rodriguez & Martin (1992), eq. 23.

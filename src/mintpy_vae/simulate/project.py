@@ -10,10 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..arrays import Raster
 from ..errors import InputError
 from .scene import Scene
-
-Array = np.ndarray
 
 TEMPLATE = """\
 # MintPy template of a simulated project (run after load_data: --start modify_network)
@@ -81,7 +80,7 @@ def _claim(outdir: Path) -> None:
         raise InputError(f"{outdir} cannot be written ({error.strerror}); choose another directory.") from None
 
 
-def _lat_lon(scene: Scene) -> tuple[Array, Array]:
+def _lat_lon(scene: Scene) -> tuple[Raster, Raster]:
     """Latitude and longitude of the pixels' centres, degrees; (length, width) each.
 
     In radar coordinates the grid is turned by the heading and seen from an ascending orbit, lines growing northwards.
@@ -99,7 +98,7 @@ def _lat_lon(scene: Scene) -> tuple[Array, Array]:
     return lat0 + step * (north - length), lon0 + step * east
 
 
-def _corners(latitude: Array, longitude: Array) -> dict[str, str]:
+def _corners(latitude: Raster, longitude: Raster) -> dict[str, str]:
     """First line near and far, last line near and far, as MintPy numbers them."""
     corners = enumerate(((0, 0), (0, -1), (-1, 0), (-1, -1)), start=1)
     return {
@@ -109,7 +108,9 @@ def _corners(latitude: Array, longitude: Array) -> dict[str, str]:
     }
 
 
-def _write_geometry(scene: Scene, inputs: Path, attributes: dict[str, str], latitude: Array, longitude: Array) -> None:
+def _write_geometry(
+    scene: Scene, inputs: Path, attributes: dict[str, str], latitude: Raster, longitude: Raster
+) -> None:
     from mintpy.utils import writefile
 
     shape = scene.land.shape

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from ..arrays import Raster
+from ..dates import acquisition_years
 from ..errors import InputError
-from ..method.timefunctions import acquisition_years
 from . import fields
 from .deformation import deform
 from .presets import PRESETS, Preset
 from .sky import SKIES
-
-Array = np.ndarray
 
 WAVELENGTH = 0.05546576  # Sentinel-1, metres
 SMALLEST = 20  # pixels along the shorter side
@@ -36,32 +35,32 @@ class Scene:
     """geo or radar."""
     dates: list[str]
     """Sorted, YYYYMMDD."""
-    pairs: Array
+    pairs: Raster
     """(pairs, 2) int, indices into `dates`, earlier first."""
-    displacement: Array
+    displacement: Raster
     """(dates, length, width) float32, metres towards the satellite since the first date."""
-    atmosphere: Array
+    atmosphere: Raster
     """(dates, length, width) float32, metres of apparent displacement towards the satellite (= minus the LOS delay),
     orbital ramps included. Not relative to any date."""
-    phase: Array
+    phase: Raster
     """(pairs, length, width) float32, radians, unwrapped but for `constant`; exactly 0 where there is no data, and
     nowhere else."""
-    coherence: Array
+    coherence: Raster
     """(pairs, length, width) float32."""
-    unwrap_error: Array
+    unwrap_error: Raster
     """(pairs, length, width) int8, cycles that the phase is off."""
-    constant: Array
+    constant: Raster
     """(pairs, 1 + components) float64, radians that the phase is off in each of the pair's components, by number."""
-    component: Array
+    component: Raster
     """(pairs, length, width) int16, number of the connected component, 1 for the largest; 0 where there is none, for
     lack of data or of pixels (1 % of the scene): such ground has the constant of the largest."""
-    height: Array
+    height: Raster
     """(length, width) float32, metres; 0 in water."""
-    land: Array
+    land: Raster
     """(length, width) bool."""
-    deforming: Array
+    deforming: Raster
     """(length, width) bool: moves at any date by more than 1 mm and 2 % of the scene's greatest displacement."""
-    bperp: Array
+    bperp: Raster
     """(dates,) float32, metres, perpendicular baseline to the first date."""
     events: list[float]
     """Quake or onsets of transients, years since the first date."""
@@ -74,11 +73,11 @@ class Scene:
     """What both the stack and the geometry file say in MintPy."""
 
     @property
-    def years(self) -> Array:
+    def years(self) -> Raster:
         """(dates,) time since the first date."""
         return acquisition_years(self.dates)
 
-    def without_constants(self, but_of_pairs: bool = False) -> Array:
+    def without_constants(self, but_of_pairs: bool = False) -> Raster:
         """Phase (pairs, length, width) without constants, or with one for each pair, as MintPy's bridging leaves it."""
         out = self.phase.copy()
         for pair, parts, off in zip(out, self.component, self.constant, strict=True):
@@ -88,7 +87,7 @@ class Scene:
         return out
 
     @property
-    def incidence(self) -> Array:
+    def incidence(self) -> Raster:
         """(length, width) float32, degrees: larger from left to right, as on an ascending, right-looking orbit."""
         return 36 + 4 * np.broadcast_to(np.linspace(0, 1, self.land.shape[1], dtype=np.float32), self.land.shape)
 
@@ -210,7 +209,7 @@ def _dates(rng: np.random.Generator, case: Preset, number: int) -> list[str]:
     return [(_day(case.start) + timedelta(days=step * int(k))).strftime("%Y%m%d") for k in chosen]
 
 
-def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Array:
+def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Raster:
     """Each date with its next ones (3 where the number of pairs allows it), and longer pairs, half of about a year."""
     n, days = len(dates), acquisition_years(dates) * 365.25
     reach = next((r for r in (3, 2) if r * n - r * (r + 1) // 2 <= 0.85 * wanted), 1)
@@ -226,7 +225,7 @@ def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Array:
     return np.stack([i[chosen], j[chosen]], axis=1)
 
 
-def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, int]) -> tuple[Array, Array]:
+def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, int]) -> tuple[Raster, Raster]:
     """Coherence at zero baseline and its decay time in days, of ground between worst (fields) and best (town)."""
     cover = fields.smooth_field(rng, size, 2.6)
     rank = (np.argsort(np.argsort(cover, axis=None)) / (cover.size - 1)).reshape(size).astype(np.float32)
@@ -235,7 +234,7 @@ def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, i
     return fresh.astype(np.float32), decay.astype(np.float32)
 
 
-def _reference(land: Array, largest: Array, fresh: Array) -> tuple[int, int]:
+def _reference(land: Raster, largest: Raster, fresh: Raster) -> tuple[int, int]:
     """The most coherent pixel on land that hardly moves, a few pixels away from the water and the sides."""
     away = ndimage.distance_transform_edt(np.pad(land, 1))[1:-1, 1:-1] > min(4, min(land.shape) / 8)
     still = largest <= max(0.0002, float(np.quantile(largest[away], 0.2)))
@@ -245,9 +244,9 @@ def _reference(land: Array, largest: Array, fresh: Array) -> tuple[int, int]:
 
 
 def _coherence(
-    rng: np.random.Generator, case: Preset, dates: list[str], pairs: Array, bperp: Array,
-    fresh: Array, decay: Array, land: Array, ref_yx: tuple[int, int],
-) -> tuple[Array, Array]:  # fmt: skip
+    rng: np.random.Generator, case: Preset, dates: list[str], pairs: Raster, bperp: Raster,
+    fresh: Raster, decay: Raster, land: Raster, ref_yx: tuple[int, int],
+) -> tuple[Raster, Raster]:  # fmt: skip
     """Coherence (pairs, length, width) as estimated from the looks, and where it is lost for one pair."""
     days = acquisition_years(dates).astype(np.float32) * 365.25
     floor = np.float32(0.12)
@@ -274,8 +273,8 @@ def _around(yx: tuple[int, int], margin: int) -> tuple[slice, slice]:
 
 
 def _unwrap_errors(
-    rng: np.random.Generator, case: Preset, pairs: Array, size: tuple[int, int], ref_yx: tuple[int, int]
-) -> Array:
+    rng: np.random.Generator, case: Preset, pairs: Raster, size: tuple[int, int], ref_yx: tuple[int, int]
+) -> Raster:
     """Patches one cycle off, as (pairs, length, width) int8; only in short pairs, which are in triplets."""
     out = np.zeros((len(pairs), *size), np.int8)
     if case.unwrap_errors <= 0:
@@ -290,9 +289,9 @@ def _unwrap_errors(
 
 
 def _phase(
-    rng: np.random.Generator, case: Preset, displacement: Array, atmosphere: Array, pairs: Array,
-    coherence: Array, unwrap_error: Array,
-) -> Array:  # fmt: skip
+    rng: np.random.Generator, case: Preset, displacement: Raster, atmosphere: Raster, pairs: Raster,
+    coherence: Raster, unwrap_error: Raster,
+) -> Raster:  # fmt: skip
     """Phase of the pairs, with decorrelation noise; it grows when the ground moves away from the satellite."""
     scale = np.float32(-4 * np.pi / WAVELENGTH)
     out = np.empty_like(coherence)
@@ -304,7 +303,7 @@ def _phase(
     return out
 
 
-def _components(has_data: Array) -> Array:
+def _components(has_data: Raster) -> Raster:
     """Connected parts of each pair's pixels with data (pairs, length, width), numbered from the largest; int16."""
     out = np.zeros(has_data.shape, np.int16)
     least = 0.01 * has_data[0].size
@@ -318,7 +317,7 @@ def _components(has_data: Array) -> Array:
     return out
 
 
-def _constants(rng: np.random.Generator, case: Preset, n_pairs: int, n_components: int) -> Array:
+def _constants(rng: np.random.Generator, case: Preset, n_pairs: int, n_components: int) -> Raster:
     """Radians that each component of each pair is off, that without a number first as the largest."""
     if case.constants <= 0:
         return np.zeros((n_pairs, 1 + n_components))
@@ -329,7 +328,7 @@ def _constants(rng: np.random.Generator, case: Preset, n_pairs: int, n_component
     return np.asarray(2 * np.pi * (cycles[:, None] + more))
 
 
-def _add_constants(phase: Array, component: Array, constant: Array) -> None:
+def _add_constants(phase: Raster, component: Raster, constant: Raster) -> None:
     for pair, parts, off in zip(phase, component, constant, strict=True):
         there = pair != 0
         pair[there] += off[parts[there]].astype(np.float32)

@@ -40,12 +40,12 @@ from datetime import datetime
 import numpy as np
 from scipy import ndimage
 
-from ..method.timefunctions import acquisition_years
+from ..arrays import Raster
+from ..dates import acquisition_years
 from . import fields
 from .presets import Preset
 
-Array = np.ndarray
-Sky = Callable[[np.random.Generator, Preset, list[str], Array, Array, float], Array]
+Sky = Callable[[np.random.Generator, Preset, list[str], Raster, Raster, float], Raster]
 
 _SEASON = (0.57, 0.12)
 """Wettest at the end of July, give or take six weeks; mean and standard deviation, years."""
@@ -77,8 +77,8 @@ _HEIGHT_SHARE = 0.6
 
 
 def stationary(
-    rng: np.random.Generator, case: Preset, dates: list[str], height: Array, land: Array, pixel: float
-) -> Array:
+    rng: np.random.Generator, case: Preset, dates: list[str], height: Raster, land: Raster, pixel: float
+) -> Raster:
     """Apparent displacement (dates, length, width) of a stationary sky, float32, metres; see :func:`real`."""
     n = len(dates)
     # lognormal strength whose mean square is 1
@@ -94,7 +94,9 @@ def stationary(
     return out
 
 
-def real(rng: np.random.Generator, case: Preset, dates: list[str], height: Array, land: Array, pixel: float) -> Array:
+def real(
+    rng: np.random.Generator, case: Preset, dates: list[str], height: Raster, land: Raster, pixel: float
+) -> Raster:
     """Apparent displacement of a real sky.
 
     Parameters
@@ -125,11 +127,11 @@ def real(rng: np.random.Generator, case: Preset, dates: list[str], height: Array
 SKIES: dict[str, Sky] = {"real": real, "stationary": stationary}
 
 
-def _year_fraction(dates: list[str]) -> Array:
+def _year_fraction(dates: list[str]) -> Raster:
     return np.array([datetime.strptime(d, "%Y%m%d").timetuple().tm_yday for d in dates]) / 365.25
 
 
-def _slow_functions(dates: list[str], peak: float) -> dict[str, Array]:
+def _slow_functions(dates: list[str], peak: float) -> dict[str, Raster]:
     """Interannual and annual functions of time (dates,), each of mean 0 and norm 1."""
     years = acquisition_years(dates)
     phase = np.pi * years / years[-1]
@@ -145,7 +147,7 @@ def _energies(rng: np.random.Generator, strengths: dict[str, tuple[float, float]
     return {name: share[name] * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
 
 
-def _turbulence(rng: np.random.Generator, slow: dict[str, Array], shape: tuple[int, int], pixel: float) -> Array:
+def _turbulence(rng: np.random.Generator, slow: dict[str, Raster], shape: tuple[int, int], pixel: float) -> Raster:
     """Turbulence of typical standard deviation 1 but for what persists (dates, length, width), float32."""
     n = slow["drift"].size
     slope = rng.uniform(*_SPECTRAL_SLOPE)
@@ -164,11 +166,11 @@ def _turbulence(rng: np.random.Generator, slow: dict[str, Array], shape: tuple[i
     return out
 
 
-def _spectrum(pixel: float, slope: float, ratio: float = 1.0, angle: float = 0.0) -> Callable[[Array, Array], Array]:
+def _spectrum(pixel: float, slope: float, ratio: float = 1.0, angle: float = 0.0) -> Callable[[Raster, Raster], Raster]:
     """Spectrum of turbulence whose scales along a direction are `ratio` times those across it."""
     stretch = np.sqrt(ratio)
 
-    def psd(down: Array, across: Array) -> Array:
+    def psd(down: Raster, across: Raster) -> Raster:
         u = (np.cos(angle) * across + np.sin(angle) * down) * stretch
         v = (-np.sin(angle) * across + np.cos(angle) * down) / stretch
         return fields.turbulence_psd(np.hypot(u, v) / pixel, slope)
@@ -176,7 +178,7 @@ def _spectrum(pixel: float, slope: float, ratio: float = 1.0, angle: float = 0.0
     return psd
 
 
-def _local_variance(rng: np.random.Generator, height: Array, land: Array, pixel: float) -> Array:
+def _local_variance(rng: np.random.Generator, height: Raster, land: Raster, pixel: float) -> Raster:
     """Map (length, width), float32, of mean 1 on land."""
     side = min(height.shape)
     reach = min(1.0, side * pixel / 60e3) / 2 + min(1.0, float(np.ptp(height[land])) / 3000) / 2
@@ -190,13 +192,15 @@ def _local_variance(rng: np.random.Generator, height: Array, land: Array, pixel:
     return (variance / variance[land].mean()).astype(np.float32)
 
 
-def _standard(field: Array, land: Array) -> Array:
+def _standard(field: Raster, land: Raster) -> Raster:
     """The field with mean 0 and standard deviation 1 on land; 0 where it is flat."""
     centred = field - field[land].mean()
     return np.asarray(centred / max(float(centred[land].std()), 1e-9))
 
 
-def _stratified(rng: np.random.Generator, case: Preset, slow: dict[str, Array], height: Array, land: Array) -> Array:
+def _stratified(
+    rng: np.random.Generator, case: Preset, slow: dict[str, Raster], height: Raster, land: Raster
+) -> Raster:
     """Stratified delay (dates, length, width), float32, metres, relative to ground of mean height."""
     n = slow["drift"].size
     course = rng.standard_normal(n)
@@ -216,7 +220,7 @@ def _stratified(rng: np.random.Generator, case: Preset, slow: dict[str, Array], 
     return local
 
 
-def _texture(rng: np.random.Generator, case: Preset, shape: tuple[int, int]) -> Array:
+def _texture(rng: np.random.Generator, case: Preset, shape: tuple[int, int]) -> Raster:
     """Map (length, width), float32, m/yr."""
     pixels = rng.uniform(1, 3)  # full width at half maximum of its autocovariance
     field = ndimage.gaussian_filter(rng.standard_normal(shape), pixels / 3.33, mode="wrap")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..errors import NotEnoughEvidence
 from ..log import stage
 from ..method import safety
@@ -17,7 +18,7 @@ from ..method.atmosphere import Between, FullResolution, sentences
 from ..method.components import level_components
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
-from ..method.separation import Array, Report, Separation, Trainer, separate, spread
+from ..method.separation import Report, Separation, Trainer, separate, spread
 from ..method.threads import Aside, single_threaded
 from ..method.training import Fit, train
 from ..project.known_delays import NOTHING, KnownDelays

@@ -1,0 +1,18 @@
+"""Types of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.floating]
+"""Of any precision."""
+Float32 = NDArray[np.float32]
+Raster = NDArray[Any]
+"""Of numbers or of truth values."""
+Mask = NDArray[np.bool_]
+Pairs = NDArray[np.integer]
+"""Indices (pairs, 2) of the first and the second date."""
