@@ -26,6 +26,7 @@ from mintpy_vae.method.atmosphere import FullResolution, PhasePerDate, sentences
 from mintpy_vae.method.clustering import Fishdbc, Hdbscan
 from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
+from mintpy_vae.method.labels import explained_share
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import Separation, Stages, separate
 from mintpy_vae.method.threads import single_threaded
@@ -248,7 +249,7 @@ class Bench:
         motion = on_grid(self.scene.displacement)
         motion = found.flatten(without_height(motion, height))  # as the network's input
         called = [c for c in found.clusters if c.kind == "deformation"]
-        explained = [metrics.explained_share(c.amplitude, motion @ c.map) for c in called]
+        explained = [explained_share(c.amplitude, motion @ c.map) for c in called]
         atmosphere = found.atmosphere
         estimate = atmosphere.turbulent[:, valid] + atmosphere.slope[:, None] * height
         return {

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mintpy_vae.method.inversion import incidence
+from mintpy_vae.method.labels import explained_share
 from mintpy_vae.metrics import (
     closure_misfit,
     compare,
-    explained_share,
     false_velocity,
     gain,
     height_correlation,

@@ -12,29 +12,22 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import torch
 
 from .directory import current
-from .method.training import choose_device
-
-if TYPE_CHECKING:
-    from .method.separation import Report
-    from .workflow.correction import Result
-    from .workflow.job import Job
+from .progress import Progress
 
 __all__ = [
     "LOG",
     "LOGGER",
-    "Stages",
+    "ProgressLog",
     "log_environment",
-    "log_job",
-    "log_result",
     "log_to",
     "mintpy_logged",
     "on_terminal",
@@ -145,25 +138,24 @@ def stage(name: str, timings: dict[str, float]) -> Iterator[None]:
         LOGGER.debug("stage %s: %.1f s, %s", name, seconds, _peak_memory())
 
 
-class Stages:
-    """Passes progress on to ``report``, and logs where each part of the work starts and ends.
+class ProgressLog:
+    """Passes progress on, and logs where each stage of the work starts and ends.
 
     Parameters
     ----------
-    report : callable or None
-        A :data:`~mintpy_vae.method.separation.Report`.
+    progress : callable or None
     """
 
-    def __init__(self, report: Report | None) -> None:
-        self.report, self.stage, self.begin = report, "", 0.0
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress, self.stage, self.begin = progress, "", 0.0
 
     def __call__(self, stage: str, done: int, total: int, message: str) -> None:
-        """See :data:`~mintpy_vae.method.separation.Report`."""
+        """See :data:`~mintpy_vae.progress.Progress`."""
         if stage != self.stage:
             self.stage, self.begin = stage, time.time()
             LOGGER.debug("%s", stage)
-        if self.report:
-            self.report(stage, done, total, message)
+        if self.progress:
+            self.progress(stage, done, total, message)
         if done >= total:
             said = f", {message}" if message else ""
             LOGGER.debug("%s: %.1f s, %s%s", stage, time.time() - self.begin, _peak_memory(), said)
@@ -181,59 +173,6 @@ def log_environment() -> None:
     LOGGER.debug("GPU: %s", ", ".join(gpus) or "none")
     threads = {key: os.environ[key] for key in os.environ if key.endswith("_NUM_THREADS")}
     LOGGER.debug("threads: %s %s", torch.get_num_threads(), threads or "")
-
-
-def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
-    """Log what is to be corrected, and how."""
-    stack, settings = job.stack, job.settings
-    span = f"{len(stack.dates)} dates, {stack.dates[0]} to {stack.dates[-1]}"
-    size = " x ".join(map(str, stack.shape))
-    LOGGER.debug("stack: %s, dataset %s, SHA-256 %s", stack.file, stack.phase_name, fingerprint["stack_sha256"])
-    LOGGER.debug("stack: %d pairs, %d kept, %s, %s pixels", len(stack.pairs), int(stack.keep.sum()), span, size)
-    LOGGER.debug("geometry: %s, SHA-256 %s", stack.geometry_file, fingerprint["geometry_sha256"])
-    given = {key: fingerprint[key] for key in ("knowledge_sha256", "functions") if fingerprint[key]}
-    LOGGER.debug("known already: %s", given or "nothing")
-    LOGGER.debug("settings: %s", ", ".join(f"{key} = {value}" for key, value in settings.as_dict().items()))
-    seeds = [settings.seed + k for k in range(settings.num_seeds)]
-    LOGGER.debug("seeds: %s; device: %s; workers: %s", seeds, choose_device(settings.device), stack.compute)
-
-
-def log_result(result: Result, what: str = "the stack") -> None:
-    """Say what a correction did."""
-    LOGGER.info("")
-    if result.skipped:
-        LOGGER.info("Nothing changed since the last run; %s in %s stays as it is.", what, result.work_dir)
-    if result.status == "uncorrected":
-        left = "holds the phase of the input" if what == "the stack" else "is not there"
-        LOGGER.warning("UNCORRECTED, because %s.", result.reason)
-        LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
-    elif result.details:
-        for line in _summary(result.details):
-            LOGGER.info(line)
-    for warning in result.warnings:
-        LOGGER.warning(warning)
-    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
-        LOGGER.info("report: %s", page)
-
-
-def _summary(details: Mapping[str, Any]) -> Iterator[str]:
-    """Clusters and noise, for people."""
-    yield "cluster  label        sources  energy  roughness  p-value  height correlation"
-    for c in details["clusters"]:
-        yield (
-            f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
-            f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
-        )
-    if prior := details.get("prior_delay"):
-        shares = list(prior["coefficients"].values())
-        yield (
-            f"delay of {prior['file']}: coefficient {sum(shares) / len(shares):.2f} in the mean over the dates, from "
-            f"{min(shares):.2f} to {max(shares):.2f}"
-        )
-    values = details["noise_per_pair_mm"].values()
-    before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
-    yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    yield f"places and functions of time with local deformation: {len(details['deformation_pieces'])}"
 
 
 def versions() -> dict[str, str]:

@@ -173,13 +173,6 @@ def step_gain(
     return gain(*steps)
 
 
-def explained_share(series: Floats, truth: Floats) -> float:
-    """Share of the variance of a `series` (dates,) that `truth` (dates,), in the same unit, explains; below 0: harm."""
-    error, whole = np.asarray(series, np.float64) - truth, np.asarray(series, np.float64)
-    energy = float(((whole - whole.mean()) ** 2).sum())
-    return 1.0 - float(((error - error.mean()) ** 2).sum()) / energy if energy > 0 else 0.0
-
-
 def within_one_sigma(estimate: Floats, truth: Floats, std: Floats) -> float:
     """Share of the errors that are smaller than the standard deviation stated; 0.68 if Gaussian and calibrated.
 

@@ -97,7 +97,7 @@ class _Steady:
 
 
 class Bars:
-    """One of MintPy's progress bars per stage, a :data:`~mintpy_vae.method.separation.Report`."""
+    """One of MintPy's progress bars per stage, a :data:`~mintpy_vae.progress.Progress`."""
 
     def __init__(self) -> None:
         self.stage, self.bar = "", None

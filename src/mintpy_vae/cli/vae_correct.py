@@ -97,7 +97,7 @@ def _run(inps: Namespace) -> Any:
     given = (inps.stack_file, inps.geometry_file, inps.template_file)
     options: dict[str, Any] = {
         "update": inps.update,
-        "report": None if inps.quiet else Bars(),
+        "progress": None if inps.quiet else Bars(),
         "device": inps.device,
         "seed": inps.seed,
         "max_memory": inps.max_memory,

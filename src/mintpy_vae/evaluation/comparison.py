@@ -11,7 +11,7 @@ from .. import metrics
 from ..arrays import Floats
 from ..errors import InputError
 from . import gnss_series as gnss
-from .injection import Refit
+from .injection import Rerun
 from .methods import METHODS, Scene, Unavailable
 
 SAMPLED_PAIRS = 40
@@ -118,7 +118,7 @@ def _doubles(series: Floats, scene: Scene) -> list[tuple[Floats, tuple[str, int,
     return [(gnss.near(series, s[1], s[2]) - reference, s) for s in scene.stations[1:]]
 
 
-def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[str], None] = print) -> dict[str, Any]:
+def compare(scene: Scene, methods: Sequence[str], rerun: Rerun, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Run the methods and judge them.
 
     Returns
@@ -139,7 +139,7 @@ def compare(scene: Scene, methods: Sequence[str], refit: Refit, say: Callable[[s
     for name in methods:
         label, correct = METHODS[name]
         try:
-            corrected = correct(scene, refit)
+            corrected = correct(scene, rerun)
         except (Unavailable, InputError) as reason:
             skipped.append({"method": label, "reason": str(reason)})
             continue

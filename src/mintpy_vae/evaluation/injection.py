@@ -22,14 +22,11 @@ from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
 from ..method.clustering import Clusterer
 from ..method.inversion import islands
-from ..method.knowledge import NOTHING, Knowledge
 from ..method.separation import Separation, separate
-from ..project.known_delays import NOTHING as NO_DELAYS
-from ..project.known_delays import KnownDelays
-from ..project.prior_delay import PriorDelay, PriorOfDates
-from ..results.evidence import Evidence, pixel_size
-from ..settings import Settings
+from ..results.evidence import Evidence
 from ..stack import Stack
+from ..stack.geometry import pixel_size
+from ..workflow.job import Job
 from ..workflow.learning import TrainingData, training_data
 
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
@@ -124,50 +121,32 @@ def parse_signals(texts: Sequence[str]) -> list[Signal]:
     return found
 
 
-class Refit:
+class Rerun:
     """The method on the stack's own multilooked pairs, as often as is wanted; they are read on first use.
 
     Parameters
     ----------
-    stack : Stack
-    settings : Settings
-        Those of the correction that is judged.
-    knowledge : Knowledge
-        Of the ground, as given to that correction.
-    known : KnownDelays
-        What MintPy subtracts itself.
-    prior : PriorDelay, optional
-        Delay of a weather model.
+    job : Job
+        With the settings and the prior information of the correction that is judged.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        settings: Settings,
-        knowledge: Knowledge = NOTHING,
-        known: KnownDelays = NO_DELAYS,
-        prior: PriorDelay | None = None,
-    ) -> None:
-        self.stack, self.settings, self.knowledge, self.known = stack, settings, knowledge, known
-        self._prior = prior
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
     @cached_property
     def data(self) -> TrainingData:
         """Read on first use."""
-        return training_data(self.stack, self.settings, known=self.known)
+        return training_data(self.job)
 
-    @cached_property
-    def prior(self) -> PriorOfDates | None:
-        """The delay of a weather model; read on first use."""
-        data = self.data
-        if self._prior is None:
-            return None
-        return PriorOfDates(self._prior, self.stack, data.used, data.factor, self.settings.max_memory)
+    @property
+    def stack(self) -> Stack:
+        """The stack."""
+        return self.job.stack
 
     @property
     def dates(self) -> list[str]:
         """Dates that kept pairs reach."""
-        return list(self.data.dates)
+        return list(self.data.observations.dates)
 
     @property
     def factor(self) -> int:
@@ -182,29 +161,16 @@ class Refit:
         NotEnoughEvidence
             When the data do not allow it, or the network is not in one piece.
         """
-        data = self.data
-        if islands(data.pairs, len(data.dates)).any():
+        observations = self.data.observations
+        if islands(observations.pairs, len(observations.dates)).any():
             raise NotEnoughEvidence("no kept pair joins some dates of the network with the others")
-        phase = data.phase
         if added is not None:
-            motion = added * (-4 * np.pi / self.stack.wavelength)
-            first, second = data.pairs.T
-            phase = np.where(data.weight > 0, phase + motion[second] - motion[first], phase).astype(np.float32)
-        return separate(
-            phase,
-            data.weight,
-            data.pairs,
-            data.dates,
-            data.height,
-            self.settings,
-            clusterer=clusterer,
-            knowledge=self.knowledge,
-            prior=None if self.prior is None else self.prior.maps,
-        )
+            observations = observations.with_motion(added / self.stack.metres_per_radian)
+        return separate(observations, self.job.settings, self.job.knowledge, clusterer=clusterer)
 
 
 def inject(
-    refit: Refit, signals: Sequence[Signal], evidence: Evidence | None, say: Callable[[str], None] = print
+    rerun: Rerun, signals: Sequence[Signal], evidence: Evidence | None, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
     """Gain of each signal.
 
@@ -219,18 +185,18 @@ def inject(
     NotEnoughEvidence
         When nothing can be injected, because the stack as it is cannot be corrected in one piece.
     """
-    courses = [1e-3 * signal.amplitude * signal.course(refit.dates) for signal in signals]
+    courses = [1e-3 * signal.amplitude * signal.course(rerun.dates) for signal in signals]
     say(f"injecting {len(signals)} signals; each trains the networks once, and once more without any:")
-    plain = refit()
+    plain = rerun()
     moving = plain.atmosphere.moving if evidence is None else evidence.moving
     centre = _quiet_place(plain.valid, moving)
-    pixel = pixel_size(refit.stack.attributes)
-    size = pixel[0] * refit.factor, pixel[1] * refit.factor
+    pixel = pixel_size(rerun.stack.attributes)
+    size = pixel[0] * rerun.factor, pixel[1] * rerun.factor
     rows = []
     for signal, course in zip(signals, courses, strict=True):
         width = signal.width or round(size[1] * plain.valid.shape[1] / 1000, 1)
         row: dict[str, Any] = {"kind": signal.kind, "width_km": width, "amplitude": signal.amplitude}
-        row |= {"unit": KINDS[signal.kind], "row": centre[0] * refit.factor, "column": centre[1] * refit.factor}
+        row |= {"unit": KINDS[signal.kind], "row": centre[0] * rerun.factor, "column": centre[1] * rerun.factor}
         gain, words = (
             float("nan"),
             f"is narrower than two pixels of the training grid ({2e-3 * max(size):.2g} km): not tested.",
@@ -238,7 +204,7 @@ def inject(
         if 1000 * width >= 2 * max(size):
             motion = course[:, None, None] * signal.shape(plain.valid, size, centre)
             try:
-                gain = kept(plain, refit(motion), motion, refit.stack.wavelength)
+                gain = kept(plain, rerun(motion), motion, rerun.stack.wavelength)
                 words = f"comes back at {gain:.0%}."
             except NotEnoughEvidence as reason:
                 words = f"leaves the stack uncorrected, because {reason}."

@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 
 from ..arrays import Floats, Mask
 from ..errors import NotEnoughEvidence
-from ..method.atmosphere import FullResolution, PhasePerDate
+from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Hdbscan
 from ..method.covariance import fill
+from ..method.upsampling import FullResolution
 from ..results.evidence import EVIDENCE, read_evidence
 from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
 from ..stack import Rows, pool_map
 from ..workflow.learning import phase_removed
 from .baselines import BASELINES
-from .injection import Refit
+from .injection import Rerun
 
 CDS = "cds.climate.copernicus.eu"
 
@@ -79,17 +80,17 @@ class Scene:
     stations: Stations = field(default_factory=list)
 
 
-Method = Callable[[Scene, Refit], Floats]
+Method = Callable[[Scene, Rerun], Floats]
 
 
-def vae(scene: Scene, refit: Refit) -> Floats:
+def vae(scene: Scene, rerun: Rerun) -> Floats:
     """What ``vae_correct.py`` has made."""
     if not (scene.work / "inputs" / "VAE.h5").is_file():
         raise Unavailable("vae_correct.py left this stack uncorrected")
     return scene.inverted.after
 
 
-def era5(scene: Scene, refit: Refit) -> Floats:
+def era5(scene: Scene, rerun: Rerun) -> Floats:
     """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
     from mintpy.objects.ramp import deramp
 
@@ -128,7 +129,7 @@ def _era5_file(scene: Scene) -> Path:
     return files[1]
 
 
-def gacos(scene: Scene, refit: Refit) -> Floats:
+def gacos(scene: Scene, rerun: Rerun) -> Floats:
     """Delays of the GACOS service, read by MintPy."""
     from mintpy.tropo_gacos import calculate_delay_timeseries
 
@@ -144,17 +145,17 @@ def gacos(scene: Scene, refit: Refit) -> Floats:
         return _less_delay(scene, file)
 
 
-def vae_hdbscan(scene: Scene, refit: Refit) -> Floats:
+def vae_hdbscan(scene: Scene, rerun: Rerun) -> Floats:
     """The same with HDBSCAN in place of FISHDBC; trains again."""
-    settings = refit.settings
+    settings = rerun.job.settings
     try:
-        found = refit(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
+        found = rerun(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
     except NotEnoughEvidence as reason:
         raise Unavailable(str(reason)) from reason
-    return _less_phase(scene, refit, phase_removed(found, refit.stack, refit.factor, refit.prior), refit.dates)
+    return _less_phase(scene, rerun, phase_removed(found, rerun.stack, rerun.data), rerun.dates)
 
 
-def vae_sources(scene: Scene, refit: Refit) -> Floats:
+def vae_sources(scene: Scene, rerun: Rerun) -> Floats:
     """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
     evidence = read_evidence(scene.work)
     if evidence is None:
@@ -163,16 +164,16 @@ def vae_sources(scene: Scene, refit: Refit) -> Floats:
         raise Unavailable(f"{EVIDENCE} is of an earlier version without it; run vae_correct.py again")
     if lacking := set(scene.inverted.dates) - set(evidence.dates):
         raise Unavailable(f"the network is in pieces, and {len(lacking)} dates are not in the largest")
-    phase = -4 * np.pi / refit.stack.wavelength
-    turbulent = fill(np.asarray(phase * evidence.recipe, dtype=np.float64), evidence.valid)
-    removed = PhasePerDate(turbulent, np.asarray(phase * evidence.recipe_slope, dtype=np.float64))
-    height = refit.stack.height - evidence.height[evidence.valid].mean()
-    return _less_phase(scene, refit, FullResolution(removed, height, refit.factor), evidence.dates)
+    metres = rerun.stack.metres_per_radian
+    turbulent = fill(np.asarray(evidence.recipe / metres, dtype=np.float64), evidence.valid)
+    removed = PhasePerDate(turbulent, np.asarray(evidence.recipe_slope / metres, dtype=np.float64))
+    height = rerun.stack.height - evidence.height[evidence.valid].mean()
+    return _less_phase(scene, rerun, FullResolution(removed, height, rerun.factor), evidence.dates)
 
 
-def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) -> Floats:
+def _less_phase(scene: Scene, rerun: Rerun, full: Rows, dates: Sequence[str]) -> Floats:
     """The series less the phase of each of ``dates``, relative to the reference pixel."""
-    inverted, stack = scene.inverted, refit.stack
+    inverted, stack = scene.inverted, rerun.stack
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
     at_reference = full(slice(inverted.ref_yx[0], inverted.ref_yx[0] + 1))[:, 0, inverted.ref_yx[1]]
     parts = []
@@ -180,7 +181,7 @@ def _less_phase(scene: Scene, refit: Refit, full: Rows, dates: Sequence[str]) ->
         rows = slice(top, min(top + step, stack.shape[0]))
         phase = np.where(good[rows], full(rows) - at_reference[:, None, None], np.nan)
         parts.append(np.array([pool_map(layer, inverted.factor) for layer in phase]))
-    delay = np.concatenate(parts, axis=1) * (-stack.wavelength / (4 * np.pi))
+    delay = np.concatenate(parts, axis=1) * stack.metres_per_radian
     index = [dates.index(date) for date in inverted.dates]
     return np.asarray(inverted.before - inverted.referenced(delay[index]))
 
@@ -192,7 +193,7 @@ def _less_delay(scene: Scene, file: Path) -> Floats:
 
 
 def _simple(name: str) -> Method:
-    def correct(scene: Scene, refit: Refit) -> Floats:
+    def correct(scene: Scene, rerun: Rerun) -> Floats:
         baseline, inverted = BASELINES[name], scene.inverted
         if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
             raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from ..project.known_delays import find_known_delays
 from ..report import write_report
 from ..results.evidence import read_evidence
 from ..results.inverted import Inverted, read_inverted
+from ..results.result import RESULT
 from ..settings import Settings
 from ..stack import Stack, content_hash, open_hdf5, pool_map
-from ..workflow.correction import RESULT
 from ..workflow.job import Job, corrected_dir, open_with_network, what_is_known, with_prior
 from . import gnss_series as gnss
 from .comparison import compare
-from .injection import Refit, inject, parse_signals, unsafe
+from .injection import Rerun, inject, parse_signals, unsafe
 from .methods import METHODS
 from .scene import locate, make_scene, pixel_of
 
@@ -113,18 +114,18 @@ def evaluate(
     scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
     job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
-    refit = Refit(stack, settings, job.knowledge, find_known_delays(job, work), job.prior)
+    rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
     chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
-    outcome = compare(scene, chosen, refit, say)
+    outcome = compare(scene, chosen, rerun, say)
     try:
-        outcome["injection"] = inject(refit, wanted, evidence, say) if wanted else []
+        outcome["injection"] = inject(rerun, wanted, evidence, say) if wanted else []
         outcome["warnings"] += unsafe(outcome["injection"])
     except NotEnoughEvidence as reason:  # the table is there all the same
         outcome["injection"] = []
         outcome["warnings"].append(f"Nothing was injected, because {reason}.")
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
-    outcome["stack"] = consistency(work, refit, inverted)
+    outcome["stack"] = consistency(work, rerun, inverted)
     outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
     if content_hash(stack.file) != result["stack_sha256"]:
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
@@ -144,7 +145,7 @@ def _stable_mask(
     return (STABLE, named[STABLE]) if STABLE in named and truth_file is None else None
 
 
-def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float]:
+def consistency(work: Path, rerun: Rerun, inverted: Inverted) -> dict[str, float]:
     """What no correction that is a difference of one field per date can change, of the stack as it is.
 
     ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
@@ -156,7 +157,7 @@ def consistency(work: Path, refit: Refit, inverted: Inverted) -> dict[str, float
             found["temporal_coherence"] = float(
                 pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
             )
-    data = refit.data
+    data = rerun.data.observations
     misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
     # each pair is known but for a constant, which is no misfit
     misfits = [closed - np.median(closed) for layer in misfit if (closed := layer[np.isfinite(layer)]).size]

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .separation import Separation, Stages, separate
+    from .observations import Observations
+    from .separation import Ablation, Separation, separate
 
-__all__ = ["Separation", "Stages", "separate"]
+__all__ = ["Ablation", "Observations", "Separation", "separate"]
 
 
 def __getattr__(name: str) -> Any:

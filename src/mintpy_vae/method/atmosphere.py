@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline, make_interp_spline
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
-from ..arrays import Array, Float32
+from ..arrays import Array
 from .covariance import fill
 from .gnss_trend import anchor, stations_on
 from .joint import Joint
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
+from .observations import Grid
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
@@ -121,8 +121,7 @@ def estimate(
     series: Array,
     joint: Joint,
     local: LocalSky,
-    valid: NDArray[np.bool_],
-    years: Array,
+    grid: Grid,
     knowledge: Knowledge = NOTHING,
 ) -> Atmosphere:
     """Estimate the atmosphere of each date.
@@ -136,12 +135,11 @@ def estimate(
     local : LocalSky
         Of the functions of time that are not persistent. It fades where something moves unsteadily: shapes that recur
         there are the motion's.
-    valid : (height, width) bool
-    years : (dates,)
+    grid : Grid
     knowledge : Knowledge
         Of it, ground that is known to move or to be stable, and GNSS stations.
     """
-    sky, strength = joint.sky, joint.sky.strength[:, None]
+    sky, strength, valid, years = joint.sky, joint.sky.strength[:, None], grid.valid, grid.years
     data, motion = series / strength, joint.deformation.series / strength
     steady = joint.rotation.basis[: joint.rotation.number]
     unsteady = _unsteady(joint, years)
@@ -179,22 +177,27 @@ def estimate(
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
     std = strength * np.sqrt(_variance(parts, len(local.blocks), left, sky, valid))
 
-    stations, pixels = stations_on(knowledge.stations, valid)
-    if len(stations) > 1:
-        line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
-        rates = line @ (series - turbulent - np.outer(slope, sky.height))[:, pixels]
-        kept = np.r_[True, True, _removed(sky)[2:] > 0]
-        modes = sky.modes[kept]
-        scale = float(np.linalg.norm(line * joint.sky.strength))
-        called_for = anchor(rates, stations, pixels, modes, float(np.diag(sky.fine).mean()), scale)
-        turbulent += np.outer(years - years.mean(), called_for[2:] @ modes[2:])
-        slope += (years - years.mean()) * called_for[1] * sky.slope_std
+    rate, slope_rate = _called_for(series - turbulent - np.outer(slope, sky.height), sky, grid, knowledge)
+    turbulent += np.outer(years - years.mean(), rate)
+    slope += (years - years.mean()) * slope_rate
     size = np.where(doubt.stable, 0.0, np.sqrt((joint.deformation.series**2).mean(axis=0)))
     moving = np.zeros(valid.shape, dtype=bool)
     moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
     trend = parts[len(local.blocks)] if joint.slow else None
     guarded = _guarded(joint, trend, years, min(valid.shape))
     return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)
+
+
+def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) -> tuple[Array, float]:
+    """Rate of the atmosphere that GNSS stations call for: turbulent (pixels,), and slope with height, per year."""
+    stations, pixels = stations_on(knowledge.stations, grid.valid)
+    if len(stations) < 2:
+        return np.zeros(corrected.shape[1]), 0.0
+    line = (grid.years - grid.years.mean()) / ((grid.years - grid.years.mean()) ** 2).sum()
+    modes = sky.modes[np.r_[True, True, _removed(sky)[2:] > 0]]
+    scale, noise = float(np.linalg.norm(line * sky.strength)), float(np.diag(sky.fine).mean())
+    rates = anchor(line @ corrected[:, pixels], stations, pixels, modes, noise, scale)
+    return rates[2:] @ modes[2:], float(rates[1] * sky.slope_std)
 
 
 class _Part:
@@ -356,85 +359,3 @@ def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:
         if one.kind not in largest or abs(one.rate) > abs(largest[one.kind].rate):
             largest[one.kind] = one
     return [one.sentence(millimetres) for one in largest.values()]
-
-
-class FullResolution:
-    """The atmosphere on the stack's own grid, rows at a time.
-
-    The turbulent part is a cubic spline between the centres of the multilooked pixels; the stratified part follows the
-    height of each full-resolution pixel.
-
-    Parameters
-    ----------
-    atmosphere : PhasePerDate
-    height : (length, width)
-        Metres relative to the mean the slope refers to; NaN counts as 0.
-    factor : int
-        Looks of the training grid in both directions.
-    """
-
-    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
-        self.height = np.nan_to_num(height).astype(np.float32)
-        self.slope = atmosphere.slope.astype(np.float32)
-        self.down, to_down = _spline(height.shape[0], factor)
-        self.across, to_across = _spline(height.shape[1], factor)
-        self.coefficients = (to_down @ atmosphere.turbulent @ to_across.T).astype(np.float32)
-
-    def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """Phase of the atmosphere per date on ``rows``, (dates, rows, width) radians."""
-        phase = tensor_product(self.coefficients, self.down[rows], self.across)
-        phase += self.slope[:, None, None] * self.height[rows]
-        return phase
-
-
-class Between:
-    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
-
-    Parameters
-    ----------
-    maps : (n, h, w)
-    shape : (int, int)
-        Length and width of the stack.
-    factor : int
-        Looks of the training grid in both directions.
-    """
-
-    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
-        self.maps = maps.astype(np.float32)
-        self.down, self.across = (_hats(size, factor) for size in shape)
-
-    def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """(n, rows, width)."""
-        return tensor_product(self.maps, self.down[rows], self.across)
-
-
-def cell_centres(size: int, factor: int) -> Array:
-    """Centres of the cells of ``factor`` pixels along an axis of ``size``, (cells,); the last cell may be smaller."""
-    starts = np.arange(0, size, factor)
-    return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
-
-
-def tensor_product(maps: Float32, down: Float32, across: Float32) -> Float32:
-    """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
-    near = down.any(axis=0)  # some rows of the maps take part, not all
-    return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
-
-
-def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
-    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that makes their coefficients.
-
-    They interpolate values at the centres of ``factor``-pixel cells, and stay flat outside.
-    """
-    centres = cell_centres(size, factor)
-    if len(centres) == 1:
-        return np.ones((size, 1), dtype=np.float32), np.ones((1, 1))
-    spline = make_interp_spline(centres, np.eye(len(centres)), k=3 if len(centres) > 3 else 1)
-    pixels = np.clip(np.arange(size), centres[0], centres[-1])
-    return BSpline.design_matrix(pixels, spline.t, spline.k).toarray().astype(np.float32), spline.c
-
-
-def _hats(size: int, factor: int) -> NDArray[np.float32]:
-    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
-    centres = cell_centres(size, factor)
-    units = np.eye(len(centres))
-    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)

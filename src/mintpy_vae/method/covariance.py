@@ -1,15 +1,13 @@
-"""Parts of the atmosphere of one stack: strength of the dates, spectrum, trend with height, and the networks' maps."""
+"""Statistics of the atmosphere of one stack: strength of the dates, spectrum, trend with height."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 from scipy.ndimage import distance_transform_edt
 
 from ..arrays import Array
-from .training import Fit
 
 FLATTEN = 0.25
 """Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
@@ -97,33 +95,6 @@ class Flattener:
         modes = dctn(fill(maps, self.valid), axes=(1, 2), norm="ortho") * gain
         scaled = idctn(modes, axes=(1, 2), norm="ortho")[:, self.valid]
         return np.asarray(scaled - scaled.mean(axis=1, keepdims=True))
-
-
-def basis_maps(fit: Fit) -> Array:
-    """The decoder's basis maps in radians, (N_BASIS, height * width)."""
-    with torch.no_grad():
-        return fit.model.basis().flatten(1).cpu().double().numpy() * fit.scale
-
-
-def source_weights(
-    fit: Fit, series: Array, first: NDArray[np.integer], second: NDArray[np.integer]
-) -> tuple[Array, Array]:
-    """Weights of the basis maps for each source of the pairs (first, second) of ``series`` (dates, height, width).
-
-    Returns
-    -------
-    mean, noise : (slots, pairs, N_BASIS)
-        At the posterior mean of the codes, and at one posterior standard deviation.
-    """
-    data = torch.tensor(series / fit.scale, dtype=torch.float32, device=fit.device)
-    i, j = torch.tensor(first, device=fit.device), torch.tensor(second, device=fit.device)
-    mean, noise = [], []
-    with torch.no_grad():
-        for a, b in zip(i.split(256), j.split(256), strict=True):
-            codes = fit.model.encode(data[b] - data[a], a, b)
-            mean.append(torch.stack(fit.model.source_weights(codes.mean)))
-            noise.append(torch.stack(fit.model.source_weights(codes.variance.sqrt())))
-    return torch.cat(mean, dim=1).cpu().double().numpy(), torch.cat(noise, dim=1).cpu().double().numpy()
 
 
 def fill(maps: Array, valid: NDArray[np.bool_]) -> Array:

@@ -150,6 +150,21 @@ class Bells:
     side: int
 
 
+@dataclass(frozen=True)
+class Dictionary:
+    """Shapes of motion that are searched: each function of time with each bell in space.
+
+    Attributes
+    ----------
+    functions : sequence of TimeFunction
+        Persistent and scanned.
+    bells : Bells
+    """
+
+    functions: Sequence[TimeFunction]
+    bells: Bells
+
+
 def make_bells(valid: NDArray[np.bool_], height: Array, stable: NDArray[np.bool_] | None = None) -> Bells:
     """Round bells of every width on the valid pixels of a (height, width) grid, and maps that follow the relief.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Array
-from .deformation import Bells, Chance, Deformation, Search, no_deformation
+from ..progress import Steps
+from .deformation import Bells, Chance, Deformation, Dictionary, Search, no_deformation
+from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction
 
@@ -46,13 +47,12 @@ class Joint:
 
 def estimate_jointly(
     series: Array,
-    functions: Sequence[TimeFunction],
-    bells: Bells,
-    statistics: Callable[[Array], Sky],
+    dictionary: Dictionary,
+    grid: Grid,
     significance: float,
     rng: np.random.Generator,
     slow_sky: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Steps | None = None,
 ) -> Joint:
     """Alternate between the sky's statistics, its slowness and the motion in front of it.
 
@@ -63,11 +63,9 @@ def estimate_jointly(
     ----------
     series : (dates, pixels)
         Radians on the valid pixels.
-    functions : sequence of TimeFunction
-        Persistent and scanned.
-    bells : Bells
-    statistics : callable
-        :func:`~mintpy_vae.method.sky.sky_statistics` of a series without motion and persistent functions.
+    dictionary : Dictionary
+        Of motion.
+    grid : Grid
     significance : float
         False-alarm probability of each search.
     rng : numpy Generator
@@ -76,6 +74,7 @@ def estimate_jointly(
     progress : callable, optional
         Told of passes done, in all, and a message.
     """
+    functions, bells = dictionary.functions, dictionary.bells
     persistent = [f for f in functions if not f.family]
     ordered = persistent + [f for f in functions if f.family]
     deformation = no_deformation(*series.shape)
@@ -83,7 +82,7 @@ def estimate_jointly(
     typical = [1.0] * len(persistent)
     for k in range(PASSES):
         if k < STATISTICS:
-            sky = statistics(without(series - deformation.series, persistent))
+            sky = sky_statistics(without(series - deformation.series, persistent), grid)
             rotation = Rotation(sky.strength, persistent)
             chance = Chance(sky, bells, ordered, significance, rng)
         coordinates = rotation(series)
@@ -157,10 +156,3 @@ def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
     q, _ = np.linalg.qr(np.stack([np.ones(len(series)), *(f.values for f in functions)], axis=1))
     kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
     return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])
-
-
-def statistics_of(
-    height: Array, valid: NDArray[np.bool_], good: NDArray[np.intp], bad: Sequence[int]
-) -> Callable[[Array], Sky]:
-    """:func:`~mintpy_vae.method.sky.sky_statistics` of one stack, to be called with a series."""
-    return lambda residual: sky_statistics(residual, height, valid, good, bad)

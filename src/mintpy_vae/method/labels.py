@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
-from ..metrics import explained_share
+from .observations import Grid
 
 PERMUTATIONS = 5000
 MAX_HEIGHT_CORRELATION = 0.6
@@ -89,8 +89,7 @@ def attribute(
     labels: NDArray[np.intp],
     basis: Array,
     maps: Array,
-    good: NDArray[np.intp],
-    height: Array,
+    grid: Grid,
     significance: float,
     rng: np.random.Generator,
 ) -> list[Cluster]:
@@ -107,10 +106,8 @@ def attribute(
     maps : (dates, pixels)
         What the network was given, on the valid pixels. A cluster's amplitude series is their projection on its mean
         map; the codes themselves would be too smooth, because their prior depends on the temporal baseline.
-    good : (good dates,) int
-        Dates that decide on the label.
-    height : (pixels,)
-        Zero mean.
+    grid : Grid
+        Its good dates decide on the label.
     significance : float
         Largest p-value of deformation.
     rng : numpy Generator
@@ -120,6 +117,7 @@ def attribute(
     list of Cluster
         In the order of their labels.
     """
+    good, height = grid.good, grid.height
     total = float((sources**2).sum())
     found = []
     n_clusters = int(labels.max(initial=-1)) + 1
@@ -167,6 +165,13 @@ def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
         doubtful = cluster.kind == "deformation" and explained < MIN_PROVEN
         found.append(replace(cluster, proven=explained, kind="undecided" if doubtful else cluster.kind))
     return found
+
+
+def explained_share(series: Array, truth: Array) -> float:
+    """Share of the variance of a `series` (dates,) that `truth` (dates,), in the same unit, explains; below 0: harm."""
+    error, whole = np.asarray(series, np.float64) - truth, np.asarray(series, np.float64)
+    energy = float(((whole - whole.mean()) ** 2).sum())
+    return 1.0 - float(((error - error.mean()) ** 2).sum()) / energy if energy > 0 else 0.0
 
 
 def _kind(p_value: float, height_correlation: float, energy: float, significance: float) -> str:

@@ -12,7 +12,7 @@ Arrays only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from scipy.stats import chi2
 
 from ..arrays import Array
 from .joint import without
-from .sky import Covariance, Sky
+from .observations import Grid
+from .sky import Covariance, sky_statistics
 from .timefunctions import Rotation, TimeFunction
 
 PASSES = 4
@@ -55,7 +56,7 @@ def coefficients(
     series: Array,
     maps: Array,
     persistent: Sequence[TimeFunction],
-    statistics: Callable[[Array], Sky],
+    grid: Grid,
     significance: float,
 ) -> Array:
     """Coefficient of the map of each date, (dates,) from 0 to 1.
@@ -67,8 +68,7 @@ def coefficients(
     maps : (dates, pixels)
         The delay of the model, radians, as :func:`relative` gives it.
     persistent : sequence of TimeFunction
-    statistics : callable
-        :func:`~mintpy_vae.method.sky.sky_statistics` of a series without motion and persistent functions.
+    grid : Grid
     significance : float
         Odds are even at the gain in log-likelihood that this share of chance fits exceeds: of a model with one
         coefficient, and of this one with its dates shifted against the stack's.
@@ -81,7 +81,7 @@ def coefficients(
         left = without(series - believed[:, None] * maps, persistent)
         if k and left.var() <= least:
             break
-        sky = statistics(left)
+        sky = sky_statistics(left, grid)
         scale = np.r_[1.0, OWN_SLOPE, np.ones(len(sky.band))]
         rotation = Rotation(sky.strength, persistent)
         rest = rotation.basis[rotation.number :]

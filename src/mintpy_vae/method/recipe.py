@@ -9,19 +9,20 @@ and their labels are those of :mod:`.separation`, which takes functions of time 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Pairs
 from .atmosphere import PhasePerDate
-from .covariance import basis_maps, fill, height_slopes
+from .covariance import fill, height_slopes
 from .inversion import incidence
 from .separation import Separation
+from .source_model import basis_maps
 from .threads import single_threaded
 
 __all__ = ["sources_of_atmosphere"]
 
 
 @single_threaded()
-def sources_of_atmosphere(found: Separation, pairs: NDArray[np.integer], height: NDArray[np.floating]) -> PhasePerDate:
+def sources_of_atmosphere(found: Separation, pairs: Pairs) -> PhasePerDate:
     """What the recipe subtracts from the pairs, inverted to dates by least squares.
 
     A pair's sources do not close. The inversion is linear, so that the dates of the corrected pairs are those of the
@@ -31,18 +32,17 @@ def sources_of_atmosphere(found: Separation, pairs: NDArray[np.integer], height:
     ----------
     found : Separation
     pairs : (pairs, 2) int
-    height : (height, width)
-        Metres; both as given to :func:`~mintpy_vae.method.separation.separate`.
+        As given to :func:`~mintpy_vae.method.separation.separate`.
     """
     sources, n_dates = found.sources, len(found.series)
     called = [cluster.label for cluster in found.clusters if cluster.kind == "atmosphere"]
     chosen = sources.of_stack & np.isin(sources.labels, called)
     row = np.zeros((n_dates, n_dates), dtype=np.intp)
     row[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs))
-    basis = found.flatten.undo(basis_maps(found.separator)[:, found.valid.ravel()])
+    basis = found.flatten.undo(basis_maps(found.network)[:, found.valid.ravel()])
     weights = np.zeros((len(pairs), len(basis)))
     np.add.at(weights, row[tuple(sources.pairs[chosen].T)], sources.weights[chosen])
     seen = np.isin(pairs, sources.seen).all(axis=1)
     of_dates = np.linalg.lstsq(incidence(pairs[seen], n_dates), weights[seen], rcond=None)[0]
-    slope = height_slopes(found.series, np.asarray(height[found.valid] - found.mean_height, dtype=np.float64))
+    slope = height_slopes(found.series, found.grid.height)
     return PhasePerDate(fill(of_dates @ basis, found.valid), slope)

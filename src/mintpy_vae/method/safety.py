@@ -15,8 +15,9 @@ from ..errors import NotEnoughEvidence
 from .atmosphere import SHORTEST_REMOVED
 from .deformation import MAX_PIECES
 from .inversion import closure
+from .observations import Observations
 from .separation import Separation
-from .training import Fit
+from .source_model import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
 """Of the map of the motion found."""
@@ -39,42 +40,37 @@ NOISIER = 1.05
 """A date is noisier from this ratio on."""
 
 
-def figures(
-    found: Separation,
-    phase: NDArray[np.floating],
-    weight: NDArray[np.floating],
-    pairs: NDArray[np.integer],
-    height: NDArray[np.floating],
-) -> dict[str, Any]:
+def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]:
     """What the limits are held against; all go to ``vae_result.json``.
 
     Parameters
     ----------
     found : Separation
-    phase, weight, pairs, height
-        What :func:`~mintpy_vae.method.separation.separate` was given.
+    observations : Observations
+        From which it was separated.
 
     Returns
     -------
     dict
         ``pairs_worse``, ``dates_worse``, ``unclustered_share``, ``misfit_share``; ``motion_height_correlation``, None
-        without motion; ``late_fall`` of the first network.
+        without motion; ``late_fall`` of the network.
     """
+    pairs, valid = observations.pairs, found.valid
     before, after = found.noise_of_pairs(pairs)
     date_before, date_after = found.noise.std(axis=2)
-    valid = found.valid
+    phase, weight = observations.phase[:, valid], observations.weight[:, valid]
     return {
         "pairs_worse": float((after > before).mean()),
         "dates_worse": float((date_after > NOISIER * date_before).mean()),
-        "unclustered_share": found.noise_share,
-        "misfit_share": misfit_share(found.series, phase[:, valid], weight[:, valid], pairs),
-        "motion_height_correlation": height_correlation(found.deformation.series, height[valid]),
-        "late_fall": late_fall(found.separator.losses),
+        "unclustered_share": found.unclustered,
+        "misfit_share": misfit_share(found.series, phase, weight, pairs),
+        "motion_height_correlation": height_correlation(found.deformation.series, found.grid.height),
+        "late_fall": late_fall(found.network.losses),
     }
 
 
 def refuse(seen: dict[str, Any]) -> None:
-    """Raise NotEnoughEvidence when the ``figures`` say that the stack is better left alone."""
+    """Raise NotEnoughEvidence when the ``diagnostics`` say that the stack is better left alone."""
     if (share := seen["misfit_share"]) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
             f"unwrapping errors dominate: {share:.0%} of the pairs' pixels are more than half a cycle off what the "
@@ -86,7 +82,7 @@ def refuse(seen: dict[str, Any]) -> None:
 
 
 def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
-    """One sentence for each of the ``figures`` beyond its limit; ``seed`` is the one asked for."""
+    """One sentence for each of the ``diagnostics`` beyond its limit; ``seed`` is the one asked for."""
     said = []
     if (n_dates := len(found.series)) < FEW_DATES:
         said.append(
@@ -109,7 +105,7 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
             f"{which} (warned from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
-    said += _of_training(found.separator, seen["late_fall"], seed)
+    said += _of_training(found.network, seen["late_fall"], seed)
     if (share := seen["misfit_share"]) > MAX_MISFIT:
         said.append(
             f"{share:.1%} of the pairs' pixels are more than half a cycle off what the other pairs say (warned from "
@@ -127,13 +123,13 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
     return said
 
 
-def phase_units(phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]) -> list[str]:
-    """Warnings of phase that is not in radians; arguments as for :func:`figures`.
+def phase_units(observations: Observations) -> list[str]:
+    """Warnings of phase that is not in radians.
 
     In metres it hardly varies. In cycles unwrapping errors are 1, so that the closures of triplets pile up there, where
     the noise of radians only falls off.
     """
-    has_data = weight > 0
+    phase, has_data = observations.phase, observations.weight > 0
     spread = [
         float(np.diff(np.quantile(x[w], (0.16, 0.84)))[0] / 2) for x, w in zip(phase, has_data, strict=True) if w.any()
     ]
@@ -142,7 +138,7 @@ def phase_units(phase: NDArray[np.floating], weight: NDArray[np.floating], pairs
             f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warned below "
             f"{LEAST_SPREAD:g} rad): is it in metres?"
         ]
-    closed = closure(np.where(has_data, phase, np.nan), pairs)
+    closed = closure(np.where(has_data, phase, np.nan), observations.pairs)
     off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
     if not off:
         return []

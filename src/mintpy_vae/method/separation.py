@@ -1,56 +1,49 @@
-"""The method: from multilooked pairs to the atmosphere of each date, after Ghosh et al. (2025). Arrays only."""
+"""The method: from multilooked pairs to the atmosphere of each date, after Ghosh et al. (2025)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import Array
+from ..arrays import Array, Mask, Pairs
 from ..dates import acquisition_years
 from ..errors import NotEnoughEvidence
+from ..progress import Progress, steps_of
 from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
-from .covariance import (
-    Flattener,
-    basis_maps,
-    date_strength,
-    source_weights,
-    without_height,
-)
-from .deformation import Deformation, make_bells
+from .covariance import Flattener, date_strength, without_height
+from .deformation import Deformation, Dictionary, make_bells
 from .inversion import invert_to_dates
-from .joint import estimate_jointly, statistics_of, without
+from .joint import estimate_jointly, without
 from .knowledge import NOTHING, Knowledge
 from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
+from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
+from .source_model import Fit, Trainer, basis_maps, source_weights
 from .threads import single_threaded
 from .timefunctions import MIN_NEW_GIVEN, TimeFunction, adds_to, annual, lasts, recognise, scanned, trend
-from .training import Fit, draw_pairs, train
+from .training import draw_pairs, train
 from .vae import SEPARATOR_SLOTS
-
-Report = Callable[[str, int, int, str], None]
-"""Progress of a stage: its name, steps done, steps in all, a short message."""
-Trainer = Callable[..., Fit]
-"""Called as :func:`~mintpy_vae.method.training.train` is."""
 
 MIN_PIXELS = 200
 MAX_PERSISTENT = 0.25
 """Largest number of persistent functions, a share of the dates; each takes one from what tells sky from motion."""
+FEWEST_SOURCES = 400
+"""Pairs drawn for the clustering where the stack has fewer."""
 
 
 @dataclass(frozen=True)
-class Stages:
-    """Which stages of the method run: all, but for an ablation.
+class Ablation:
+    """Parts of the method, each of which can be left out to see what it is worth.
 
     Attributes
     ----------
     conditional_prior : bool
-        Priors of the separator's slots depend on the dates of the pair; else all are free.
+        Priors of the network's slots depend on the dates of the pair; else all are free.
     clustering : bool
         Clusters of sources give functions of time; else only a trend, a year and scanned functions are searched.
     robust : bool
@@ -74,51 +67,53 @@ class Separation:
 
     Attributes
     ----------
-    atmosphere : Atmosphere
-    deformation : Deformation
-    functions : list of TimeFunction
-        Those it was searched with.
-    clusters : list of Cluster
-    flatten : Flattener
-        What the separator's maps went through, without their trend with height.
-    noise_share : float
-        Share of the sources that belong to no cluster.
-    separator : Fit
-        The network.
-    local : LocalSky
-    valid : (height, width) bool
-        Pixels of the training grid that took part.
-    mean_height : float
-        Height (metres) to which the stratified part refers.
+    grid : Grid
+        Pixels and dates that took part.
     series : (dates, pixels)
-        Coarse phase of each date on the valid pixels, radians.
-    corrected : (dates, pixels)
-        The same, corrected.
-    noise : (2, dates, pixels)
-        Both without the trend and the other functions of time of the whole stack.
+        Phase of each date, radians, relative to its mean.
+    network : Fit
+        The variational autoencoder.
+    flatten : Flattener
+        Applied to its maps, which have no trend with height.
     sources : Sources
-        What was clustered.
-    prior : (dates,)
-        Coefficient of the delay that is known beforehand; what it makes of it is removed besides ``atmosphere``.
+        Those that were clustered.
+    clusters : list of Cluster
+    unclustered : float
+        Share of the sources that belong to no cluster.
+    functions : list of TimeFunction
+        Searched for deformation, the persistent ones first.
+    deformation : Deformation
+    local : LocalSky
+    atmosphere : Atmosphere
+    delay_share : (dates,)
+        Coefficient of a weather model's delay, which is removed besides ``atmosphere``.
+    corrected : (dates, pixels)
+        ``series`` without atmosphere.
+    noise : (2, dates, pixels)
+        ``series`` and ``corrected`` without the trend and the other persistent functions of time.
     """
 
-    atmosphere: Atmosphere
-    deformation: Deformation
-    functions: list[TimeFunction]
-    clusters: list[Cluster]
-    flatten: Flattener
-    noise_share: float
-    separator: Fit
-    local: LocalSky
-    valid: NDArray[np.bool_]
-    mean_height: float
+    grid: Grid
     series: Array
+    network: Fit
+    flatten: Flattener
+    sources: Sources
+    clusters: list[Cluster]
+    unclustered: float
+    functions: list[TimeFunction]
+    deformation: Deformation
+    local: LocalSky
+    atmosphere: Atmosphere
+    delay_share: Array
     corrected: Array
     noise: Array
-    sources: Sources
-    prior: Array
 
-    def noise_of_pairs(self, pairs: NDArray[np.integer]) -> Array:
+    @property
+    def valid(self) -> Mask:
+        """Pixels of the training grid that took part, (height, width)."""
+        return self.grid.valid
+
+    def noise_of_pairs(self, pairs: Pairs) -> Array:
         """Spatial standard deviation of pairs (pairs, 2) before and after, (2, pairs) radians; see ``noise``."""
         first, second = pairs.T
         return np.asarray((self.noise[:, second] - self.noise[:, first]).std(axis=2))
@@ -126,136 +121,80 @@ class Separation:
 
 @single_threaded()
 def separate(
-    phase: NDArray[np.floating],
-    weight: NDArray[np.floating],
-    pairs: NDArray[np.integer],
-    dates: Sequence[str],
-    height: NDArray[np.floating],
+    observations: Observations,
     settings: Settings,
-    report: Report | None = None,
-    clusterer: Clusterer | None = None,
-    stages: Stages = Stages(),
     knowledge: Knowledge = NOTHING,
+    ablation: Ablation = Ablation(),
+    clusterer: Clusterer | None = None,
     trainer: Trainer = train,
-    prior: Array | None = None,
+    progress: Progress | None = None,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
     Parameters
     ----------
-    phase, weight : (pairs, height, width)
-        Multilooked unwrapped phase (radians) of the pairs to learn from, and its weight.
-    pairs : (pairs, 2) int
-        Date indices.
-    dates : sequence of str
-        YYYYMMDD, sorted.
-    height : (height, width)
-        Metres, NaN where unknown.
+    observations : Observations
     settings : Settings
-    report : callable, optional
-        Told of the progress.
+    knowledge : Knowledge
+        Prior information; none by default.
+    ablation : Ablation
+        All parts by default.
     clusterer : Clusterer, optional
         FISHDBC by default.
-    stages : Stages
-        All by default.
-    knowledge : Knowledge
-        Nothing by default.
-    trainer : callable
-        Trains a network; one that remembers lets variants share networks.
-    prior : (dates, height, width), optional
-        Delay of a weather model, radians; NaN on dates that it does not have. What the data bear out of it is taken
-        for part of the atmosphere.
+    trainer : Trainer
+        Trains the network; one that remembers lets variants share networks.
+    progress : callable, optional
 
     Raises
     ------
     NotEnoughEvidence
         When the data do not allow it, with the reason.
     """
-    years, n_dates, shape = acquisition_years(dates), len(dates), height.shape
     rng = np.random.default_rng(settings.seed)
-    good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
-    if len(good) < settings.min_dates:
-        which = "dates that are not bad" if len(good) < n_dates else "dates"
-        raise NotEnoughEvidence(f"the stack has {len(good)} {which}; {settings.min_dates} are needed (vae.minDate)")
-    if len(pairs) < settings.min_pairs:
-        raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
 
-    # 1. Pairs to dates; each date relative to its spatial mean.
-    flat_phase, flat_weight = phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1)
-    series, connected = invert_to_dates(flat_phase, flat_weight, pairs, n_dates, robust=stages.robust)
-    valid = (connected & np.isfinite(height).ravel()).reshape(shape)
-    if valid.sum() < MIN_PIXELS:
-        raise NotEnoughEvidence(
-            f"only {int(valid.sum())} pixels of the {shape[0]} x {shape[1]} training grid are covered well enough; "
-            f"{MIN_PIXELS} are needed"
-        )
-    seen = series[:, valid.ravel()]
-    seen = seen - seen.mean(axis=1, keepdims=True)
-    mean_height = float(height[valid].mean())
-    z = np.asarray(height[valid] - mean_height, dtype=np.float64)
-
-    def as_maps(values: Array) -> Array:
-        maps = np.zeros((len(values), *shape))
-        maps[:, valid] = values
-        return maps
-
-    def progress(stage: str) -> Callable[[int, int, str], None] | None:
-        return (lambda done, total, message: report(stage, done, total, message)) if report else None
-
-    # 1b. Of a delay known beforehand, what the data bear out; all that follows is about the rest.
-    statistics = statistics_of(z, valid, good, knowledge.bad_dates)
-    x, share = seen, np.zeros(n_dates)
-    if prior is not None:
-        delay = relative(prior[:, valid])
-        steady_functions = [f for f in _functions_of_time([], years, dates, knowledge.functions) if not f.family]
-        share = coefficients(seen, delay, steady_functions, statistics, settings.significance)
-        x = seen - share[:, None] * delay
+    # 1. Pairs to dates; of a weather model's delay, the part that the data confirm.
+    phase, grid = _to_dates(observations, settings, knowledge, ablation.robust)
+    delay_share, delay = _confirmed_delay(phase, observations, grid, knowledge, settings)
+    series = phase - delay
 
     # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
-    level = without_height(x, z)
-    steady = without(level, [trend(years)])
-    flatten = Flattener((steady / date_strength(steady)[:, None])[good], valid)
-    flat = as_maps(flatten(level))
-    slots = SEPARATOR_SLOTS if stages.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
-    separator = trainer(flat[good], valid, years[good], slots, settings, progress("separating sources"))
-    between = pairs[np.isin(pairs, good).all(axis=1)]
-    clusters, noise_share, sources = _find_clusters(
-        separator, flat, valid, between, good, years, z, settings, clusterer, rng
-    )
-    found = clusters if stages.clustering else []
-    functions = _functions_of_time(found, years, dates, knowledge.functions)
-    persistent = [f for f in functions if not f.family]
+    flatten, maps = _flattened(series, grid)
+    slots = SEPARATOR_SLOTS if ablation.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
+    training = steps_of(progress, "separating sources")
+    network = trainer(grid.maps(maps)[grid.good], grid.valid, grid.years[grid.good], slots, settings, training)
+    clusters, unclustered, sources = _find_clusters(network, maps, observations.pairs, grid, settings, clusterer, rng)
+    of_clusters = clusters if ablation.clustering else []
+    functions = _functions_of_time(of_clusters, grid.years, observations.dates, knowledge.functions)
 
     # 3. Local deformation and the sky with its slowness, estimated together.
-    bells = make_bells(valid, z, knowledge.stable)
-    searching = progress("searching local deformation")
-    joint = estimate_jointly(x, functions, bells, statistics, settings.significance, rng, stages.slow_sky, searching)
-    deformation, sky = joint.deformation, joint.sky
-    clusters = confirm(clusters, flatten(without_height(deformation.series, z)))
+    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
+    searching = steps_of(progress, "searching local deformation")
+    joint = estimate_jointly(series, dictionary, grid, settings.significance, rng, ablation.slow_sky, searching)
+    clusters = confirm(clusters, flatten(without_height(joint.deformation.series, grid.height)))
 
     # 4. Weather that clings to places, which a stationary sky cannot hold: the other dates show it.
-    local = estimate_local_sky(sky, good) if stages.local_sky else no_local_sky(sky)
+    local = estimate_local_sky(joint.sky, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
 
-    # 5. The atmosphere of each date: what these statistics explain of the data.
-    atmosphere = estimate(x, joint, local, valid, years, knowledge)
-    corrected = x - atmosphere.turbulent[:, valid] - atmosphere.slope[:, None] * z
+    # 5. The atmosphere of each date: the part of the data that these statistics explain.
+    atmosphere = estimate(series, joint, local, grid, knowledge)
+    corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)
+    persistent = [f for f in functions if not f.family]
     return Separation(
-        atmosphere,
-        deformation,
-        functions,
-        clusters,
-        flatten,
-        noise_share,
-        separator,
-        local,
-        valid,
-        mean_height,
-        seen,
-        corrected,
-        np.stack([without(seen, persistent), without(corrected, persistent)]),
-        sources,
-        share,
+        grid=grid,
+        series=phase,
+        network=network,
+        flatten=flatten,
+        sources=sources,
+        clusters=clusters,
+        unclustered=unclustered,
+        functions=functions,
+        deformation=joint.deformation,
+        local=local,
+        atmosphere=atmosphere,
+        delay_share=delay_share,
+        corrected=corrected,
+        noise=np.stack([without(phase, persistent), without(corrected, persistent)]),
     )
 
 
@@ -264,6 +203,53 @@ def spread(one: Separation, other: Array) -> float:
     difference = one.corrected - other
     difference = difference - difference.mean(axis=0)
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
+
+
+def _to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
+    """Phase of each date (dates, pixels), relative to its mean, and the grid; refuses a stack that is too small."""
+    pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
+    good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
+    if len(good) < settings.min_dates:
+        which = "dates that are not bad" if len(good) < n_dates else "dates"
+        raise NotEnoughEvidence(f"the stack has {len(good)} {which}; {settings.min_dates} are needed (vae.minDate)")
+    if len(pairs) < settings.min_pairs:
+        raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
+    flat_phase, flat_weight = (x.reshape(len(pairs), -1) for x in (observations.phase, observations.weight))
+    series, connected = invert_to_dates(flat_phase, flat_weight, pairs, n_dates, robust=robust)
+    valid = connected.reshape(height.shape) & np.isfinite(height)
+    if valid.sum() < MIN_PIXELS:
+        size = " x ".join(map(str, height.shape))
+        raise NotEnoughEvidence(
+            f"only {int(valid.sum())} pixels of the {size} training grid are covered well enough; "
+            f"{MIN_PIXELS} are needed"
+        )
+    series = series[:, valid.ravel()]
+    mean_height = float(height[valid].mean())
+    above = np.asarray(height[valid] - mean_height, dtype=np.float64)
+    bad = np.asarray(knowledge.bad_dates, dtype=np.intp)
+    grid = Grid(valid, above, mean_height, acquisition_years(observations.dates), good=good, bad=bad)
+    return series - series.mean(axis=1, keepdims=True), grid
+
+
+def _confirmed_delay(
+    phase: Array, observations: Observations, grid: Grid, knowledge: Knowledge, settings: Settings
+) -> tuple[Array, Array]:
+    """Coefficient of the weather model's delay on each date (dates,), and its phase (dates, pixels) with them."""
+    if observations.delay is None:
+        return np.zeros(len(phase)), np.zeros_like(phase)
+    maps = relative(np.asarray(observations.delay[:, grid.valid], dtype=np.float64))
+    functions = _functions_of_time([], grid.years, observations.dates, knowledge.functions)
+    persistent = [f for f in functions if not f.family]
+    share = coefficients(phase, maps, persistent, grid, settings.significance)
+    return share, share[:, None] * maps
+
+
+def _flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
+    """The maps of the network (dates, pixels), without trend with height, and the filter that made them."""
+    level = without_height(series, grid.height)
+    steady = without(level, [trend(grid.years)])
+    flatten = Flattener((steady / date_strength(steady)[:, None])[grid.good], grid.valid)
+    return flatten, flatten(level)
 
 
 def _functions_of_time(
@@ -286,33 +272,38 @@ def _functions_of_time(
 
 
 def _find_clusters(
-    fit: Fit,
+    network: Fit,
     maps: Array,
-    valid: NDArray[np.bool_],
-    pairs: NDArray[np.integer],
-    good: NDArray[np.intp],
-    years: Array,
-    height: Array,
+    pairs: Pairs,
+    grid: Grid,
     settings: Settings,
     clusterer: Clusterer | None,
     rng: np.random.Generator,
 ) -> tuple[list[Cluster], float, Sources]:
     """Cluster the sources of the pairs of good dates and of as many of every baseline, and label the clusters."""
-    extra = draw_pairs(rng, years[good], max(len(pairs), 400)).T
-    both = np.sort(np.concatenate([np.searchsorted(good, pairs), extra]), axis=1)
-    mean, noise = source_weights(fit, maps[good], both[:, 0], both[:, 1])
+    good, between = grid.good, pairs[np.isin(pairs, grid.good).all(axis=1)]
+    extra = draw_pairs(rng, grid.years[good], max(len(between), FEWEST_SOURCES)).T
+    both = np.sort(np.concatenate([np.searchsorted(good, between), extra]), axis=1)
+    mean, noise = source_weights(network, grid.maps(maps)[good], both[:, 0], both[:, 1])
     # coordinates in an orthonormal basis of the decoder's maps, where distance is distance between maps
-    basis = basis_maps(fit)[:, valid.ravel()]
+    basis = basis_maps(network)[:, grid.valid.ravel()]
     left, singular, orthonormal = np.linalg.svd(basis, full_matrices=False)
-    sources = mean @ (left * singular)
+    coordinates = mean @ (left * singular)
     uncertainty = noise @ (left * singular)
-    clear = np.linalg.norm(sources, axis=2) > np.linalg.norm(uncertainty, axis=2)
+    clear = np.linalg.norm(coordinates, axis=2) > np.linalg.norm(uncertainty, axis=2)
     labels = np.full(clear.shape, -1, dtype=np.intp)
-    points = axes_of(sources[clear]) if clear.any() else np.zeros((0, 1))
+    points = axes_of(coordinates[clear]) if clear.any() else np.zeros((0, 1))
     if clear.any():
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
         labels[clear] = find(unsigned(points))
     which = np.nonzero(clear)[1]
-    record = Sources(points, good[both[which]], labels[clear], mean[clear], which < len(pairs), good)
-    clusters = attribute(sources, labels, orthonormal, maps[:, valid], good, height, settings.significance, rng)
-    return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0, record
+    sources = Sources(
+        points=points,
+        pairs=good[both[which]],
+        labels=labels[clear],
+        weights=mean[clear],
+        of_stack=which < len(between),
+        seen=good,
+    )
+    clusters = attribute(coordinates, labels, orthonormal, maps, grid, settings.significance, rng)
+    return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0, sources

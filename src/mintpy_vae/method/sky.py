@@ -20,6 +20,7 @@ from scipy.linalg import lapack
 
 from ..arrays import Array
 from .covariance import date_strength, height_slopes, radial_spectrum
+from .observations import Grid
 
 EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
 """Bounds of the bands, cycles per shorter side of the scene; what is finer is one part with the noise."""
@@ -232,31 +233,21 @@ class Footprints:
         return np.einsum("ij,ij->i", self.fine, self.maps)
 
 
-def sky_statistics(
-    residual: Array,
-    height: Array,
-    valid: NDArray[np.bool_],
-    good: NDArray[np.intp],
-    bad: Sequence[int] = (),
-) -> Sky:
+def sky_statistics(residual: Array, grid: Grid) -> Sky:
     """Estimate the statistics of the sky from a series without motion.
 
     Parameters
     ----------
     residual : (dates, pixels)
-        Radians on the valid pixels.
-    height : (pixels,)
-        Metres, zero mean.
-    valid : (height, width) bool
-    good : (good dates,) int
-        Dates that the spectrum is taken from.
-    bad : sequence of int
-        Dates that count as ``BAD`` times as strong as they are.
+        Radians.
+    grid : Grid
+        The spectrum is taken from its good dates; bad ones count as ``BAD`` times as strong as they are.
     """
+    height, valid, good = grid.height, grid.valid, grid.good
     slopes = height_slopes(residual, height)
     turbulent = residual - slopes[:, None] * height
     strength = date_strength(turbulent)
-    strength[list(bad)] *= BAD
+    strength[grid.bad] *= BAD
     unit = turbulent / strength[:, None]
     smooth, wavenumber, noise = radial_spectrum(unit[good], valid)
     cycles = wavenumber * min(valid.shape)

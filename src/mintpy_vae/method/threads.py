@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Aside", "single_threaded"]
+__all__ = ["InBackground", "single_threaded"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Aside(Generic[T]):
+class InBackground(Generic[T]):
     """Work in a second thread while a ``with`` block runs; whatever ends the block early ends the thread, too.
 
     Parameters
@@ -49,7 +49,7 @@ class Aside(Generic[T]):
         self._thread = Thread(target=self._run, daemon=True) if now else None
         self.awaited = not now
 
-    def __enter__(self) -> Aside[T]:
+    def __enter__(self) -> InBackground[T]:
         if self._thread:
             self._thread.start()
         return self

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import InputError, NotEnoughEvidence
+from ..progress import Steps
 from ..settings import Settings
+from .source_model import Fit
 from .vae import VAE
 
-Progress = Callable[[int, int, str], None]
 Run = tuple[VAE, NDArray[np.float64]]
 LEARNING_RATE = 2e-3
 RESTARTS = 2
@@ -24,30 +25,6 @@ _RANDOM_STATE = Lock()
 """Layers draw their first weights from the state of the whole process, which two seeds side by side must not mix."""
 _GPU = Lock()
 """Two networks at a time would share the GPU's kernels and settings, and gain nothing."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A trained network.
-
-    Attributes
-    ----------
-    model : VAE
-        In evaluation mode, on ``device``.
-    scale : float
-        Standard deviation (radians) by which the maps were divided.
-    losses : (steps,) float
-        Loss per pixel at each step.
-    seed : int
-        The seed that worked; another than the user's after a restart.
-    device : torch.device
-    """
-
-    model: VAE
-    scale: float
-    losses: NDArray[np.float64]
-    seed: int
-    device: torch.device
 
 
 def choose_device(name: str) -> torch.device:
@@ -69,7 +46,7 @@ def train(
     times: NDArray[np.float64],
     slots: Sequence[tuple[str, int]],
     settings: Settings,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> Fit:
     """Train a network on all pairs of a series of maps.
 
@@ -99,12 +76,14 @@ def train(
     """
     device = choose_device(settings.device)
     scale = float(series[:, valid].std()) or 1.0
-    data = torch.tensor(series / scale, dtype=torch.float32, device=device)
-    mask = torch.tensor(valid, dtype=torch.float32, device=device)
-    years = _years(times).to(device)
+    data = _Data(
+        maps=torch.tensor(series / scale, dtype=torch.float32, device=device),
+        mask=torch.tensor(valid, dtype=torch.float32, device=device),
+        years=_years(times).to(device),
+    )
     for attempt in range(RESTARTS + 1):
         seed = settings.seed + 1000 * attempt
-        run = partial(_run, data, mask, years, slots, settings, seed, progress)
+        run = partial(_run, data, slots, settings, seed, progress)
         with _reproducible(device):
             model, losses = _in_parts(run, settings.batch_size)
         if _converged(losses):
@@ -137,27 +116,34 @@ def _in_parts(run: Callable[[int], Run], most: int) -> Run:
         torch.cuda.empty_cache()
 
 
+@dataclass(frozen=True)
+class _Data:
+    """On the device: maps (dates, height, width) at unit variance, which pixels count, and times of the dates."""
+
+    maps: torch.Tensor
+    mask: torch.Tensor
+    years: torch.Tensor
+
+
 def _run(
-    data: torch.Tensor,
-    mask: torch.Tensor,
-    years: torch.Tensor,
+    data: _Data,
     slots: Sequence[tuple[str, int]],
     settings: Settings,
     seed: int,
-    progress: Progress | None,
+    progress: Steps | None,
     parts: int,
 ) -> Run:
     """One training run. The losses stay on the device, and a GPU waits for the host only where progress is shown.
 
     The gradients of the ``parts`` of a batch are added up, so that the result is the same but for rounding.
     """
-    steps, batch, device = settings.train_steps, settings.batch_size, data.device
-    model = _network(slots, years.cpu(), data.shape[1:], device, seed)
+    steps, batch, device = settings.train_steps, settings.batch_size, data.maps.device
+    model = _network(slots, data.years.cpu(), data.maps.shape[1:], device, seed)
     # fused: one kernel for all parameters
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), fused=data.is_cuda)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), fused=data.maps.is_cuda)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
     rng = np.random.default_rng(seed)
-    draws = [draw_pairs(rng, years.cpu().numpy(), batch) for _ in range(steps)]
+    draws = [draw_pairs(rng, data.years.cpu().numpy(), batch) for _ in range(steps)]
     pairs = torch.tensor(np.stack(draws), device=device)
     beta = torch.tensor([min(1.0, 0.05 + 0.95 * step / (0.4 * steps)) for step in range(steps)], device=device)
     noise = torch.zeros(batch, sum(model.sizes), device=device)
@@ -169,13 +155,13 @@ def _run(
         optimizer.zero_grad(set_to_none=True)
         first, second = pairs[now][0]
         for i, j, z in zip(first.chunk(parts), second.chunk(parts), noise.chunk(parts), strict=True):
-            loss = model.loss(data[j] - data[i], i, j, mask, beta[now], z) * (len(i) / batch)
+            loss = model.loss(data.maps[j] - data.maps[i], i, j, data.mask, beta[now], z) * (len(i) / batch)
             loss.backward()
             losses.index_add_(0, now, loss.detach()[None])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         now.add_(1)
 
-    advance = _captured(gradients) if data.is_cuda else gradients
+    advance = _captured(gradients) if data.maps.is_cuda else gradients
     losses.zero_()
     now.zero_()
     generator = torch.Generator(device).manual_seed(seed)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,9 +27,6 @@ from ..errors import InputError
 from ..log import LOGGER
 from ..stack import Rows, Stack, content_hash, damage, file_hash, open_hdf5
 from . import mintpy_app
-
-if TYPE_CHECKING:
-    from ..workflow.job import Job
 
 __all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
 
@@ -89,12 +86,28 @@ def space_needed(stack: Stack, project: Path, template: Mapping[str, str]) -> tu
     return sum(path.stat().st_size for path in copied), sum(kind.wanted(stack, template) for kind in _KINDS)
 
 
-def find_known_delays(job: Job, place: Path, inside: bool = False) -> KnownDelays:
+@dataclass(frozen=True)
+class _Task:
+    """The stack, project directory and template, a directory to work in, and whether MintPy runs in the project."""
+
+    stack: Stack
+    project: Path
+    template: Mapping[str, str]
+    place: Path
+    inside: bool
+
+
+def find_known_delays(
+    stack: Stack, project: Path, template: Mapping[str, str], place: Path, inside: bool = False
+) -> KnownDelays:
     """Find out what MintPy will subtract, by its own functions.
 
     Parameters
     ----------
-    job : Job
+    stack : Stack
+    project : path
+    template : mapping of str
+        MintPy's options.
     place : path
         A directory to work in. What MintPy's later steps use again is left there: ``inputs/SET.h5``,
         ``inputs/ionStack.h5`` and ``ion.h5``; what is there already is used.
@@ -106,15 +119,15 @@ def find_known_delays(job: Job, place: Path, inside: bool = False) -> KnownDelay
     InputError
         When MintPy would stop at one of these steps and there is no option to switch it off.
     """
-    stack = job.stack
-    wanted = [kind for kind in _KINDS if kind.wanted(stack, job.template)]
+    task = _Task(stack, project, template, place, inside)
+    wanted = [kind for kind in _KINDS if kind.wanted(stack, template)]
     found: list[Rows] = []
     summary, off, warnings = [], [], []
     (place / "inputs").mkdir(exist_ok=True)
     for kind in wanted:
         row = {"name": kind.name, "step": kind.step, "subtracted": True, "source": "", "std_mm": 0.0}
         try:
-            row["source"], delay, lacking = kind.find(job, place, inside)
+            row["source"], delay, lacking = kind.find(task)
             size, share = _size_and_share(delay, stack)
             if share < _ENOUGH:
                 raise InputError(f"it is known on only {share:.0%} of the scene")
@@ -148,7 +161,7 @@ def _size_and_share(delay: Rows, stack: Stack) -> tuple[float, float]:
     values = values[:, np.ones_like(values[0], bool) if stack.land is None else stack.land[rows]]
     known = values[:, np.isfinite(values).all(axis=0)]
     size = known.std(axis=1).max() if known.size else 0.0
-    return float(size * stack.wavelength / (4 * np.pi)), known.shape[1] / max(values.shape[1], 1)
+    return float(size * abs(stack.metres_per_radian)), known.shape[1] / max(values.shape[1], 1)
 
 
 def _is_full(error: BaseException | None) -> bool:
@@ -169,14 +182,14 @@ class _Kind:
     step: str
     option: str | None
     wanted: Callable[[Stack, Mapping[str, str]], bool]
-    find: Callable[[Job, Path, bool], _Found]
+    find: Callable[[_Task], _Found]
 
 
-def _find_drift(job: Job, place: Path, inside: bool) -> _Found:
+def _find_drift(task: _Task) -> _Found:
     """A ramp in range that grows with time: MintPy takes it out of a series of zeros of the first and the last date."""
     from mintpy.local_oscilator_drift import correct_local_oscilator_drift
 
-    stack = job.stack
+    stack = task.stack
     with TemporaryDirectory() as scratch, mintpy_app.at_work("step correct_LOD", scratch):
         dates = [stack.dates[0], stack.dates[-1]]
         zeros = _series_of_zeros(Path(scratch, "zeros.h5"), stack, dates)
@@ -188,21 +201,21 @@ def _find_drift(job: Job, place: Path, inside: bool) -> _Found:
     return "MintPy's empirical model", _Ramp(to_phase(stack) * ramp, share.astype(np.float32)), []
 
 
-def _find_tides(job: Job, place: Path, inside: bool) -> _Found:
+def _find_tides(task: _Task) -> _Found:
     """``SET.h5`` of the project, which MintPy does not compute again, or what its function computes."""
-    stack = job.stack
-    theirs, ours = (folder / "inputs" / "SET.h5" for folder in (job.project, place))
+    stack = task.stack
+    theirs, ours = (folder / "inputs" / "SET.h5" for folder in (task.project, task.place))
     there = theirs.is_file()
     if ours.is_file():
         return "inputs/SET.h5", *_from_file(ours, stack)
-    if inside and there and not mintpy_app.fits(theirs, stack):
+    if task.inside and there and not mintpy_app.fits(theirs, stack):
         raise InputError(f"{theirs} is of another scene; delete it")
-    if inside and there:
+    if task.inside and there:
         return "inputs/SET.h5", *_from_file(theirs, stack)
     if there and mintpy_app.fits(theirs, stack):
         shutil.copy2(theirs, ours)
         return "inputs/SET.h5", *_from_file(ours, stack)
-    with TemporaryDirectory(dir=place) as scratch, mintpy_app.at_work("step correct_SET", scratch):
+    with TemporaryDirectory(dir=task.place) as scratch, mintpy_app.at_work("step correct_SET", scratch):
         from mintpy import solid_earth_tides  # here: PySolid may be missing
         from mintpy.cli.solid_earth_tides import cmd_line_parse
 
@@ -216,29 +229,32 @@ def _find_tides(job: Job, place: Path, inside: bool) -> _Found:
     return "computed by MintPy with PySolid", *_from_file(ours, stack)
 
 
-def _find_ionosphere(job: Job, place: Path, inside: bool) -> _Found:
+def _find_ionosphere(task: _Task) -> _Found:
     """MintPy's inversion of a copy of ``ionStack.h5``, on which its step sets the reference and drops pairs."""
     from mintpy.cli import iono_split_spectrum
 
-    if (method := job.template[_IONOSPHERE]) != "split_spectrum":
+    if (method := task.template[_IONOSPHERE]) != "split_spectrum":
         raise InputError(f"{_IONOSPHERE} = {method} is no method of MintPy")
-    source = job.project / "inputs" / "ionStack.h5"
+    source = task.project / "inputs" / "ionStack.h5"
     if not source.is_file():
         raise InputError(f"there is no {source}")
-    if not mintpy_app.fits(source, job.stack):
+    if not mintpy_app.fits(source, task.stack):
         raise InputError(f"{source} is of another size than the stack, or of another scene")
-    if len(str(place).split()) > 1:
-        raise InputError(f"there is a blank in the path {place}, which MintPy's step does not take")
-    copy, series, count = place / "inputs" / source.name, place / "ion.h5", place / "numInvIon.h5"
+    if len(str(task.place).split()) > 1:
+        raise InputError(f"there is a blank in the path {task.place}, which MintPy's step does not take")
+    copy, series, count = task.place / "inputs" / source.name, task.place / "ion.h5", task.place / "numInvIon.h5"
     if not (series.is_file() and count.is_file()):
         shutil.copy2(source, copy)
-        with TemporaryDirectory(dir=place) as scratch, mintpy_app.at_work("step correct_ionosphere", str(place)):
+        with (
+            TemporaryDirectory(dir=task.place) as scratch,
+            mintpy_app.at_work("step correct_ionosphere", str(task.place)),
+        ):
             template = Path(scratch, "options.txt")
-            template.write_text("".join(f"{key} = {value}\n" for key, value in job.template.items()), encoding="utf8")
+            template.write_text("".join(f"{key} = {value}\n" for key, value in task.template.items()), encoding="utf8")
             iono_split_spectrum.main(["-t", str(template), "--iono-stack-file", str(copy)])
     with open_hdf5(count) as f:
         unknown = f["mask"][:] == 0  # there MintPy's series is 0
-    return "inputs/ionStack.h5", *_from_file(series, job.stack, unknown)
+    return "inputs/ionStack.h5", *_from_file(series, task.stack, unknown)
 
 
 _drift = _Kind(
@@ -279,7 +295,7 @@ def _series_of_zeros(file: Path, stack: Stack, dates: list[str]) -> Path:
 
 def to_phase(stack: Stack) -> np.float32:
     """Radians of a metre of displacement."""
-    return np.float32(-4 * np.pi / stack.wavelength)
+    return np.float32(1 / stack.metres_per_radian)
 
 
 def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = None) -> tuple[Rows, list[str]]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..arrays import Float32
 from ..errors import InputError
-from ..method.atmosphere import Between
 from ..method.covariance import fill
+from ..method.upsampling import Bilinear
 from ..settings import PREFIX, Settings
 from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
 from . import mintpy_app
@@ -187,7 +187,7 @@ class PriorOfDates:
         own = np.flatnonzero(np.isfinite(self.maps).all(axis=(1, 2)))
         share = np.asarray(coefficients[own], np.float32)[:, None, None]
         level = self.maps[own][:, valid].mean(axis=1).astype(np.float32)[:, None, None]
-        filled = Between(self.maps[own] - level, self.shape, self.factor)
+        filled = Bilinear(self.maps[own] - level, self.shape, self.factor)
 
         def of_rows(rows: slice) -> Float32:
             phase = self.delay(rows, self.dates[own]) - level

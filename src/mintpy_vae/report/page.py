@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +13,13 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from ..results.result import RESULT
+from . import sections as content
+from .data import Data
+from .section import Section
+
 REPORT = "vae_report.html"
 _CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
-
-
-@dataclass
-class Table:
-    """Cells of text."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass
-class Section:
-    """A heading with what stands below it: texts, figures side by side, figures of the full width, tables."""
-
-    key: str
-    title: str
-    texts: list[str] = field(default_factory=list)
-    figures: list[go.Figure] = field(default_factory=list)
-    wide: list[go.Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
 
 
 def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -56,11 +39,8 @@ def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[st
     Path
         The page: one file, which loads nothing from elsewhere.
     """
-    from . import sections as content
-    from .data import Data
-
     work, out = Path(work_dir), Path(out_dir or work_dir)
-    result = json.loads((work / "vae_result.json").read_text())
+    result = json.loads((work / RESULT).read_text())
     evaluation_file = out / "evaluation.json"
     evaluation = json.loads(evaluation_file.read_text()) if evaluation_file.is_file() else None
     data = Data.read(work, result, evaluation)
@@ -110,8 +90,3 @@ def _chart(figure: go.Figure, name: str) -> Markup:
             default_height=f"{figure.layout.height}px",
         )
     )
-
-
-def bold(text: Any) -> str:
-    """The text in bold, escaped."""
-    return f"<b>{html.escape(str(text))}</b>"

@@ -12,7 +12,7 @@ from ..arrays import Floats
 from ..method.clustering import unsigned
 from . import charts as draw
 from .data import Data
-from .page import Section, Table, bold
+from .section import Section, Table, bold
 
 TABLE_COLUMNS = 11
 """As many as fit on paper; the figures of noise are as many."""

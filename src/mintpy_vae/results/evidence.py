@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import h5py
 import numpy as np
-from mintpy.utils import utils0 as ut
 from numpy.typing import NDArray
 
 from ..arrays import Floats
+from ..method.observations import Observations
 from ..method.recipe import sources_of_atmosphere
 from ..method.separation import Separation
 from ..stack import Stack, open_hdf5
+from ..stack.geometry import pixel_size
 
 EVIDENCE = "vae_evidence.h5"
 
@@ -90,10 +91,8 @@ class Evidence:
 def write_evidence(
     file: str | os.PathLike[str],
     found: Separation,
-    dates: Sequence[str],
-    pairs: NDArray[np.integer],
+    observations: Observations,
     noise: Floats,
-    height: Floats,
     factor: int,
     stack: Stack,
 ) -> None:
@@ -103,28 +102,26 @@ def write_evidence(
     ----------
     file : path
     found : Separation
-    dates, pairs
-        Of the kept pairs, as given to :func:`~mintpy_vae.method.separation.separate`.
+    observations : Observations
+        From which it was separated.
     noise : (2, pairs)
         Radians.
-    height : (h, w)
-        On the training grid.
     factor : int
         Looks of the training grid.
     stack : Stack
     """
-    metres = -stack.wavelength / (4 * np.pi)
+    metres = stack.metres_per_radian
     with open_hdf5(stack.file) as f:
         bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
     clusters = found.clusters
-    recipe = sources_of_atmosphere(found, pairs, height)
+    recipe = sources_of_atmosphere(found, observations.pairs)
     content = Evidence(
-        dates=dates,
-        pairs=pairs,
+        dates=observations.dates,
+        pairs=observations.pairs,
         bperp=bperp,
         valid=found.valid,
         moving=found.atmosphere.moving,
-        height=height,
+        height=observations.height,
         pixel=np.array(pixel_size(stack.attributes)) * factor,
         before=metres * found.series,
         after=metres * found.corrected,
@@ -134,7 +131,7 @@ def write_evidence(
         source_labels=found.sources.labels,
         maps=np.array([c.map for c in clusters]).reshape(len(clusters), -1),
         amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
-        losses=found.separator.losses,
+        losses=found.network.losses,
         recipe=metres * recipe.turbulent[:, found.valid],
         recipe_slope=metres * recipe.slope,
     )
@@ -163,16 +160,3 @@ def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
         if name != "dates" and values.dtype.kind == "f":
             content[name] = values.astype(np.float64)
     return Evidence(**content)
-
-
-def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
-    """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
-    if "Y_FIRST" not in attributes:
-        # MintPy knows the spacing along azimuth of three processors and fails on all others
-        known = dict(attributes) | ({} if attributes.get("PROCESSOR") == "gamma" else {"PROCESSOR": "isce"})
-        return float(ut.azimuth_ground_resolution(known)), float(ut.range_ground_resolution(known))
-    dy, dx = abs(float(attributes["Y_STEP"])), abs(float(attributes["X_STEP"]))
-    if attributes.get("Y_UNIT", "degrees").startswith("deg"):
-        middle = float(attributes["Y_FIRST"]) + float(attributes["Y_STEP"]) * float(attributes["LENGTH"]) / 2
-        return 111_195.0 * dy, 111_195.0 * dx * float(np.cos(np.deg2rad(middle)))
-    return dy, dx

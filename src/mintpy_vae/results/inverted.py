@@ -20,7 +20,7 @@ from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
 from ..stack import open_hdf5, pool_map
-from .evidence import pixel_size
+from ..stack.geometry import pixel_size
 
 PIXELS = 40_000
 

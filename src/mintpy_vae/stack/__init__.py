@@ -9,7 +9,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 
 from .checks import COMPLETE, METHOD, check_phase
 from .copying import files_of
-from .hdf5 import Progress, content_hash, damage, existing, file_hash, linked, open_hdf5, project_of, reason
+from .hdf5 import content_hash, damage, existing, file_hash, linked, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import Rows, copy_file, size_needed, write_corrected_stack, write_delay_file, write_std_file
@@ -17,7 +17,6 @@ from .writing import Rows, copy_file, size_needed, write_corrected_stack, write_
 __all__ = [
     "COMPLETE",
     "METHOD",
-    "Progress",
     "Rows",
     "Stack",
     "check_phase",

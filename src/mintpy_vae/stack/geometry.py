@@ -20,7 +20,7 @@ from pyproj.exceptions import CRSError
 
 from ..errors import InputError
 
-__all__ = ["Places"]
+__all__ = ["Places", "pixel_size"]
 
 _GEOMETRY = ("geometryRadar.h5", "geometryGeo.h5")
 _NEAR = 3  # pixels that MintPy's search of the lookup table may be off
@@ -184,3 +184,16 @@ def _lookup_table(geometry_file: Path, inputs: Path) -> Path:
         f"Places cannot be found in radar coordinates: {geometry_file} has no latitude and longitude, nor is there a "
         "lookup table beside the stack; load the geometry with them."
     )
+
+
+def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
+    """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
+    if "Y_FIRST" not in attributes:
+        # MintPy knows the spacing along azimuth of three processors and fails on all others
+        known = dict(attributes) | ({} if attributes.get("PROCESSOR") == "gamma" else {"PROCESSOR": "isce"})
+        return float(ut.azimuth_ground_resolution(known)), float(ut.range_ground_resolution(known))
+    dy, dx = abs(float(attributes["Y_STEP"])), abs(float(attributes["X_STEP"]))
+    if attributes.get("Y_UNIT", "degrees").startswith("deg"):
+        middle = float(attributes["Y_FIRST"]) + float(attributes["Y_STEP"]) * float(attributes["LENGTH"]) / 2
+        return 111_195.0 * dy, 111_195.0 * dx * float(np.cos(np.deg2rad(middle)))
+    return dy, dx

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ import numpy as np
 
 from ..errors import InputError
 from .workers import Compute, worked_on
-
-Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
 _LOCKED = (errno.EAGAIN, errno.EACCES)  # what a system says of a lock that another process has
 _COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound

@@ -9,7 +9,8 @@ from functools import partial
 import h5py
 import numpy as np
 
-from .hdf5 import Progress, damage, has_data, linked, open_hdf5, read, slabs
+from ..progress import Steps
+from .hdf5 import damage, has_data, linked, open_hdf5, read, slabs
 from .reading import Stack
 from .workers import worked_on
 
@@ -20,7 +21,7 @@ def pool_pairs(
     stack: Stack,
     factor: int,
     max_memory: float,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
     known: Callable[[slice], np.ndarray] | None = None,
     components: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +74,7 @@ def pool_pairs(
                 sum_weight[block] = 0
                 sum_phase[block] = 0
         if progress and block.stop == n_pairs:
-            progress(rows.stop, length)
+            progress(rows.stop, length, "")
     return phase, weight
 
 

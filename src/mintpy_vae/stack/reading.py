@@ -64,6 +64,11 @@ class Stack:
     compute: Compute = Compute()
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def metres_per_radian(self) -> float:
+        """Displacement towards the satellite for one radian of phase, which grows when the ground moves away."""
+        return -self.wavelength / (4 * np.pi)
+
 
 def open_stack(
     stack_file: str | os.PathLike[str],

@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Steps
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .copying import Copy, files_of, in_file, outside, room
-from .hdf5 import Progress, open_hdf5, read, reason, slabs
+from .hdf5 import open_hdf5, read, reason, slabs
 from .reading import Stack
 from .workers import worked_on
 
@@ -34,7 +35,7 @@ def write_corrected_stack(
     atmosphere: Rows,
     provenance: Mapping[str, str],
     max_memory: float,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> None:
     """Write a copy of the stack with the atmosphere taken out of its phase.
 
@@ -73,7 +74,7 @@ def write_corrected_stack(
             copy.finish()
             phase = out[stack.phase_name]
             if progress:
-                progress(stack.shape[0], stack.shape[0])
+                progress(stack.shape[0], stack.shape[0], "")
         else:
             phase = copy.dataset(source[stack.phase_name], MAIN)
             copy.contents(leave=(MAIN, *VARIANTS.values()))
@@ -110,14 +111,14 @@ def write_delay_file(
     atmosphere: Rows,
     max_memory: float,
     provenance: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> None:
     """Write the atmosphere per date as MintPy expects a weather model's delay: LOS displacement in metres.
 
     Parameters as for :func:`write_corrected_stack`; the provenance goes to the dataset ``timeseries``. There is no
     reference pixel or date: MintPy references when it subtracts the file.
     """
-    to_metres = -stack.wavelength / (4 * np.pi)
+    to_metres = stack.metres_per_radian
     _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, max_memory, provenance or {}, progress)
 
 
@@ -127,14 +128,14 @@ def write_std_file(
     std: Rows,
     max_memory: float,
     provenance: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> None:
     """Write the standard deviation of the atmosphere of each date as a time series of MintPy, in metres.
 
     Parameters as for :func:`write_delay_file`; ``std`` is in radians, NaN on dates that were not corrected. It
     refers to the date alone, not to its difference from a reference date or pixel.
     """
-    to_metres = stack.wavelength / (4 * np.pi)
+    to_metres = abs(stack.metres_per_radian)
     _write_series(stack, out_file, partial(_layers, std, stack), to_metres, max_memory, provenance or {}, progress)
 
 
@@ -145,7 +146,7 @@ def _write_series(
     to_metres: float,
     max_memory: float,
     provenance: Mapping[str, str],
-    progress: Progress | None,
+    progress: Steps | None,
 ) -> None:
     """A time series of MintPy, in metres, of values in radians that are made as they are written."""
     length, width = stack.shape
@@ -161,7 +162,7 @@ def _write_series(
         for rows, values in worked_on(partial(_scaled, values_of, to_metres), pieces, stack.compute):
             series[:, rows] = values
             if progress:
-                progress(rows.stop, length)
+                progress(rows.stop, length, "")
         series.attrs.update(_marks(provenance))
         series.attrs["MODIFICATION_TIME"] = str(time.time())
         out.flush()
@@ -263,7 +264,7 @@ def _write_difference(
     out: h5py.Dataset,
     atmosphere: Rows,
     max_memory: float,
-    progress: Progress | None,
+    progress: Steps | None,
 ) -> None:
     layers = slabs(source[stack.phase_name], max_memory, other_layers=len(stack.dates))
     pieces = [(rows, block) for rows, blocks in layers for block in blocks]
@@ -271,7 +272,7 @@ def _write_difference(
     for (rows, block), corrected in worked_on(difference, pieces, stack.compute):
         out[block, rows] = corrected
         if progress and block.stop == len(stack.pairs):
-            progress(rows.stop, stack.shape[0])
+            progress(rows.stop, stack.shape[0], "")
 
 
 class _Difference:

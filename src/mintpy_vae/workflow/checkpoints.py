@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import InputError
 from ..log import LOGGER
-from ..method.training import Fit, Progress, choose_device, empty_network, train
+from ..method.source_model import Fit
+from ..method.training import choose_device, empty_network, train
 from ..method.vae import VAE
+from ..progress import Steps
 from ..settings import Settings
 
 __all__ = ["RememberedTraining", "save_networks"]
@@ -46,7 +48,7 @@ class RememberedTraining:
         times: NDArray[np.float64],
         slots: Sequence[tuple[str, int]],
         settings: Settings,
-        progress: Progress | None = None,
+        progress: Steps | None = None,
     ) -> Fit:
         """See :func:`~mintpy_vae.method.training.train`."""
         device = choose_device(settings.device)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +17,20 @@ from numpy.typing import NDArray
 
 from ..directory import current
 from ..errors import InputError, NotEnoughEvidence
-from ..log import LOG, Stages, log_environment, log_job, log_result, log_to, stage, versions
-from ..method.separation import Report
+from ..log import LOG, ProgressLog, log_environment, log_to, stage, versions
+from ..progress import Progress, Steps, steps_of
 from ..project import mintpy_app
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
 from ..results.evidence import EVIDENCE, write_evidence
+from ..results.result import MINTPY_AT_REST, RESULT, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
 from ..stack import Stack, file_hash, size_needed, write_corrected_stack, write_delay_file, write_std_file
 from .checkpoints import RememberedTraining, save_networks
-from .job import Job, corrected_dir, dates_to_learn_from, prepare, provenance, same_input
+from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
 from .learning import Learned, learn
 
-RESULT = "vae_result.json"
 STD = "vae_std.h5"
-
-
-@dataclass
-class Result:
-    """Outcome of a correction, as written to ``vae_result.json``.
-
-    Attributes
-    ----------
-    status : str
-        ``corrected`` or ``uncorrected``.
-    reason : str
-        Why the stack was left uncorrected; empty otherwise.
-    work_dir : Path
-    next_command : str
-        What to type to go on with MintPy.
-    warnings : list of str
-    details : dict
-        Everything else in the file: versions, settings, hashes, timings, clusters, noise per pair and per date.
-    skipped : bool
-        Nothing was done, because an earlier result is of the same input and settings; not in the file.
-    """
-
-    status: str
-    reason: str
-    work_dir: Path
-    next_command: str
-    warnings: list[str] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    skipped: bool = False
 
 
 def correct(
@@ -71,7 +42,7 @@ def correct(
     *,
     update: bool = False,
     invert: bool = True,
-    report: Report | None = None,
+    progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
     """Correct a MintPy stack into a sibling work directory; the input is only read.
@@ -93,7 +64,7 @@ def correct(
         taken over.
     invert : bool
         Drive MintPy's steps up to ``reference_date`` in `work_dir`.
-    report : callable, optional
+    progress : callable, optional
         Called with (stage, done, total, message).
 
     Raises
@@ -111,7 +82,7 @@ def correct(
     with staged(target) as (staging, publish), ExitStack() as logged:
         result = _earlier(target, fingerprint) if update else None
         new_options = result is not None and result.details.get("template_sha256") != _hash_of_options(template)
-        to_invert = invert and (result is None or result.details["mintpy"] != "reference_date")
+        to_invert = invert and (result is None or result.details["mintpy"] != MintpyState.DONE)
         if result is None or new_options or to_invert:
             logged.enter_context(log_to((staging if result is None else target) / LOG))
             log_environment()
@@ -119,21 +90,21 @@ def correct(
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(staging, target, job, template_file, fingerprint, timings, Stages(report))
+            result = _make(staging, target, job, template_file, fingerprint, timings, ProgressLog(progress))
             result.details["template_sha256"] = _hash_of_options(template)
-            _write_result(staging, result)
+            write_result(staging, result)
             publish()
         elif new_options:
             _take_options(result, stack, project, template_file)
             result.details["template_sha256"] = _hash_of_options(template)
         timings = result.details["timings"]
-        if invert and result.details["mintpy"] != "reference_date":
+        if invert and result.details["mintpy"] != MintpyState.DONE:
             _drive_mintpy(result, stack)
         if not result.skipped:
             with stage("report", timings):
                 result.warnings += write_page(target)
             timings["total"] = time.time() - start
-            _write_result(target, result)
+            write_result(target, result)
         log_result(result)
     return result
 
@@ -145,18 +116,18 @@ def _make(
     template_file: str | os.PathLike[str] | None,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
-    report: Report,
+    progress: Progress,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     copied, series = space_needed(job.stack, job.project, job.template)
     mintpy_app.check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
     template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
     with stage("known delays", timings):
-        job = replace(job, known=find_known_delays(job, staging))
+        job = replace(job, known=find_known_delays(job.stack, job.project, job.template, staging))
     if job.known.off:
         mintpy_app.copy_templates(job.project, staging, template_file, off=job.known.off)
     try:
-        details = _correct_into(staging, job, fingerprint, timings, report)
+        details = _correct_into(staging, job, fingerprint, timings, progress)
         status, reason = "corrected", ""
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
@@ -165,32 +136,32 @@ def _make(
     warnings = job.warnings + job.known.warnings + details.pop("warnings", [])
     details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
-    details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy="not run")
+    details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
     return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
 
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
     """Bring the templates of an earlier result up to date; MintPy's own update mode finds what they change."""
     result.skipped = False
-    result.details["mintpy"] = "pending"
-    _write_result(result.work_dir, result)
+    result.details["mintpy"] = MintpyState.PENDING
+    write_result(result.work_dir, result)
     off = result.details["switched_off"]
     copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file, off)
-    result.details.update(template=copy.name, mintpy="not run")
+    result.details.update(template=copy.name, mintpy=MintpyState.NOT_RUN)
     result.next_command = mintpy_app.next_command(result.work_dir, copy)
 
 
 def _drive_mintpy(result: Result, stack: Stack) -> None:
     """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
     result.skipped = False
-    result.details["mintpy"] = "pending"
-    _write_result(result.work_dir, result)
+    result.details["mintpy"] = MintpyState.PENDING
+    write_result(result.work_dir, result)
     template = result.work_dir / result.details["template"]
     mintpy_app.check_space(result.work_dir, stack, 0, series=6)
     with stage("mintpy", result.details["timings"]):
         mintpy_app.ensure_reference_point(result.work_dir, template)
         mintpy_app.run_to_reference_date(result.work_dir, template)
-    result.details["mintpy"] = "reference_date"
+    result.details["mintpy"] = MintpyState.DONE
 
 
 def write_page(work_dir: Path) -> list[str]:
@@ -218,15 +189,15 @@ def _correct_into(
     job: Job,
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
-    report: Report,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Learn, correct and write stack, delay file, its error, networks and evidence; return the details."""
     stack, settings = job.stack, job.settings
 
-    def rows_of(what: str) -> Callable[[int, int], None]:
-        return lambda done, rows: report(f"writing {what}", done, rows, "")
+    def rows_of(what: str) -> Steps | None:
+        return steps_of(progress, f"writing {what}")
 
-    learned = learn(job, timings, report, RememberedTraining(staging / NETWORKS))
+    learned = learn(job, timings, progress, RememberedTraining(staging / NETWORKS))
     with stage("write", timings):
         model_file = staging / "vae_model.pt"
         save_networks(model_file, learned.networks, settings)
@@ -241,10 +212,9 @@ def _correct_into(
 
 
 def _write_evidence(staging: Path, learned: Learned) -> None:
-    data, found = learned.data, learned.found
-    seen = (data.dates, data.pairs, learned.noise, data.height, data.factor)
+    data = learned.data
     try:
-        write_evidence(staging / EVIDENCE, found, *seen, learned.stack)
+        write_evidence(staging / EVIDENCE, learned.found, data.observations, learned.noise, data.factor, learned.stack)
     except BaseException:
         (staging / EVIDENCE).unlink(missing_ok=True)  # half of it would look like all
         raise
@@ -300,34 +270,8 @@ def _check_replaceable(target: Path) -> None:
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
     """The finished result in ``target`` if it has the same input and settings."""
     content = read_result(target)
-    whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in ("not run", "reference_date")
+    whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in MINTPY_AT_REST
     if not whole or not same_input(content, fingerprint):
         return None
     own = {key: content.pop(key) for key in ("status", "reason", "next_command", "warnings")}
     return Result(work_dir=target, details=content, skipped=True, **own)
-
-
-def read_result(directory: Path) -> dict[str, Any]:
-    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
-    try:
-        content = json.loads((directory / RESULT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_result(directory: Path, result: Result) -> None:
-    content = {
-        "status": result.status,
-        "reason": result.reason,
-        "next_command": result.next_command,
-        "warnings": result.warnings,
-        **result.details,
-    }
-    part = directory / (RESULT + ".part")
-    try:
-        part.write_text(json.dumps(content, indent=1))
-        os.replace(part, directory / RESULT)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{directory / RESULT} could not be written: {error.strerror}.") from error

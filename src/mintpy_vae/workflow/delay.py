@@ -14,16 +14,16 @@ from typing import Any
 import h5py
 
 from ..errors import InputError, NotEnoughEvidence
-from ..log import Stages, log_environment, log_job, log_result, stage
-from ..method.separation import Report
+from ..log import ProgressLog, log_environment, stage
+from ..progress import Progress, steps_of
 from ..project import mintpy_app
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
+from ..results.result import Result, log_result
 from ..settings import Settings
 from ..stack import COMPLETE, reason, write_delay_file
 from .checkpoints import RememberedTraining
-from .correction import Result
-from .job import prepare, provenance
+from .job import log_job, prepare, provenance
 from .learning import learn
 
 NAME = "VAE.h5"
@@ -41,14 +41,14 @@ def write_delay(
     settings: Settings | None = None,
     *,
     update: bool = False,
-    report: Report | None = None,
+    progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
     """Write the atmosphere of each date to ``PROJECT/inputs/VAE.h5``, and nothing else.
 
     Parameters
     ----------
-    stack_file, geometry_file, template_file, settings, report, **overrides
+    stack_file, geometry_file, template_file, settings, progress, **overrides
         As for :func:`mintpy_vae.correct`.
     update : bool
         Leave the file as it is if it is of the same input and settings.
@@ -81,25 +81,23 @@ def write_delay(
     timings = {"checks": time.time() - start}
     log_environment()
     log_job(job, fingerprint)
-    stages = Stages(report)
-
-    def told(done: int, rows: int) -> None:
-        stages(f"writing {NAME}", done, rows, "")
-
+    watched = ProgressLog(progress)
     # beside the file: what an interrupted run has trained, and a lock against another run
     with staged(out.with_suffix("")) as (scratch, _):
         mintpy_app.check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
         with stage("known delays", timings):
-            known = find_known_delays(job, scratch, inside=True)
+            known = find_known_delays(job.stack, job.project, job.template, scratch, inside=True)
         job = replace(job, known=known)
         result.warnings = job.warnings + known.warnings
         try:
-            learned = learn(job, timings, stages, RememberedTraining(scratch / NETWORKS))
+            learned = learn(job, timings, watched, RememberedTraining(scratch / NETWORKS))
         except NotEnoughEvidence as refusal:
             out.unlink(missing_ok=True)
             result.status, result.reason = "uncorrected", str(refusal)
         else:
-            write_delay_file(job.stack, out, learned.atmosphere, job.settings.max_memory, marks, told)
+            write_delay_file(
+                job.stack, out, learned.atmosphere, job.settings.max_memory, marks, steps_of(watched, f"writing {NAME}")
+            )
             result.warnings += learned.details.pop("warnings")
             result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
             result.details |= {"known_delays": known.summary, "switched_off": known.off}

@@ -184,3 +184,18 @@ def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mappi
         "geometry_sha256": str(fingerprint["geometry_sha256"]),
         **{key: str(value) for key, value in settings.as_dict().items()},
     }
+
+
+def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
+    """Log what is to be corrected, and how."""
+    stack, settings = job.stack, job.settings
+    span = f"{len(stack.dates)} dates, {stack.dates[0]} to {stack.dates[-1]}"
+    size = " x ".join(map(str, stack.shape))
+    LOGGER.debug("stack: %s, dataset %s, SHA-256 %s", stack.file, stack.phase_name, fingerprint["stack_sha256"])
+    LOGGER.debug("stack: %d pairs, %d kept, %s, %s pixels", len(stack.pairs), int(stack.keep.sum()), span, size)
+    LOGGER.debug("geometry: %s, SHA-256 %s", stack.geometry_file, fingerprint["geometry_sha256"])
+    given = {key: fingerprint[key] for key in ("knowledge_sha256", "functions") if fingerprint[key]}
+    LOGGER.debug("known already: %s", given or "nothing")
+    LOGGER.debug("settings: %s", ", ".join(f"{key} = {value}" for key, value in settings.as_dict().items()))
+    seeds = [settings.seed + k for k in range(settings.num_seeds)]
+    LOGGER.debug("seeds: %s; device: %s; workers: %s", seeds, choose_device(settings.device), stack.compute)

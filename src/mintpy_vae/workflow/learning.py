@@ -14,16 +14,18 @@ from ..arrays import Array
 from ..errors import NotEnoughEvidence
 from ..log import stage
 from ..method import safety
-from ..method.atmosphere import Between, FullResolution, sentences
+from ..method.atmosphere import sentences
 from ..method.components import level_components
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
-from ..method.separation import Report, Separation, Trainer, separate, spread
-from ..method.threads import Aside, single_threaded
-from ..method.training import Fit, train
-from ..project.known_delays import NOTHING, KnownDelays
+from ..method.observations import Observations
+from ..method.separation import Separation, separate, spread
+from ..method.source_model import Fit, Trainer
+from ..method.threads import InBackground, single_threaded
+from ..method.training import train
+from ..method.upsampling import Bilinear, FullResolution
+from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
-from ..settings import Settings
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
 from .job import Job, dates_to_learn_from, looks
 
@@ -33,30 +35,33 @@ ROOM_FOR_TWO = 1.0
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the method is given of a stack: kept pairs, multilooked by ``factor`` along both axes.
+    """What the method is given of a stack: its kept pairs on the training grid.
 
-    ``phase`` and ``weight`` (pairs, h, w), ``pairs`` (pairs, 2) as indices into ``dates``, ``height`` (h, w); ``used``
-    are the indices of ``dates`` into the dates of the stack. The earlier date of a pair is first, whichever is in the
-    stack. Each pair's phase is known but for one constant.
+    Attributes
+    ----------
+    observations : Observations
+        The earlier date of a pair is first, whichever is in the stack.
+    used : (dates,) int
+        Indices of its dates into those of the stack.
+    factor : int
+        Looks along both axes.
+    delay : PriorOfDates or None
+        The weather model's delay, on the training grid and on the stack's own.
     """
 
-    phase: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    pairs: NDArray[np.integer]
-    dates: list[str]
+    observations: Observations
     used: NDArray[np.integer]
-    height: NDArray[np.float32]
     factor: int
+    delay: PriorOfDates | None = None
 
 
-def training_data(
-    stack: Stack, settings: Settings, report: Report | None = None, known: KnownDelays = NOTHING
-) -> TrainingData:
+def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
     """Read the stack onto the training grid, without what MintPy will subtract itself."""
+    stack, settings = job.stack, job.settings
     factor = looks(stack, settings)
-    progress = (lambda done, rows: report("reading the stack", done, rows, "")) if report else None
     components = pool_components(stack, factor, settings.max_memory)
-    phase, weight = pool_pairs(stack, factor, settings.max_memory, progress, known.phase, components)
+    reading = steps_of(progress, "reading the stack")
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components)
     kept = stack.keep
     phase, weight = phase[kept], weight[kept]
     check_phase(stack.file, stack.phase_name, phase, weight)
@@ -67,7 +72,16 @@ def training_data(
     dates = dates_to_learn_from(stack)
     if components is not None:
         phase = level_components(phase, weight, components[kept], pairs, len(dates))
-    return TrainingData(phase, weight, pairs, dates, used, pool_map(stack.height, factor), factor)
+    delay = None if job.prior is None else PriorOfDates(job.prior, stack, used, factor, settings.max_memory)
+    observations = Observations(
+        phase=phase,
+        weight=weight,
+        pairs=pairs,
+        dates=dates,
+        height=pool_map(stack.height, factor),
+        delay=None if delay is None else delay.maps,
+    )
+    return TrainingData(observations, used, factor, delay)
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class Learned:
     noise: Array
 
 
-def learn(job: Job, timings: dict[str, float], report: Report | None = None, trainer: Trainer = train) -> Learned:
+def learn(job: Job, timings: dict[str, float], progress: Progress | None = None, trainer: Trainer = train) -> Learned:
     """Read the stack and separate its atmosphere; networks are trained by ``trainer``.
 
     Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
@@ -117,12 +131,12 @@ def learn(job: Job, timings: dict[str, float], report: Report | None = None, tra
     label = islands(stack.pairs[stack.keep], len(stack.dates))
     sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
     if len(sizes) == 1:
-        return _learn(job, timings, report, trainer)
+        return _learn(job, timings, progress, trainer)
     learned, left = [], []
     for k, _ in sizes.most_common():
         part = stack.keep & (label[stack.pairs] == k).all(axis=1)
         try:
-            learned.append(_learn(job.of_island(part), timings, report, trainer))
+            learned.append(_learn(job.of_island(part), timings, progress, trainer))
         except NotEnoughEvidence as refusal:
             dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
@@ -161,80 +175,70 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     return replace(learned[0], atmosphere=atmosphere, std=std, networks=networks, details=details)
 
 
-def _learn(job: Job, timings: dict[str, float], report: Report | None, trainer: Trainer) -> Learned:
+def _learn(job: Job, timings: dict[str, float], progress: Progress | None, trainer: Trainer) -> Learned:
     """The same for a network in one piece."""
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
-        data = training_data(stack, settings, report, job.known)
-        delay = prior_of_dates(job, data)
+        data = training_data(job, progress)
+    observations = data.observations
+
+    def seed(k: int, progress: Progress | None) -> Separation:
+        """The method with the seed, or with the ``k``-th after it."""
+        own = replace(settings, seed=settings.seed + k)
+        return separate(observations, own, knowledge, trainer=trainer, progress=progress)
 
     def others() -> list[Array]:
-        seeds = range(1, settings.num_seeds)
-        return [_separate(data, settings, knowledge, told, trainer, delay, k).corrected for k in seeds]
+        return [seed(k, _of_seed(k, told)).corrected for k in range(1, settings.num_seeds)]
 
     def told(*step: Any) -> None:
-        if report and aside.awaited:
-            report(*step)
+        if progress and background.awaited:
+            progress(*step)
 
     room = torch.get_num_threads() > 1 and settings.max_memory >= ROOM_FOR_TWO
-    with stage("separate", timings), single_threaded(), Aside(others, room and settings.num_seeds > 1) as aside:
-        found = _separate(data, settings, knowledge, report, trainer, delay)
-        seen = safety.figures(found, data.phase, data.weight, data.pairs, data.height)
-        safety.refuse(seen)
-        seed_spread = [spread(found, other) for other in aside.result()]
-    noise = found.noise_of_pairs(data.pairs)
-    details = _details(found, data.dates, data.pairs, noise, stack) | seen | {"seed_spread": seed_spread}
-    details["warnings"] += safety.phase_units(data.phase, data.weight, data.pairs)
-    details["warnings"] += safety.warnings(seen, found, settings.seed)
+    background = InBackground(others, room and settings.num_seeds > 1)
+    with stage("separate", timings), single_threaded(), background:
+        found = seed(0, progress)
+        diagnostics = safety.diagnostics(found, observations)
+        safety.refuse(diagnostics)
+        seed_spread = [spread(found, other) for other in background.result()]
+    noise = found.noise_of_pairs(observations.pairs)
+    details = _details(found, observations, noise, stack) | diagnostics | {"seed_spread": seed_spread}
+    details["warnings"] += safety.phase_units(observations)
+    details["warnings"] += safety.warnings(diagnostics, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
     if max(seed_spread, default=0.0) > 1.0:
         details["warnings"].append(
             f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
             "uncertainty: see whether what you look for is the same with another vae.seed."
         )
-    between = Between(found.atmosphere.std, stack.shape, data.factor)
-    n_dates, used = len(stack.dates), data.used
-    if delay is not None:
-        details["prior_delay"] = {
-            "file": _named(delay, stack),
-            "coefficients": {d: round(float(c), 4) for d, c in zip(data.dates, found.prior, strict=True)},
-        }
+    if data.delay is not None:
+        shares = zip(observations.dates, found.delay_share, strict=True)
+        coefficients = {date: round(float(share), 4) for date, share in shares}
+        details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
     # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
-    removed = phase_removed(found, stack, data.factor, delay)
-    atmosphere, std = _of_all_dates(removed, n_dates, used, 0.0), _of_all_dates(between, n_dates, used, np.nan)
-    return Learned(atmosphere, std, {"separator": found.separator}, details, stack, data, found, noise)
+    std = Bilinear(found.atmosphere.std, stack.shape, data.factor)
+    return Learned(
+        atmosphere=_of_all_dates(phase_removed(found, stack, data), len(stack.dates), data.used, 0.0),
+        std=_of_all_dates(std, len(stack.dates), data.used, np.nan),
+        networks={"separator": found.network},
+        details=details,
+        stack=stack,
+        data=data,
+        found=found,
+        noise=noise,
+    )
 
 
-def prior_of_dates(job: Job, data: TrainingData) -> PriorOfDates | None:
-    """The delay that is known beforehand, of the dates that are learned from; None without one."""
-    if job.prior is None:
-        return None
-    return PriorOfDates(job.prior, job.stack, data.used, data.factor, job.settings.max_memory)
+def _of_seed(k: int, progress: Progress) -> Progress:
+    return lambda stage, done, total, message: progress(f"seed {k + 1}: {stage}", done, total, message)
 
 
-def _separate(
-    data: TrainingData,
-    settings: Settings,
-    knowledge: Knowledge,
-    report: Report | None,
-    trainer: Trainer,
-    delay: PriorOfDates | None,
-    k: int = 0,
-) -> Separation:
-    """The method with the seed, or with the ``k``-th after it."""
-    told = (lambda stage, *step: report(f"seed {k + 1}: {stage}", *step)) if report and k else report
-    own = replace(settings, seed=settings.seed + k)
-    grid = (data.phase, data.weight, data.pairs, data.dates, data.height)
-    prior = None if delay is None else delay.maps
-    return separate(*grid, own, told, knowledge=knowledge, trainer=trainer, prior=prior)
-
-
-def phase_removed(found: Separation, stack: Stack, factor: int, delay: PriorOfDates | None) -> Rows:
+def phase_removed(found: Separation, stack: Stack, data: TrainingData) -> Rows:
     """Rows -> (dates, rows, width) phase of the atmosphere, radians, with what is believed of a weather model's."""
-    full = FullResolution(found.atmosphere, stack.height - found.mean_height, factor)
-    if delay is None or not found.prior.any():
+    full = FullResolution(found.atmosphere, stack.height - found.grid.mean_height, data.factor)
+    if data.delay is None or not found.delay_share.any():
         return full
-    believed = delay.removed(found.prior, found.valid)
+    believed = data.delay.removed(found.delay_share, found.valid)
     return lambda rows: np.asarray(full(rows) + believed(rows), np.float32)
 
 
@@ -267,27 +271,21 @@ def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
     ]
 
 
-def _details(
-    found: Separation,
-    dates: list[str],
-    pairs: NDArray[np.integer],
-    noise: Array,
-    stack: Stack,
-) -> dict[str, Any]:
+def _details(found: Separation, observations: Observations, noise: Array, stack: Stack) -> dict[str, Any]:
     """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
-    mm = 1000 * stack.wavelength / (4 * np.pi)
+    mm, dates, pairs = 1000 * abs(stack.metres_per_radian), observations.dates, observations.pairs
     date_before, date_after = found.noise.std(axis=2)
     moving = float(found.atmosphere.moving[found.valid].mean())
     return {
         "warnings": sentences(found.atmosphere.guarded, mm),
-        "device": str(found.separator.device),
+        "device": str(found.network.device),
         "training_grid": list(found.valid.shape),
         "clusters": [c.evidence() for c in found.clusters],
         "local_sky_share": found.local.share,
         "local_sky_gain": found.local.gain,
         "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
         "moving_share": moving,
-        "loss": [round(float(v), 5) for v in found.separator.losses[::10]],
+        "loss": [round(float(v), 5) for v in found.network.losses[::10]],
         "noise_per_pair_mm": {
             f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
             for (i, j), b, a in zip(pairs, *noise, strict=True)

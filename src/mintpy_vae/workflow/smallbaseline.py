@@ -12,12 +12,13 @@ from mintpy.smallbaselineApp import TimeSeriesAnalysis
 from ..directory import current, in_directory
 from ..errors import InputError
 from ..log import LOG, LOGGER, log_to
-from ..method.separation import Report
+from ..progress import Progress
 from ..project import mintpy_app
 from ..project.mintpy_app import STEP, STEPS
 from ..project.options import add_section, own_options
+from ..results.result import MINTPY_AT_REST, RESULT, read_result
 from ..settings import Settings
-from .correction import RESULT, correct, read_result, write_page
+from .correction import correct, write_page
 from .job import corrected_dir
 
 
@@ -31,7 +32,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
     customTemplateFile : path, optional
     workDir : path
         The project.
-    report : callable, optional
+    progress : callable, optional
         Told of the progress of the correction.
     """
 
@@ -39,13 +40,13 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         self,
         customTemplateFile: str | None = None,
         workDir: str = "./",
-        report: Report | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(customTemplateFile, workDir)
         self.workDir: str = os.path.abspath(workDir)
         self.project = Path(self.workDir)
         self.project_template = customTemplateFile
-        self.report = report
+        self.progress = progress
 
     def open(self) -> None:
         """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
@@ -92,7 +93,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         """Correct the stack into ``PROJECT_vae``, unless what is there is of the same input and settings."""
         print(f"\n\n******************** step - {step_name} ********************")
         stack = self.project / "inputs" / "ifgramStack.h5"
-        correct(stack, None, self.project_template, update=True, invert=False, report=self.report)
+        correct(stack, None, self.project_template, update=True, invert=False, progress=self.progress)
 
     def enter_corrected_directory(self) -> None:
         """Go on in ``PROJECT_vae``, with the templates as they are now in the project."""
@@ -102,7 +103,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         if not (work / RESULT).is_file():
             raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
         result = read_result(work)
-        if result.get("mintpy") not in ("not run", "reference_date"):
+        if result.get("mintpy") not in MINTPY_AT_REST:
             raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
         template = mintpy_app.copy_templates(
             self.project, work, self.project_template, off=result.get("switched_off", ())
@@ -122,7 +123,7 @@ def run(
     work_dir: str,
     steps: Sequence[str],
     plot: bool = False,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Run the workflow, as ``mintpy.smallbaselineApp.run_smallbaselineApp`` does.
 
@@ -136,10 +137,10 @@ def run(
         From :data:`~mintpy_vae.project.mintpy_app.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
     plot : bool
         Plot even if there is nothing to run.
-    report : callable, optional
+    progress : callable, optional
         As for :class:`VaeTimeSeriesAnalysis`.
     """
-    app = VaeTimeSeriesAnalysis(template_file, work_dir, report)
+    app = VaeTimeSeriesAnalysis(template_file, work_dir, progress)
     with in_directory("."):  # MintPy goes elsewhere
         app.open()
         app.run(steps)

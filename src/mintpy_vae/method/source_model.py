@@ -1,0 +1,105 @@
+"""What the method asks of a network that separates sources, and of what trains it: to swap the network, write these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..arrays import Array, Mask
+from ..progress import Steps
+from ..settings import Settings
+from .vae import Codes
+
+__all__ = ["Fit", "SourceModel", "Trainer", "basis_maps", "source_weights"]
+
+
+class SourceModel(Protocol):
+    """A network that takes the difference of two dates for a sum of sources, each a sum of basis maps."""
+
+    def basis(self) -> torch.Tensor:
+        """Basis maps that all sources share, (N_BASIS, height, width), in units of the maps it was trained on."""
+        ...
+
+    def encode(self, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> Codes:
+        """Posterior of the latent codes of the pairs (first, second), given their maps ``x`` (pairs, height, width)."""
+        ...
+
+    def source_weights(self, codes: torch.Tensor) -> list[torch.Tensor]:
+        """Weights of the basis maps (pairs, N_BASIS) in each source."""
+        ...
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """Everything that was trained, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network.
+
+    Attributes
+    ----------
+    model : SourceModel
+        In evaluation mode, on ``device``.
+    scale : float
+        Standard deviation (radians) by which the maps were divided.
+    losses : (steps,) float
+        Loss per pixel at each step.
+    seed : int
+        The seed that worked; another than the user's after a restart.
+    device : torch.device
+    """
+
+    model: SourceModel
+    scale: float
+    losses: NDArray[np.float64]
+    seed: int
+    device: torch.device
+
+
+class Trainer(Protocol):
+    """Trains a network on the maps of the dates of one stack; see :func:`~mintpy_vae.method.training.train`."""
+
+    def __call__(
+        self,
+        series: Array,
+        valid: Mask,
+        times: Array,
+        slots: Sequence[tuple[str, int]],
+        settings: Settings,
+        progress: Steps | None = None,
+    ) -> Fit:
+        """The trained network."""
+        ...
+
+
+def basis_maps(fit: Fit) -> Array:
+    """The decoder's basis maps in radians, (N_BASIS, height * width)."""
+    with torch.no_grad():
+        return fit.model.basis().flatten(1).cpu().double().numpy() * fit.scale
+
+
+def source_weights(
+    fit: Fit, series: Array, first: NDArray[np.integer], second: NDArray[np.integer]
+) -> tuple[Array, Array]:
+    """Weights of the basis maps for each source of the pairs (first, second) of ``series`` (dates, height, width).
+
+    Returns
+    -------
+    mean, noise : (slots, pairs, N_BASIS)
+        At the posterior mean of the codes, and at one posterior standard deviation.
+    """
+    data = torch.tensor(series / fit.scale, dtype=torch.float32, device=fit.device)
+    i, j = torch.tensor(first, device=fit.device), torch.tensor(second, device=fit.device)
+    mean, noise = [], []
+    with torch.no_grad():
+        for a, b in zip(i.split(256), j.split(256), strict=True):
+            codes = fit.model.encode(data[b] - data[a], a, b)
+            mean.append(torch.stack(fit.model.source_weights(codes.mean)))
+            noise.append(torch.stack(fit.model.source_weights(codes.variance.sqrt())))
+    return torch.cat(mean, dim=1).cpu().double().numpy(), torch.cat(noise, dim=1).cpu().double().numpy()

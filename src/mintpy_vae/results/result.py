@@ -1,0 +1,125 @@
+"""The outcome of a correction: what is returned, written to ``vae_result.json`` and printed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..log import LOGGER
+
+__all__ = ["MINTPY_AT_REST", "RESULT", "MintpyState", "Result", "log_result", "read_result", "write_result"]
+
+RESULT = "vae_result.json"
+
+
+class MintpyState(StrEnum):
+    """How far MintPy has come in the corrected directory."""
+
+    NOT_RUN = "not run"
+    PENDING = "pending"
+    """It is running, or was cut off."""
+    DONE = "reference_date"
+    """All steps up to this one."""
+
+
+MINTPY_AT_REST = (MintpyState.NOT_RUN, MintpyState.DONE)
+
+
+@dataclass
+class Result:
+    """Outcome of a correction, as written to ``vae_result.json``.
+
+    Attributes
+    ----------
+    status : str
+        ``corrected`` or ``uncorrected``.
+    reason : str
+        Why the stack was left uncorrected; empty otherwise.
+    work_dir : Path
+    next_command : str
+        What to type to go on with MintPy.
+    warnings : list of str
+    details : dict
+        Everything else in the file: versions, settings, hashes, timings, clusters, noise per pair and per date.
+    skipped : bool
+        Nothing was done, because an earlier result is of the same input and settings; not in the file.
+    """
+
+    status: str
+    reason: str
+    work_dir: Path
+    next_command: str
+    warnings: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
+    try:
+        content = json.loads((directory / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_result(directory: Path, result: Result) -> None:
+    """Write ``vae_result.json`` whole or not at all. Raises InputError where it cannot be written."""
+    content = {
+        "status": result.status,
+        "reason": result.reason,
+        "next_command": result.next_command,
+        "warnings": result.warnings,
+        **result.details,
+    }
+    part = directory / (RESULT + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=1))
+        os.replace(part, directory / RESULT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{directory / RESULT} could not be written: {error.strerror}.") from error
+
+
+def log_result(result: Result, what: str = "the stack") -> None:
+    """Say what a correction did."""
+    LOGGER.info("")
+    if result.skipped:
+        LOGGER.info("Nothing changed since the last run; %s in %s stays as it is.", what, result.work_dir)
+    if result.status == "uncorrected":
+        left = "holds the phase of the input" if what == "the stack" else "is not there"
+        LOGGER.warning("UNCORRECTED, because %s.", result.reason)
+        LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
+    elif result.details:
+        for line in _summary(result.details):
+            LOGGER.info(line)
+    for warning in result.warnings:
+        LOGGER.warning(warning)
+    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
+        LOGGER.info("report: %s", page)
+
+
+def _summary(details: Mapping[str, Any]) -> Iterator[str]:
+    """Clusters and noise, for people."""
+    yield "cluster  label        sources  energy  roughness  p-value  height correlation"
+    for c in details["clusters"]:
+        yield (
+            f"{c['label']:7d}  {c['kind']:11s}  {c['sources']:7d}  {c['energy']:6.1%}  {c['roughness']:9.2f}"
+            f"  {c['p_value']:7.4f}  {c['height_correlation']:18.2f}"
+        )
+    if prior := details.get("prior_delay"):
+        shares = list(prior["coefficients"].values())
+        yield (
+            f"delay of {prior['file']}: coefficient {sum(shares) / len(shares):.2f} in the mean over the dates, from "
+            f"{min(shares):.2f} to {max(shares):.2f}"
+        )
+    values = details["noise_per_pair_mm"].values()
+    before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
+    yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
+    yield f"places and functions of time with local deformation: {len(details['deformation_pieces'])}"
