@@ -87,7 +87,7 @@ def correct_and_go_on(root, coord):
 
 @pytest.fixture(scope="session")
 def mapped(tmp_path_factory):
-    """In map coordinates; no directory may be named after them, see mintpy_app."""
+    """In map coordinates; no directory may be named after them, see ``project.work_dir``."""
     return correct_and_go_on(tmp_path_factory.mktemp("mapped"), "geo")
 
 

@@ -95,7 +95,7 @@ PAUSED = """
 import os, sys, time
 from pathlib import Path
 import mintpy_vae.workflow.correction as workflow
-from mintpy_vae.project import mintpy_app
+from mintpy_vae.project import steps, work_dir
 from mintpy_vae.cli import vae_correct
 
 def pause(function=None):
@@ -112,7 +112,7 @@ def exchange(source, target):
 
 moment = sys.argv[1]
 if moment == "start":
-    mintpy_app.fill_work_dir = pause()
+    work_dir.fill_work_dir = pause()
 elif moment == "training":
     vae_correct.Bars.__call__ = pause()
 elif moment == "writing":
@@ -120,7 +120,7 @@ elif moment == "writing":
 elif moment == "exchange":
     os.replace = exchange
 elif moment == "mintpy":
-    mintpy_app.run_to_reference_date = pause()
+    steps.run_to_reference_date = pause()
 vae_correct.main(sys.argv[2:])
 """
 

@@ -19,7 +19,7 @@ from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import adds_to, annual, trend
 from mintpy_vae.project.knowledge_input import read_functions, read_knowledge
-from mintpy_vae.project.mintpy_app import read_templates
+from mintpy_vae.project.templates import read_templates
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import open_stack, pool_map
 from mintpy_vae.workflow import correction as workflow

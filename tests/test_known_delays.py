@@ -14,7 +14,7 @@ from mintpy.utils import readfile
 from conftest import QUICK as CONF_QUICK
 from conftest import make_simulated, read, tree
 from mintpy_vae.errors import InputError
-from mintpy_vae.project import mintpy_app
+from mintpy_vae.project import templates
 from mintpy_vae.project.known_delays import find_known_delays
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import smallbaseline
@@ -358,4 +358,4 @@ def test_the_size_of_what_is_copied_is_asked_for(tmp_path):
     job = prepare(stack, template_file=template)
     size, n_series = space_needed(job.stack, job.project, job.template)
     assert size == stack.with_name("ionStack.h5").stat().st_size and n_series == 1
-    assert mintpy_app.is_on(job.template, OFF["ionosphere"])
+    assert templates.is_on(job.template, OFF["ionosphere"])

@@ -14,7 +14,7 @@ import pytest
 from conftest import tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation.scene import read_truth
-from mintpy_vae.project.mintpy_app import at_work
+from mintpy_vae.project.steps import at_work
 from mintpy_vae.workflow.delay import write_delay
 from mintpy_vae.workflow.job import prepare
 from tiny import make_project

@@ -12,7 +12,7 @@ from mintpy.cli import subset
 
 from conftest import QUICK, make_simulated, read, tree
 from mintpy_vae.errors import InputError
-from mintpy_vae.project import mintpy_app
+from mintpy_vae.project import work_dir
 from mintpy_vae.stack import open_stack
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow.correction import correct
@@ -65,7 +65,7 @@ def filled(tmp_path, part, text="", coord="geo"):
     (project / "mine.txt").write_text(text)
     stack = open_stack(stack_file, geometry)
     work = tmp_path / "WORK_vae"
-    mintpy_app.fill_work_dir(stack, project, work, project / "mine.txt")
+    work_dir.fill_work_dir(stack, project, work, project / "mine.txt")
     return work
 
 

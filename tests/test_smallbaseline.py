@@ -18,7 +18,7 @@ from conftest import QUICK, make_simulated, read, shell, tree
 from mintpy_vae import Settings, report
 from mintpy_vae.cli import vae_correct
 from mintpy_vae.cli.vae_smallbaselineApp import cmd_line_parse, create_parser, main
-from mintpy_vae.project.mintpy_app import STEPS
+from mintpy_vae.project.steps import STEPS
 from mintpy_vae.report import REPORT
 from mintpy_vae.stack import COMPLETE, content_hash, file_hash
 from mintpy_vae.workflow import smallbaseline

@@ -18,7 +18,7 @@ import pytest
 from conftest import shell, tree
 from mintpy_vae.cli import vae_correct, vae_evaluate, vae_simulate, vae_smallbaselineApp
 from mintpy_vae.errors import InputError
-from mintpy_vae.project.mintpy_app import at_work
+from mintpy_vae.project.steps import at_work
 from mintpy_vae.stack import COMPLETE
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow.correction import correct

@@ -42,7 +42,7 @@ def _mintpy_s_command_line() -> Iterator[Any]:
     """MintPy's own command line, with one more step in its list and its help."""
     from mintpy.cli import smallbaselineApp
 
-    from mintpy_vae.project.mintpy_app import STEPS
+    from mintpy_vae.project.steps import STEPS
 
     rows = "\n".join(str(STEPS[k : k + 5]) for k in range(0, len(STEPS), 5))
     names: dict[str, Any] = {

@@ -15,9 +15,9 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError, NotEnoughEvidence
 from ..method.inversion import closure
-from ..project import mintpy_app
 from ..project.knowledge_input import STABLE, given_files
 from ..project.known_delays import find_known_delays
+from ..project.templates import read_templates
 from ..report import write_report
 from ..results.evidence import read_evidence
 from ..results.inverted import Inverted, read_inverted
@@ -100,7 +100,7 @@ def evaluate(
         raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
     result = json.loads((work / RESULT).read_text())
     settings = Settings.from_template(result["settings"])
-    template = mintpy_app.read_templates(source, template_file)
+    template = read_templates(source, template_file)
     wanted = parse_signals(signals)
     stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:

@@ -26,7 +26,9 @@ from ..dates import acquisition_years
 from ..errors import InputError
 from ..log import LOGGER
 from ..stack import Rows, Stack, content_hash, damage, file_hash, open_hdf5
-from . import mintpy_app
+from .steps import at_work
+from .templates import is_on
+from .work_dir import fits
 
 __all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
 
@@ -190,7 +192,7 @@ def _find_drift(task: _Task) -> _Found:
     from mintpy.local_oscilator_drift import correct_local_oscilator_drift
 
     stack = task.stack
-    with TemporaryDirectory() as scratch, mintpy_app.at_work("step correct_LOD", scratch):
+    with TemporaryDirectory() as scratch, at_work("step correct_LOD", scratch):
         dates = [stack.dates[0], stack.dates[-1]]
         zeros = _series_of_zeros(Path(scratch, "zeros.h5"), stack, dates)
         out = correct_local_oscilator_drift(str(zeros), str(stack.geometry_file), str(Path(scratch, "drift.h5")))
@@ -208,14 +210,14 @@ def _find_tides(task: _Task) -> _Found:
     there = theirs.is_file()
     if ours.is_file():
         return "inputs/SET.h5", *_from_file(ours, stack)
-    if task.inside and there and not mintpy_app.fits(theirs, stack):
+    if task.inside and there and not fits(theirs, stack):
         raise InputError(f"{theirs} is of another scene; delete it")
     if task.inside and there:
         return "inputs/SET.h5", *_from_file(theirs, stack)
-    if there and mintpy_app.fits(theirs, stack):
+    if there and fits(theirs, stack):
         shutil.copy2(theirs, ours)
         return "inputs/SET.h5", *_from_file(ours, stack)
-    with TemporaryDirectory(dir=task.place) as scratch, mintpy_app.at_work("step correct_SET", scratch):
+    with TemporaryDirectory(dir=task.place) as scratch, at_work("step correct_SET", scratch):
         from mintpy import solid_earth_tides  # here: PySolid may be missing
         from mintpy.cli.solid_earth_tides import cmd_line_parse
 
@@ -238,7 +240,7 @@ def _find_ionosphere(task: _Task) -> _Found:
     source = task.project / "inputs" / "ionStack.h5"
     if not source.is_file():
         raise InputError(f"there is no {source}")
-    if not mintpy_app.fits(source, task.stack):
+    if not fits(source, task.stack):
         raise InputError(f"{source} is of another size than the stack, or of another scene")
     if len(str(task.place).split()) > 1:
         raise InputError(f"there is a blank in the path {task.place}, which MintPy's step does not take")
@@ -247,7 +249,7 @@ def _find_ionosphere(task: _Task) -> _Found:
         shutil.copy2(source, copy)
         with (
             TemporaryDirectory(dir=task.place) as scratch,
-            mintpy_app.at_work("step correct_ionosphere", str(task.place)),
+            at_work("step correct_ionosphere", str(task.place)),
         ):
             template = Path(scratch, "options.txt")
             template.write_text("".join(f"{key} = {value}\n" for key, value in task.template.items()), encoding="utf8")
@@ -268,14 +270,14 @@ _tides = _Kind(
     "solid earth tides",
     "correct_SET",
     _TIDES,
-    lambda stack, template: mintpy_app.is_on(template, _TIDES),
+    lambda stack, template: is_on(template, _TIDES),
     _find_tides,
 )
 _ionosphere = _Kind(
     "ionosphere",
     "correct_ionosphere",
     _IONOSPHERE,
-    lambda stack, template: mintpy_app.is_on(template, _IONOSPHERE),
+    lambda stack, template: is_on(template, _IONOSPHERE),
     _find_ionosphere,
 )
 _KINDS = (_drift, _tides, _ionosphere)  # in the order of MintPy's steps

@@ -18,7 +18,8 @@ from mintpy.utils import writefile
 from numpy.typing import NDArray
 
 from ..stack import Stack
-from . import mintpy_app
+from .steps import at_work
+from .templates import is_on
 
 __all__ = ["network_options", "pairs_kept"]
 
@@ -42,13 +43,13 @@ def pairs_kept(stack: Stack, project: Path, template: Mapping[str, str]) -> NDAr
         With MintPy's message, for options that it cannot follow or that leave no pair.
     """
     given = network_options(template)
-    if not any(mintpy_app.is_on(given, key) for key in given):
+    if not any(is_on(given, key) for key in given):
         return stack.keep
     with TemporaryDirectory() as scratch:
         _bring_files(stack, project, Path(scratch), given)
         options = Path(scratch, "network.txt")
         options.write_text("".join(f"{key} = {value}\n" for key, value in given.items()), encoding="utf8")
-        with mintpy_app.at_work("the options mintpy.network.*", scratch), redirect_stdout(StringIO()):
+        with at_work("the options mintpy.network.*", scratch), redirect_stdout(StringIO()):
             dropped = get_date12_to_drop(cmd_line_parse([str(stack.file), "-t", str(options)]))
             pairs = ifgramStack(str(stack.file)).get_date12_list(dropIfgram=False)
     # None: what the stack drops already is what the template drops

@@ -19,8 +19,8 @@ from ..method.covariance import fill
 from ..method.upsampling import Bilinear
 from ..settings import PREFIX, Settings
 from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
-from . import mintpy_app
 from .known_delays import to_phase
+from .work_dir import fits
 
 __all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay"]
 
@@ -111,7 +111,7 @@ def _checked(file: Path, stack: Stack) -> PriorDelay:
             raise InputError(f"{file} is no time series of MintPy.")
         if series.attrs.get(COMPLETE):
             raise InputError(f"{file} was written by vae_correct.py itself.")
-        if series.shape[1:] != stack.shape or not mintpy_app.fits(file, stack):
+        if series.shape[1:] != stack.shape or not fits(file, stack):
             size = " x ".join(map(str, series.shape[1:]))
             raise InputError(f"{file}, of {size} pixels, is not of the pixels of the stack.")
         index = {_text(date): k for k, date in enumerate(dates[:])}

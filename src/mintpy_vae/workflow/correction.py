@@ -19,9 +19,11 @@ from ..directory import current
 from ..errors import InputError, NotEnoughEvidence
 from ..log import LOG, ProgressLog, log_environment, log_to, stage, versions
 from ..progress import Progress, Steps, steps_of
-from ..project import mintpy_app
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
+from ..project.steps import ensure_reference_point, next_command, run_to_reference_date
+from ..project.templates import copy_templates
+from ..project.work_dir import check_space, fill_work_dir
 from ..results.evidence import EVIDENCE, write_evidence
 from ..results.result import MINTPY_AT_REST, RESULT, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
@@ -120,12 +122,12 @@ def _make(
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     copied, series = space_needed(job.stack, job.project, job.template)
-    mintpy_app.check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
-    template = mintpy_app.fill_work_dir(job.stack, job.project, staging, template_file).name
+    check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
+    template = fill_work_dir(job.stack, job.project, staging, template_file).name
     with stage("known delays", timings):
         job = replace(job, known=find_known_delays(job.stack, job.project, job.template, staging))
     if job.known.off:
-        mintpy_app.copy_templates(job.project, staging, template_file, off=job.known.off)
+        copy_templates(job.project, staging, template_file, off=job.known.off)
     try:
         details = _correct_into(staging, job, fingerprint, timings, progress)
         status, reason = "corrected", ""
@@ -137,7 +139,7 @@ def _make(
     details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
-    return Result(status, reason, target, mintpy_app.next_command(target, target / template), warnings, details)
+    return Result(status, reason, target, next_command(target, target / template), warnings, details)
 
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
@@ -146,9 +148,9 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)
     off = result.details["switched_off"]
-    copy = mintpy_app.fill_work_dir(stack, project, result.work_dir, template_file, off)
+    copy = fill_work_dir(stack, project, result.work_dir, template_file, off)
     result.details.update(template=copy.name, mintpy=MintpyState.NOT_RUN)
-    result.next_command = mintpy_app.next_command(result.work_dir, copy)
+    result.next_command = next_command(result.work_dir, copy)
 
 
 def _drive_mintpy(result: Result, stack: Stack) -> None:
@@ -157,10 +159,10 @@ def _drive_mintpy(result: Result, stack: Stack) -> None:
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)
     template = result.work_dir / result.details["template"]
-    mintpy_app.check_space(result.work_dir, stack, 0, series=6)
+    check_space(result.work_dir, stack, 0, series=6)
     with stage("mintpy", result.details["timings"]):
-        mintpy_app.ensure_reference_point(result.work_dir, template)
-        mintpy_app.run_to_reference_date(result.work_dir, template)
+        ensure_reference_point(result.work_dir, template)
+        run_to_reference_date(result.work_dir, template)
     result.details["mintpy"] = MintpyState.DONE
 
 

@@ -16,9 +16,9 @@ import h5py
 from ..errors import InputError, NotEnoughEvidence
 from ..log import ProgressLog, log_environment, stage
 from ..progress import Progress, steps_of
-from ..project import mintpy_app
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
+from ..project.work_dir import check_space
 from ..results.result import Result, log_result
 from ..settings import Settings
 from ..stack import COMPLETE, reason, write_delay_file
@@ -84,7 +84,7 @@ def write_delay(
     watched = ProgressLog(progress)
     # beside the file: what an interrupted run has trained, and a lock against another run
     with staged(out.with_suffix("")) as (scratch, _):
-        mintpy_app.check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
+        check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
         with stage("known delays", timings):
             known = find_known_delays(job.stack, job.project, job.template, scratch, inside=True)
         job = replace(job, known=known)

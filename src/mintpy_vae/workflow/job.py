@@ -16,11 +16,11 @@ from ..errors import InputError
 from ..log import LOGGER
 from ..method.knowledge import Knowledge
 from ..method.training import choose_device
-from ..project import mintpy_app
 from ..project.knowledge_input import given_files, read_knowledge
 from ..project.known_delays import NOTHING, KnownDelays, inputs, options
 from ..project.network_options import network_options, pairs_kept
 from ..project.prior_delay import PriorDelay, find_prior_delay
+from ..project.templates import read_templates
 from ..settings import Settings
 from ..stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
 
@@ -120,7 +120,7 @@ def prepare(
     """Read templates and stack, and check them; parameters as for :func:`mintpy_vae.correct`."""
     path = Path(os.path.abspath(stack_file))
     project = project_of(path)
-    template = mintpy_app.read_templates(project, template_file)
+    template = read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_with_network(path, geometry_file, template)

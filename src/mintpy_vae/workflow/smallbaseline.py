@@ -13,9 +13,9 @@ from ..directory import current, in_directory
 from ..errors import InputError
 from ..log import LOG, LOGGER, log_to
 from ..progress import Progress
-from ..project import mintpy_app
-from ..project.mintpy_app import STEP, STEPS
 from ..project.options import add_section, own_options
+from ..project.steps import STEP, STEPS, at_work, ensure_reference_point
+from ..project.templates import copy_templates, read_templates
 from ..results.result import MINTPY_AT_REST, RESULT, read_result
 from ..settings import Settings
 from .correction import correct, write_page
@@ -51,7 +51,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
     def open(self) -> None:
         """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
         corrected_dir(self.project)  # and a project that can have none
-        Settings.from_template(mintpy_app.read_templates(self.project, self.project_template))
+        Settings.from_template(read_templates(self.project, self.project_template))
         # MintPy puts its newest template in the place of one that lacks an option, and drops what it does not know
         self.own_options = own_options(self.project / "smallbaselineApp.cfg")
         super().open()
@@ -76,7 +76,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             if STEPS.index(step) > STEPS.index(STEP):
                 self.enter_corrected_directory()
             try:
-                with self.logged(), mintpy_app.at_work(f"step {step}", self.workDir):
+                with self.logged(), at_work(f"step {step}", self.workDir):
                     super().run([step])
             except InputError as error:
                 if step != "quick_overview":
@@ -105,13 +105,11 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         result = read_result(work)
         if result.get("mintpy") not in MINTPY_AT_REST:
             raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
-        template = mintpy_app.copy_templates(
-            self.project, work, self.project_template, off=result.get("switched_off", ())
-        )
-        mintpy_app.ensure_reference_point(work, template)
+        template = copy_templates(self.project, work, self.project_template, off=result.get("switched_off", ()))
+        ensure_reference_point(work, template)
         self.workDir = str(work)
         self.customTemplateFile = None if self.project_template is None else str(template)
-        with mintpy_app.at_work("opening the templates", self.workDir):
+        with at_work("opening the templates", self.workDir):
             super().open()
             if not (work / "avgSpatialCoh.h5").is_file():  # the project has not gone through this step
                 super().run(["reference_point"])
@@ -134,7 +132,7 @@ def run(
     work_dir : path
         The project.
     steps : sequence of str
-        From :data:`~mintpy_vae.project.mintpy_app.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
+        From :data:`~mintpy_vae.project.steps.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
     plot : bool
         Plot even if there is nothing to run.
     progress : callable, optional
@@ -147,7 +145,7 @@ def run(
         if plot and not steps and (corrected_dir(app.project) / RESULT).is_file():
             app.enter_corrected_directory()
         if plot or (app.template["mintpy.plot"] and len(steps) > 1):
-            with mintpy_app.at_work("plotting", app.workDir):
+            with at_work("plotting", app.workDir):
                 app.plot_result()
     app.cwd = str(current() or app.workDir)
     app.close()

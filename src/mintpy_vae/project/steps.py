@@ -1,0 +1,133 @@
+"""MintPy's own steps, run in the corrected directory by MintPy's own class.
+
+MintPy's ``smallbaselineApp.py --start velocity`` inverts nothing, so a corrected stack alone changes no velocity: the
+steps from ``modify_network`` to ``reference_date`` are run here. Nothing is ever written into the original project.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+from mintpy.cli.smallbaselineApp import STEP_LIST
+from mintpy.objects import ifgramStack
+from mintpy.smallbaselineApp import TimeSeriesAnalysis
+
+from ..directory import in_directory
+from ..errors import InputError
+from ..log import LOGGER, mintpy_logged
+from ..stack import reason
+from .templates import CFG, TROPOSPHERE
+
+__all__ = ["STEP", "STEPS", "at_work", "ensure_reference_point", "next_command", "run_to_reference_date"]
+
+STEP = "correct_vae"
+STEPS = [name for step in STEP_LIST for name in ((STEP, step) if step == "invert_network" else (step,))]
+"""MintPy's steps with ours between ``correct_unwrap_error`` and ``invert_network``."""
+# quick_overview crashes on stacks without unwrapping errors (mintpy/utils/plot.py:1153) and nothing needs it;
+# correct_unwrap_error was done before the correction, whose result already bears the corrected dataset's name.
+_SKIPPED = ("quick_overview", "correct_unwrap_error")
+
+_Path = str | os.PathLike[str]
+
+
+def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
+    """Drive MintPy's steps on the corrected stack, from ``modify_network`` to ``reference_date``.
+
+    Afterwards ``smallbaselineApp.py TEMPLATE --dir WORKDIR --start velocity`` runs on.
+
+    Raises
+    ------
+    InputError
+        With MintPy's message, if one of its steps fails or the template would correct the troposphere once more.
+    """
+    start, end = STEP_LIST.index("modify_network"), STEP_LIST.index("reference_date")
+    _run(work_dir, template_file, [step for step in STEP_LIST[start : end + 1] if step not in _SKIPPED])
+
+
+def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, int]:
+    """Reference pixel (y, x) of the stack in `work_dir`; selected by MintPy, in `work_dir` only, if there is none.
+
+    Raises
+    ------
+    InputError
+        With MintPy's message, if it finds none.
+    """
+    file = Path(work_dir, "inputs", "ifgramStack.h5")
+    if (found := _reference_point(file)) is None:
+        _run(work_dir, template_file, ["modify_network", "reference_point"])
+        found = _reference_point(file)
+    if found is None:
+        raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
+    return found
+
+
+def next_command(work_dir: _Path, template_file: _Path) -> str:
+    """The shell command that makes velocity and everything after it."""
+    template, work = os.path.abspath(template_file), os.path.abspath(work_dir)
+    return shlex.join(["smallbaselineApp.py", template, "--dir", work, "--start", "velocity"])
+
+
+def _modify_network(app: TimeSeriesAnalysis, work: str) -> None:
+    """MintPy's step, which would bring back pairs that were dropped by hand: the stack says already which are kept."""
+    file = Path(work, "inputs", "ifgramStack.h5")
+    if not file.is_file():
+        return app.run(steps=["modify_network"])  # which says so
+    with h5py.File(file) as f:
+        keep = f["dropIfgram"][:]
+    if keep.all() or not Path(work, "waterMask.h5").is_file():  # which the step makes, too
+        app.run(steps=["modify_network"])
+        with h5py.File(file, "r+") as f:
+            f["dropIfgram"][:] = keep
+
+
+def _reference_point(file: Path) -> tuple[int, int] | None:
+    stack = ifgramStack(str(file))
+    stack.open(print_msg=False)
+    return None if stack.refY is None else (stack.refY, stack.refX)
+
+
+def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
+    work, template = os.path.abspath(work_dir), os.path.abspath(template_file)
+    with at_work("opening the templates", work):
+        app = TimeSeriesAnalysis(None if os.path.basename(template) == CFG else template, work)
+        app.open()
+        method: Any = app.template[TROPOSPHERE]
+    if method:
+        raise InputError(
+            f"{template} has {TROPOSPHERE} = {method}, but the atmosphere is corrected already; set it to no or use "
+            f"the template in {work}."
+        )
+    for step in steps:
+        LOGGER.debug("MintPy's step %s", step)
+        with at_work(f"step {step}", work):
+            if step == "modify_network":
+                _modify_network(app, work)
+            else:
+                app.run(steps=[step])
+
+
+@contextmanager
+def at_work(what: str, work: str) -> Iterator[None]:
+    """MintPy at work in `work`: whatever it raises becomes an InputError, and the directory before is entered again."""
+    try:
+        with in_directory(work), mintpy_logged():
+            state = random.getstate()
+            random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
+            try:
+                yield
+            finally:
+                random.setstate(state)
+    except (Exception, SystemExit) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            message = " ".join(filter(None, (reason(error), error.filename)))
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            message = f"it ended with exit code {error.code}, its output says why"
+        raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error
