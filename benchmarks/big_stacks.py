@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mintpy_vae.method.upsampling import Bilinear
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.fields import phase_noise_std
 from mintpy_vae.simulate.scene import WAVELENGTH, Scene
-from mintpy_vae.workflow.learning import Between
 
 SIDE = 150  # pixels along the shorter side of the scene that is enlarged, at least
 NOISE = 1 << 20  # random numbers, used again and again from other places
@@ -51,7 +51,7 @@ def _write_geometry(scene: Scene, file: Path, attributes: dict[str, str], size: 
     across = np.broadcast_to(np.linspace(0, 1, size[1], dtype=np.float32), size)
     with h5py.File(file, "w") as f:
         f.attrs.update(attributes | {"FILE_TYPE": "geometry"})
-        f["height"] = Between(scene.height[None], size, factor)(slice(0, size[0]))[0]
+        f["height"] = Bilinear(scene.height[None], size, factor)(slice(0, size[0]))[0]
         f["incidenceAngle"] = 36 + 4 * across
         f["slantRangeDistance"] = 8.5e5 + 3e4 * across
         f["waterMask"] = _enlarged(scene.land, slice(0, size[0]), size, factor)
@@ -61,7 +61,7 @@ def _write_stack(scene: Scene, file: Path, attributes: dict[str, str], size: tup
     rng = np.random.default_rng(scene.seed)
     bank = rng.standard_normal(NOISE + size[1] * 200, dtype=np.float32)
     to_phase = np.float32(-4 * np.pi / WAVELENGTH)
-    of_dates = Between(to_phase * (scene.displacement + scene.atmosphere), size, factor)
+    of_dates = Bilinear(to_phase * (scene.displacement + scene.atmosphere), size, factor)
     n_pairs, (first, second) = len(scene.pairs), scene.pairs.T
     shape, room = (n_pairs, *size), (None, *size)
     with h5py.File(file, "w") as f:

@@ -22,15 +22,17 @@ from mintpy_vae import metrics
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evaluation.baselines import BASELINES
 from mintpy_vae.method import safety, training
-from mintpy_vae.method.atmosphere import FullResolution, PhasePerDate, sentences
+from mintpy_vae.method.atmosphere import PhasePerDate, sentences
 from mintpy_vae.method.clustering import Fishdbc, Hdbscan
 from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
 from mintpy_vae.method.labels import explained_share
+from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.recipe import sources_of_atmosphere
-from mintpy_vae.method.separation import Separation, Stages, separate
+from mintpy_vae.method.separation import Ablation, Separation, separate
+from mintpy_vae.method.source_model import Fit
 from mintpy_vae.method.threads import single_threaded
-from mintpy_vae.method.training import Fit
+from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
@@ -78,7 +80,7 @@ class Variant:
     """Our own pipeline, whole or with a part left out or replaced."""
 
     label: str
-    stages: Stages = Stages()
+    ablation: Ablation = Ablation()
     hdbscan: bool = False
     recipe: bool = False
     """Not our own: :mod:`mintpy_vae.method.recipe` in place of sections 3 to 5."""
@@ -90,11 +92,11 @@ VARIANTS = {
     "ours": Variant("ours"),
 }
 ABLATIONS = {
-    "no_conditional_prior": Variant("- conditional prior", Stages(conditional_prior=False)),
-    "no_clustering": Variant("- clustering", Stages(clustering=False)),
-    "no_local_sky": Variant("- local sky", Stages(local_sky=False)),
-    "no_robust_fit": Variant("- robust fit", Stages(robust=False)),
-    "no_slow_sky": Variant("- slow sky", Stages(slow_sky=False)),
+    "no_conditional_prior": Variant("- conditional prior", Ablation(conditional_prior=False)),
+    "no_clustering": Variant("- clustering", Ablation(clustering=False)),
+    "no_local_sky": Variant("- local sky", Ablation(local_sky=False)),
+    "no_robust_fit": Variant("- robust fit", Ablation(robust=False)),
+    "no_slow_sky": Variant("- slow sky", Ablation(slow_sky=False)),
 }
 OWN = VARIANTS | ABLATIONS
 LABELS = {name: b.label for name, b in BASELINES.items()} | {name: v.label for name, v in OWN.items()}
@@ -212,12 +214,10 @@ class Bench:
         make = Hdbscan if variant.hdbscan else Fishdbc
         clusterer = make(settings.min_samples, settings.min_cluster_size)
         coarse_height = pool_map(np.where(scene.land, scene.height, np.nan), self.factor)
-        found = separate(
-            phase, weight, scene.pairs, scene.dates, coarse_height, settings,
-            clusterer=clusterer, stages=variant.stages, trainer=self.trainer,
-        )  # fmt: skip
-        removed = subtracted(variant, found, phase, weight, scene.pairs, coarse_height)
-        full = FullResolution(removed, self.height - found.mean_height, self.factor)
+        observations = Observations(phase, weight, scene.pairs, scene.dates, coarse_height)
+        found = separate(observations, settings, ablation=variant.ablation, clusterer=clusterer, trainer=self.trainer)
+        removed = subtracted(variant, found, observations)
+        full = FullResolution(removed, self.height - found.grid.mean_height, self.factor)
         corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
         return None if variant.recipe else found, corrected
 
@@ -238,7 +238,7 @@ class Bench:
     def _judge_own(self, found: Separation) -> dict[str, Any]:
         """What only our own rows say: labels, guard, uncertainty."""
         valid = found.valid
-        height = pool_map(self.height, self.factor)[valid] - found.mean_height
+        height = pool_map(self.height, self.factor)[valid] - found.grid.mean_height
 
         def on_grid(maps: NDArray[np.float32]) -> NDArray[np.float64]:
             """Truth (dates, length, width), metres, on the training grid: radians relative to each date's mean."""
@@ -267,18 +267,11 @@ class Bench:
         }
 
 
-def subtracted(
-    variant: Variant,
-    found: Separation,
-    phase: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    pairs: NDArray[np.integer],
-    height: NDArray[np.floating],
-) -> PhasePerDate:
+def subtracted(variant: Variant, found: Separation, observations: Observations) -> PhasePerDate:
     """What a variant subtracts, given a separation and what that was given; ours may refuse, the recipe never does."""
     if variant.recipe:
-        return sources_of_atmosphere(found, pairs, height)
-    safety.refuse(safety.figures(found, phase, weight, pairs, height))
+        return sources_of_atmosphere(found, observations.pairs)
+    safety.refuse(safety.diagnostics(found, observations))
     return found.atmosphere
 
 

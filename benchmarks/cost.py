@@ -93,9 +93,9 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
     import sklearn.decomposition  # noqa: F401  loading libraries is not the method's time
 
     from mintpy_vae.evaluation.baselines import BASELINES
-    from mintpy_vae.method.atmosphere import FullResolution
+    from mintpy_vae.method import Observations, separate
     from mintpy_vae.method.clustering import Fishdbc, Hdbscan
-    from mintpy_vae.method.separation import separate
+    from mintpy_vae.method.upsampling import FullResolution
     from mintpy_vae.settings import Settings
 
     with np.load(file) as given:
@@ -107,9 +107,10 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
     else:
         make = Hdbscan if name == "vae_hdbscan" else Fishdbc
         grid = (scene[k] for k in ("phase", "weight", "pairs"))
+        observations = Observations(*grid, scene["dates"].tolist(), scene["low"])
         clusterer = make(settings.min_samples, settings.min_cluster_size)
-        found = separate(*grid, scene["dates"].tolist(), scene["low"], settings, clusterer=clusterer)
-        full = FullResolution(found.atmosphere, scene["height"] - found.mean_height, int(scene["factor"]))
+        found = separate(observations, settings, clusterer=clusterer)
+        full = FullResolution(found.atmosphere, scene["height"] - found.grid.mean_height, int(scene["factor"]))
         full(slice(0, len(scene["height"])))
     return {"seconds": time.process_time() - begin, "megabytes": (_peak() - peak) / 1e6}
 

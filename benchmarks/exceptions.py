@@ -23,6 +23,7 @@ from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evaluation.injection import Signal, kept
 from mintpy_vae.method import safety, training
 from mintpy_vae.method.inversion import invert_to_dates, islands
+from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.separation import Separation, separate
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
@@ -40,9 +41,7 @@ class Case:
     """A simulated stack on the training grid, and what the method makes of it."""
 
     scene: Scene
-    phase: np.ndarray
-    weight: np.ndarray
-    height: np.ndarray
+    observations: Observations
 
     @classmethod
     def of(cls, preset: str, seed: int = 1, n_dates: int | None = None, **changes: Any) -> Case:
@@ -50,19 +49,18 @@ class Case:
         scene = simulate(preset, n_dates=n_dates, size=(SIZE, SIZE), seed=seed, **changes)
         weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
         phase, weight = pool_pairs(scene.without_constants(but_of_pairs=True), weight, FACTOR)
-        return cls(scene, phase, weight, pool_map(np.where(scene.land, scene.height, np.nan), FACTOR))
+        height = pool_map(np.where(scene.land, scene.height, np.nan), FACTOR)
+        return cls(scene, Observations(phase, weight, scene.pairs, scene.dates, height))
 
     def separate(self, added: np.ndarray | None = None, steps: int = 200, **options: Any) -> Separation:
         """With displacement ``added`` (dates, h, w), metres."""
         settings = Settings(device="cpu", train_steps=steps, **options)
-        phase, (first, second) = self.phase, self.scene.pairs.T
-        if added is not None:
-            phase = phase + ((added[second] - added[first]) / METRES).astype(np.float32)
-        return separate(phase, self.weight, self.scene.pairs, self.scene.dates, self.height, settings)
+        given = self.observations if added is None else self.observations.with_motion(added / METRES)
+        return separate(given, settings)
 
     def say(self, found: Separation) -> dict[str, Any]:
         """Print what the tool says of it; return the figures."""
-        seen = safety.figures(found, self.phase, self.weight, self.scene.pairs, self.height)
+        seen = safety.diagnostics(found, self.observations)
         for text in safety.warnings(seen, found, 1):
             print("  ", text)
         try:
@@ -114,7 +112,12 @@ def height() -> plt.Figure:
         correlation = case.say(found)["motion_height_correlation"]
         truth = case.scene.displacement / METRES
         truth = case.velocity(np.stack([pool_map(layer, FACTOR) for layer in truth]))
-        _show(row[0], np.where(np.isnan(case.height), np.nan, case.height), "height (m)", "cividis")
+        _show(
+            row[0],
+            np.where(np.isnan(case.observations.height), np.nan, case.observations.height),
+            "height (m)",
+            "cividis",
+        )
         limit = np.nanmax(np.abs(truth))
         _show(row[1], truth, "true velocity (mm/yr)", "RdBu_r", limit)
         motion = case.map(found, case.velocity(found.deformation.series))
@@ -156,7 +159,7 @@ def clusters() -> plt.Figure:
         first, second = (points @ np.linalg.svd(points, full_matrices=False)[2][:2].T).T
         colours = np.where(labels[:, None] < 0, [[0.75] * 4], plt.get_cmap("tab20")(labels % 20))
         axis.scatter(first * np.sign(first), second * np.sign(first), s=3, c=colours, linewidths=0)
-        axis.set(xticks=[], yticks=[], title=f"in no cluster (grey): {found.noise_share:.0%}")
+        axis.set(xticks=[], yticks=[], title=f"in no cluster (grey): {found.unclustered:.0%}")
     return figure
 
 
@@ -167,10 +170,10 @@ def trainings() -> plt.Figure:
     for steps, colour in ((400, BLUE), (30, ORANGE)):
         found = case.separate(steps=steps)
         late = case.say(found)["late_fall"]
-        axis.plot(np.linspace(0, 1, steps), found.separator.losses, color=colour, lw=1)
+        axis.plot(np.linspace(0, 1, steps), found.network.losses, color=colour, lw=1)
         axis.plot([], [], color=colour, label=f"{steps} steps: {late:.0%} of the fall in the second half")
     usual, training.LEARNING_RATE = training.LEARNING_RATE, 10.0
-    valid = np.isfinite(case.height)
+    valid = np.isfinite(case.observations.height)
     data = torch.randn(20, *valid.shape, generator=torch.Generator().manual_seed(1)) * torch.tensor(valid)
     mask, years = torch.tensor(valid, dtype=torch.float32), torch.arange(20) / 10
     settings = Settings(device="cpu", train_steps=60)
@@ -189,10 +192,10 @@ def unwrapping() -> plt.Figure:
     for share, patch in levels:
         case = Case.of("quiet", seed=12, unwrap_errors=share, unwrap_patch=patch)
         found = case.separate()
-        seen, ground = case.say(found), np.isfinite(case.height)
+        seen, ground = case.say(found), np.isfinite(case.observations.height)
         true = np.stack([pool_map(np.abs(e).astype(float), FACTOR)[ground] for e in case.scene.unwrap_error]).mean()
         # the errors stay in the stack, and MintPy's inversion is not robust
-        flat = (array.reshape(len(array), -1) for array in (case.phase, case.weight))
+        flat = (array.reshape(len(array), -1) for array in (case.observations.phase, case.observations.weight))
         plain = invert_to_dates(*flat, case.scene.pairs, len(case.scene.dates), robust=False)[0][:, found.valid.ravel()]
         noise = [case.velocity(s).std() for s in (plain, plain - (found.series - found.corrected))]
         rows.append((true, seen["misfit_share"], *noise))

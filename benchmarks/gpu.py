@@ -28,7 +28,7 @@ import torch
 from big_stacks import make_project
 from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
-from mintpy_vae.method.covariance import basis_maps
+from mintpy_vae.method.source_model import basis_maps
 from mintpy_vae.method.training import choose_device, train
 from mintpy_vae.method.vae import SEPARATOR_SLOTS
 from mintpy_vae.settings import Settings

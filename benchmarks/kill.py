@@ -36,9 +36,9 @@ import numpy as np
 import psutil
 
 from mintpy_vae import InputError, correct
+from mintpy_vae.results.result import RESULT
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import COMPLETE, file_hash
-from mintpy_vae.workflow.correction import RESULT
 from mintpy_vae.workflow.smallbaseline import VaeTimeSeriesAnalysis
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -340,7 +340,7 @@ def _check_update(case: Case, state: str) -> None:
     keeps = state == "whole" or _mintpy_of(case.work) == "not run"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            result = correct(case.stack, template_file=case.template, update=True, invert=False, report=learns)
+            result = correct(case.stack, template_file=case.template, update=True, invert=False, progress=learns)
         _expect(keeps and result.skipped, f"--update takes {state} for a result")
     except Redone:
         _expect(not keeps, "--update does not see that the result is whole")

@@ -37,10 +37,11 @@ from torch import nn
 
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.covariance import fill
-from mintpy_vae.method.deformation import make_bells
+from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
-from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
+from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.sky import Sky
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.simulate import simulate
@@ -122,9 +123,9 @@ def sky_of(grid: Grid, series: Array) -> Sky:
     x = series - series.mean(axis=1, keepdims=True)
     years = acquisition_years(grid.dates)
     functions = [trend(years), *(annual(years) if years[-1] >= 1 else []), *scanned(grid.dates)]
-    bells = make_bells(grid.valid, grid.height, None)
-    statistics = statistics_of(grid.height, grid.valid, np.arange(len(x)), [])
-    return estimate_jointly(x, functions, bells, statistics, 0.01, np.random.default_rng(1)).sky
+    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, None))
+    dates = TrainingGrid(grid.valid, grid.height, 0.0, years, good=np.arange(len(x)), bad=np.array([], dtype=int))
+    return estimate_jointly(x, dictionary, dates, 0.01, np.random.default_rng(1)).sky
 
 
 class Judge:

@@ -193,20 +193,19 @@ class Case:
         from cases import METRES, pool_pairs, subtracted
 
         from mintpy_vae import metrics
-        from mintpy_vae.method.atmosphere import FullResolution, sentences
-        from mintpy_vae.method.separation import separate
+        from mintpy_vae.method import Observations, separate
+        from mintpy_vae.method.atmosphere import sentences
+        from mintpy_vae.method.upsampling import FullResolution
         from mintpy_vae.settings import Settings
         from mintpy_vae.stack import pool_map
 
         settings = Settings(device="cpu", seed=seed, **({"train_steps": train_steps} if train_steps else {}))
         factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
         phase, weight = pool_pairs(self.phase, self.weight, factor)
-        height = pool_map(self.height, factor)
-        found = separate(
-            phase, weight, self.pairs, self.dates, height, settings, stages=variant.stages, trainer=self.trainer
-        )
-        removed = subtracted(variant, found, phase, weight, self.pairs, height)
-        full = FullResolution(removed, self.height - found.mean_height, factor)
+        observations = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
+        found = separate(observations, settings, ablation=variant.ablation, trainer=self.trainer)
+        removed = subtracted(variant, found, observations)
+        full = FullResolution(removed, self.height - found.grid.mean_height, factor)
         corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
         if variant.recipe:
             return corrected, {}

@@ -73,12 +73,12 @@ def run(preset: str, stack_seed: int, seeds: list[int], steps: int) -> Case:
         template = write_project(scene, Path(scratch) / "WORK")
         settings = Settings(device="cpu", train_steps=steps)
         job = prepare(template.parent / "inputs" / "ifgramStack.h5", template_file=template, settings=settings)
-        data = training_data(job.stack, settings)
-    mm = 1000 * job.stack.wavelength / (4 * np.pi)
+        data = training_data(job)
+    mm = 1000 * abs(job.stack.metres_per_radian)
     estimates = []
     for seed in seeds:
         own = replace(settings, seed=seed)
-        found = separate(data.phase, data.weight, data.pairs, data.dates, data.height, own, knowledge=job.knowledge)
+        found = separate(data.observations, own, job.knowledge)
         estimates.append(relative(found.series - found.corrected) * mm)
         print(f"{preset} {stack_seed}, seed {seed}: {len(found.deformation.pieces)} pieces", flush=True)
     stated = found.atmosphere.std[:, found.valid] * mm

@@ -113,13 +113,41 @@ def remembered(monkeypatch):
 
     separate = learning.separate
 
-    def once(phase, weight, pairs, dates, height, settings, report=None, **more):
-        key = (phase.tobytes(), str(settings), repr({name: value for name, value in more.items() if name != "trainer"}))
+    def once(observations, settings, *knowledge, **more):
+        others = {name: value for name, value in more.items() if name not in ("trainer", "progress")}
+        key = (observations.phase.tobytes(), str(settings), repr((knowledge, others)))
         if key not in _SEPARATIONS:
-            _SEPARATIONS[key] = separate(phase, weight, pairs, dates, height, settings, report, **more)
+            _SEPARATIONS[key] = separate(observations, settings, *knowledge, **more)
         return _SEPARATIONS[key]
 
     monkeypatch.setattr(learning, "separate", once)
+
+
+def job_of(stack, settings=None, **known):
+    """The correction of an open stack, without template and prior information."""
+    from mintpy_vae import Settings
+    from mintpy_vae.method.knowledge import NOTHING
+    from mintpy_vae.stack import project_of
+    from mintpy_vae.workflow.job import Job
+
+    return Job(project_of(stack.file), {}, settings or Settings(), stack, NOTHING, **known)
+
+
+def grid_of(valid, height, years, good=None, bad=()):
+    """A training grid; ``height`` of its valid pixels, relative to their mean."""
+    from mintpy_vae.method.observations import Grid
+
+    good = np.arange(len(years)) if good is None else np.asarray(good)
+    return Grid(valid, height, 0.0, years, good=good, bad=np.array(bad, dtype=int))
+
+
+def observed(scene, height=None):
+    """A simulated scene on its own grid, as the method is given it."""
+    from mintpy_vae.method import Observations
+
+    weight = np.where(scene.phase != 0, scene.coherence**2, 0)
+    height = scene.height if height is None else height
+    return Observations(phase=scene.phase, weight=weight, pairs=scene.pairs, dates=scene.dates, height=height)
 
 
 def velocity_std(work):

@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE
-from mintpy_vae.workflow.correction import RESULT
 from tiny import REF_YX
 
 SIZE = (30, 40)

@@ -16,8 +16,9 @@ from conftest import shell, tree
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.project.staging import NETWORKS
+from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE
-from mintpy_vae.workflow.correction import RESULT, correct
+from mintpy_vae.workflow.correction import correct
 from test_hostile import refused
 from tiny import make_project
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import shell
+from conftest import grid_of, shell
 from mintpy_vae.method.clustering import Fishdbc, Hdbscan, axes_of, unsigned
 from mintpy_vae.method.labels import attribute, smoothness_p_value, von_neumann
 
@@ -88,7 +88,8 @@ def test_labels_with_evidence():
         sources[k, :, k] = series[pairs[1]] - series[pairs[0]]
     labels = np.repeat(np.arange(3)[:, None], 12, axis=1)
     height = basis[2] - basis[2].mean()  # the third pattern is the relief
-    found = attribute(sources, labels, basis, maps, np.arange(30), height, 0.01, rng)
+    grid = grid_of(np.ones((5, 10), dtype=bool), height, np.arange(30) / 10)
+    found = attribute(sources, labels, basis, maps, grid, 0.01, rng)
     assert [c.kind for c in found] == ["deformation", "atmosphere", "atmosphere"]
     assert found[2].p_value < 0.01 and abs(found[2].height_correlation) > 0.9
     assert abs(np.corrcoef(found[0].amplitude, line)[0, 1]) > 0.999

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import read
+from conftest import job_of, read
 from mintpy_vae import Settings, correct
 from mintpy_vae.method.components import level_components
 from mintpy_vae.method.inversion import invert_to_dates
@@ -192,9 +192,9 @@ def test_components_of_a_file_do_not_reach_what_is_learned(tmp_path, name):
             f.require_dataset(name, values.shape, np.float32)[:] = values
             # bridged phase is in one piece whatever the components say
             f["connectComponent"][:] = parts if name == "unwrapPhase" or grids else np.minimum(parts, 1)
-        data = training_data(open_stack(file, template=template), SETTINGS)
-        grids.append(data)
-    assert grids[0].factor > 1 and (grids[0].weight == grids[1].weight).all()
+        data = training_data(job_of(open_stack(file, template=template), SETTINGS))
+        grids.append(data.observations)
+    assert data.factor > 1 and (grids[0].weight == grids[1].weight).all()
     difference = grids[1].phase - grids[0].phase
     difference -= np.nanmedian(np.where(grids[0].weight > 0, difference, np.nan), axis=(1, 2), keepdims=True)
     assert np.abs(difference[grids[0].weight > 0]).max() < 1e-3

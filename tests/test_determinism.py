@@ -48,9 +48,9 @@ def test_the_learning_has_one_thread_and_gives_the_others_back(monkeypatch):
         np.linalg.inv(np.eye(3))
         given = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
         seen = []
-        monkeypatch.setattr(separation, "acquisition_years", lambda dates: seen.append(threads()) or 1 / 0)
+        monkeypatch.setattr(separation, "_to_dates", lambda *given: seen.append(threads()) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            separation.separate(*[None] * 3, [], np.zeros((2, 2)), None)
+            separation.separate(None, None)
         assert seen == [{1}] and torch.get_num_threads() == 2
         assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == given
         with single_threaded():

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import check_in_browser, read, shell, tree
+from conftest import check_in_browser, job_of, read, shell, tree
 from mintpy_vae.cli.vae_evaluate import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation import injection, methods
@@ -314,7 +314,7 @@ def by_recipe(copies, slope, turbulent=0.0):
         dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
     scene = make_scene(stack, project, work, inverted, None, {})
-    corrected = methods.vae_sources(scene, injection.Refit(stack, Settings()))
+    corrected = methods.vae_sources(scene, injection.Rerun(job_of(stack)))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
     return inverted.before - corrected, inverted, stack.height - mean
 
@@ -542,20 +542,19 @@ def test_injection_reaches_the_real_method_and_the_report(outcome):
 def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
     seen = []
 
-    def keep(phase, *rest, **options):
-        seen.append(phase.astype(float))
+    def keep(observations, *rest, **options):
+        seen.append(observations.phase.astype(float))
         raise injection.NotEnoughEvidence("seen")
 
     monkeypatch.setattr(injection, "separate", keep)
-    refit = injection.Refit(open_stack(mapped.stack), Settings())
-    motion = np.random.default_rng(0).normal(size=(len(refit.dates), *refit.data.height.shape))
+    rerun = injection.Rerun(job_of(open_stack(mapped.stack)))
+    data = rerun.data.observations
+    motion = np.random.default_rng(0).normal(size=(len(rerun.dates), *data.height.shape))
     for added in (None, motion):
         with pytest.raises(injection.NotEnoughEvidence):
-            refit(added)
-    first, second = refit.data.pairs.T
-    expected = np.where(
-        refit.data.weight > 0, (motion[second] - motion[first]) * (-4 * np.pi / refit.stack.wavelength), 0
-    )
+            rerun(added)
+    first, second = data.pairs.T
+    expected = np.where(data.weight > 0, (motion[second] - motion[first]) / rerun.stack.metres_per_radian, 0)
     assert seen[1] - seen[0] == pytest.approx(expected, abs=1e-3)
 
 

@@ -581,8 +581,8 @@ def test_the_job_reads_it_and_passes_it_on(project, monkeypatch):
     stack, template = project
     passed = []
 
-    def spy(*args, knowledge, **how):
-        passed.append((knowledge, separate(*args, knowledge=knowledge, **how)))
+    def spy(observations, settings, knowledge, **how):
+        passed.append((knowledge, separate(observations, settings, knowledge, **how)))
         return passed[-1][1]
 
     monkeypatch.setattr(learning, "separate", spy)

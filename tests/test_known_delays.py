@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -16,9 +17,10 @@ from conftest import make_simulated, read, tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.project import templates
 from mintpy_vae.project.known_delays import find_known_delays
+from mintpy_vae.results.result import read_result
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import smallbaseline
-from mintpy_vae.workflow.correction import correct, read_result
+from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.delay import TEMPLATE_LINES, write_delay
 from mintpy_vae.workflow.job import looks, prepare
 from mintpy_vae.workflow.learning import training_data
@@ -104,7 +106,7 @@ ADD = {"ionosphere": add_ionosphere, "tides": add_tides, "drift": add_drift}
 
 def known_of(job, place, **how):
     place.mkdir(exist_ok=True)
-    return find_known_delays(job, place, **how)
+    return find_known_delays(job.stack, job.project, job.template, place, **how)
 
 
 def unlike(one, other):
@@ -125,8 +127,8 @@ def test_the_pairs_that_are_learned_from_hold_nothing_of_what_mintpy_subtracts(t
     before = tree(tmp_path / "WORK")
     job, reference = prepare(dirty, template_file=template), prepare(clean, template_file=plain)
     known = known_of(job, tmp_path / "place")
-    expected, held = (training_data(j.stack, j.settings) for j in (reference, job))
-    learned = training_data(job.stack, job.settings, known=known)
+    expected, held = (training_data(j).observations for j in (reference, job))
+    learned = training_data(replace(job, known=known)).observations
     assert np.ptp(unlike(held, expected), axis=1).max() > 1  # radians; else there is nothing to show
     assert np.array_equal(learned.weight, expected.weight)
     assert np.ptp(unlike(learned, expected), axis=1).max() < 5e-3
@@ -157,8 +159,8 @@ def test_where_the_ionosphere_is_unknown_nothing_is_learned(tmp_path):
     with h5py.File(stack.with_name("ionStack.h5"), "r+") as f:
         f["unwrapPhase"][:, :10] = 0
     job = prepare(stack, template_file=template)
-    plain = training_data(job.stack, job.settings)
-    data = training_data(job.stack, job.settings, known=known_of(job, tmp_path / "place"))
+    plain = training_data(job).observations
+    data = training_data(replace(job, known=known_of(job, tmp_path / "place"))).observations
     factor = looks(job.stack, job.settings)
     assert (data.weight[:, : 10 // factor] == 0).all() and (data.phase[:, : 10 // factor] == 0).all()
     assert np.array_equal(data.weight[:, 10 // factor + 1 :], plain.weight[:, 10 // factor + 1 :])

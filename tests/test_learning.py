@@ -1,15 +1,18 @@
 """From the training grid to the stack's own: what lies between the centres of its pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from mintpy_vae import Settings
 from mintpy_vae.method.separation import separate
+from mintpy_vae.method.upsampling import Bilinear
 from mintpy_vae.stack import open_stack, pool_map
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.job import prepare
-from mintpy_vae.workflow.learning import Between, learn
+from mintpy_vae.workflow.learning import learn
 
 
 def centres(size, factor):
@@ -20,12 +23,12 @@ def centres(size, factor):
 def test_bilinear_between_the_centres_and_flat_outside(shape, factor):
     at = [centres(size, factor) for size in shape]
     maps = np.random.default_rng(1).uniform(1, 2, (3, len(at[0]), len(at[1])))
-    found = Between(maps, shape, factor)
+    found = Bilinear(maps, shape, factor)
     whole = found(slice(0, shape[0]))
     assert whole.shape == (3, *shape) and whole.dtype == np.float32
     pieces = [found(slice(k, min(k + 4, shape[0]))) for k in range(0, shape[0], 4)]
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-6)
-    np.testing.assert_allclose(Between(np.full_like(maps, 0.7), shape, factor)(slice(0, shape[0])), 0.7, rtol=1e-6)
+    np.testing.assert_allclose(Bilinear(np.full_like(maps, 0.7), shape, factor)(slice(0, shape[0])), 0.7, rtol=1e-6)
     inside = [np.clip(np.arange(size), a[0], a[-1]) for size, a in zip(shape, at, strict=True)]
     if min(maps.shape[1:]) > 1:
         scipy_s = RegularGridInterpolator(at, np.moveaxis(maps, 0, -1))(
@@ -54,9 +57,9 @@ def test_seeds_agree_or_it_is_said_that_they_do_not(mapped, monkeypatch):
     assert not any("Another seed" in text for text in details["warnings"])
     # the second seed sees another stack, as a network that finds something else every time would
 
-    def unlike(phase, weight, pairs, dates, height, settings, *args, **kwargs):
-        seen = phase if settings.seed == 1 else 3 * phase[::-1]
-        return separate(seen, weight, pairs, dates, height, settings, *args, **kwargs)
+    def unlike(observations, settings, *args, **kwargs):
+        seen = observations.phase if settings.seed == 1 else 3 * observations.phase[::-1]
+        return separate(replace(observations, phase=seen), settings, *args, **kwargs)
 
     monkeypatch.setattr(learning, "separate", unlike)
     details = learn(job, {}).details

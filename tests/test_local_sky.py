@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from conftest import grid_of
 from mintpy_vae.method.atmosphere import estimate
-from mintpy_vae.method.deformation import make_bells
-from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.deformation import Dictionary, make_bells
+from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, estimate_local_sky, no_local_sky
 from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.method.timefunctions import annual, scanned, trend
@@ -104,12 +105,12 @@ def test_it_takes_atmosphere_and_no_unsteady_motion():
     x = x - x.mean(axis=0)
     x = x - x.mean(axis=1, keepdims=True)
     functions = [trend(YEARS), *annual(YEARS), *scanned(DATES)]
-    bells, statistics = make_bells(ALL, NO_RELIEF, None), statistics_of(NO_RELIEF, ALL, EVERY, [])
-    joint = estimate_jointly(x, functions, bells, statistics, 0.01, np.random.default_rng(0))
+    grid, dictionary = grid_of(ALL, NO_RELIEF, YEARS), Dictionary(functions, make_bells(ALL, NO_RELIEF, None))
+    joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0))
     still, moving = bell(14, 20, 3) < 0.01, bell(14, 20, 3) > 0.3
     errors, gains = [], []
     for local in (estimate_local_sky(joint.sky, EVERY), no_local_sky(joint.sky)):
-        left = x - estimate(x, joint, local, ALL, YEARS).turbulent.reshape(N, -1)
+        left = x - estimate(x, joint, local, grid).turbulent.reshape(N, -1)
         left = left - np.median(left[:, still], axis=1, keepdims=True)
         errors.append(np.sqrt(((left - left.mean(axis=0))[:, still] ** 2).mean()))
         change = left[YEARS > 0.6].mean(axis=0) - left[YEARS <= 0.6].mean(axis=0)

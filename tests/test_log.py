@@ -10,7 +10,8 @@ import pytest
 
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.log import LOG, LOGGER, log_to, mintpy_logged, on_terminal
-from mintpy_vae.workflow.correction import correct, read_result
+from mintpy_vae.results.result import read_result
+from mintpy_vae.workflow.correction import correct
 
 THREADS = os.environ["OMP_NUM_THREADS"]  # at the start: MintPy may change it where a test runs it in this process
 

@@ -4,7 +4,7 @@ import torch
 
 from mintpy_vae.errors import InputError, NotEnoughEvidence
 from mintpy_vae.method import training
-from mintpy_vae.method.threads import Aside
+from mintpy_vae.method.threads import InBackground
 from mintpy_vae.method.training import choose_device, draw_pairs, train
 from mintpy_vae.method.vae import N_BASIS, SEPARATOR_SLOTS, VAE
 from mintpy_vae.settings import Settings
@@ -175,7 +175,7 @@ def test_a_gpu_gives_the_same_bits_again_with_another_seed_beside_it():
         return train(*stack, Settings(train_steps=200, device="cuda", seed=seed)).losses
 
     alone = losses(1)
-    with Aside(lambda: losses(2)) as aside:
+    with InBackground(lambda: losses(2)) as aside:
         np.testing.assert_array_equal(losses(1), alone)
         assert not np.array_equal(aside.result(), alone)
 

@@ -7,10 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import make_simulated, read, tree
+from conftest import grid_of, make_simulated, read, tree
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.errors import InputError
-from mintpy_vae.method.joint import statistics_of
 from mintpy_vae.method.prior_mean import coefficients, relative
 from mintpy_vae.method.timefunctions import trend
 from mintpy_vae.simulate import simulate
@@ -18,7 +17,7 @@ from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.delay import write_delay
 from mintpy_vae.workflow.job import prepare
-from mintpy_vae.workflow.learning import learn, prior_of_dates, training_data
+from mintpy_vae.workflow.learning import learn, training_data
 
 SIZE, N = (40, 44), 14
 QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 500\n"
@@ -131,8 +130,8 @@ class Arrays:
         self.scene = simulate("bowl", n_dates=n_dates, size=(24, 26), seed=seed, sky="stationary", water=0.0)
         self.valid = np.ones((24, 26), dtype=bool)
         self.height = (self.scene.height - self.scene.height.mean()).ravel().astype(float)
-        self.functions = [trend(acquisition_years(self.scene.dates))]
-        self.statistics = statistics_of(self.height, self.valid, np.arange(n_dates), [])
+        years = acquisition_years(self.scene.dates)
+        self.functions, self.grid = [trend(years)], grid_of(self.valid, self.height, years)
 
     def flat(self, maps):
         return relative(PHASE * maps.reshape(len(maps), -1).astype(float))
@@ -142,7 +141,7 @@ class Arrays:
         return self.without_noise(series + noise, maps)
 
     def without_noise(self, series, maps):
-        return coefficients(self.flat(series), self.flat(maps), self.functions, self.statistics, 0.01)
+        return coefficients(self.flat(series), self.flat(maps), self.functions, self.grid, 0.01)
 
 
 def test_no_step_where_a_delay_comes_out_of_the_noise():
@@ -254,11 +253,11 @@ def test_dates_without_a_delay_get_none_and_gaps_are_filled(own, delays):
     file = write_series(stack.with_name("ERA5.h5"), stack, values[1:], dates[1:])
     job = prepare(stack, template_file=template)
     assert len(job.prior_warnings) == 1 and dates[0] in job.prior_warnings[0]
-    data = training_data(job.stack, job.settings)
-    delay = prior_of_dates(job, data)
+    data = training_data(job)
+    delay = data.delay
     known = np.isfinite(delay.maps).all(axis=(1, 2))
     assert np.flatnonzero(~known).tolist() == [0, 2, 4] and not np.isfinite(delay.maps[~known]).any()
-    removed = delay.removed(np.ones(N), np.isfinite(data.height))
+    removed = delay.removed(np.ones(N), np.isfinite(data.observations.height))
     whole = removed(slice(0, SIZE[0]))
     assert np.isfinite(whole).all() and (whole[~known] == 0).all()
     assert np.array_equal(removed(slice(7, 19)), whole[:, 7:19])

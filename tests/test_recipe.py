@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mintpy_vae.method.covariance import Flattener, basis_maps, height_slopes
+from conftest import observed
+from mintpy_vae.method.covariance import Flattener, height_slopes
 from mintpy_vae.method.labels import Cluster
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import separate
+from mintpy_vae.method.source_model import basis_maps
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from test_separation import SHAPE, turbulence
@@ -39,11 +41,10 @@ def test_a_map_that_was_flattened_comes_back(valid):
 def stack():
     """A separation with a lake in the scene, its pairs and its height."""
     scene = simulate("bowl", n_dates=14, size=(24, 26), seed=3)
-    weight = np.where(scene.phase != 0, scene.coherence**2, 0)
     height = scene.height.astype(float)
     height[4:9, 5:14] = np.nan
     settings = Settings(train_steps=15, device="cpu")
-    found = separate(scene.phase, weight, scene.pairs, scene.dates, height, settings)
+    found = separate(observed(scene, height), settings)
     assert found.sources.of_stack.sum() > 10 and not found.sources.of_stack.all()
     return found, scene.pairs, height
 
@@ -57,7 +58,7 @@ def called(found, *kinds, labels=None):
 
 
 def only_stratified(removed, found, height):
-    slope = height_slopes(found.series, height[found.valid] - found.mean_height)
+    slope = height_slopes(found.series, height[found.valid] - found.grid.mean_height)
     return not removed.turbulent.any() and slope.any() and np.array_equal(removed.slope, slope)
 
 
@@ -69,15 +70,15 @@ def test_what_is_not_called_atmosphere_stays(stack):
         called(found, "atmosphere", labels=-1),  # in no cluster
         called(found),
     ):
-        assert only_stratified(sources_of_atmosphere(left, pairs, height), left, height)
+        assert only_stratified(sources_of_atmosphere(left, pairs), left, height)
 
 
 def test_a_network_whose_sources_are_zero_subtracts_none(stack):
     found, pairs, height = stack
     called_all = called(found, "atmosphere")
-    assert sources_of_atmosphere(called_all, pairs, height).turbulent.std() > 0
-    silent = replace(called_all, separator=replace(found.separator, scale=0.0))
-    assert only_stratified(sources_of_atmosphere(silent, pairs, height), silent, height)
+    assert sources_of_atmosphere(called_all, pairs).turbulent.std() > 0
+    silent = replace(called_all, separator=replace(found.network, scale=0.0))
+    assert only_stratified(sources_of_atmosphere(silent, pairs), silent, height)
 
 
 @pytest.mark.parametrize("kinds", [("atmosphere",), ("undecided", "atmosphere", "deformation")])
@@ -89,9 +90,9 @@ def test_the_sources_called_atmosphere_of_a_pair_are_subtracted_from_it(stack, k
     chain = np.stack([np.arange(n_dates - 1), np.arange(1, n_dates)], axis=1)
     linked = sources.of_stack & (np.diff(sources.pairs, axis=1).ravel() == 1)
     found = replace(found, sources=replace(sources, of_stack=linked))
-    removed = sources_of_atmosphere(found, chain, height)
+    removed = sources_of_atmosphere(found, chain)
     flat = found.flatten(np.diff(removed.turbulent, axis=0)[:, found.valid])
-    basis = basis_maps(found.separator)[:, found.valid.ravel()]
+    basis = basis_maps(found.network)[:, found.valid.ravel()]
     chosen = linked & (sources.labels == kinds.index("atmosphere"))
     expected = np.zeros_like(flat)
     for first, weights in zip(sources.pairs[chosen, 0], sources.weights[chosen], strict=True):
@@ -107,7 +108,7 @@ def test_pairs_drawn_for_the_clustering_alone_do_not_count(stack):
     mine = found.sources.of_stack
     changed = np.where(mine[:, None], found.sources.weights, 1e3)
     again = replace(found, sources=replace(found.sources, weights=changed))
-    ours, theirs = (sources_of_atmosphere(f, pairs, height).turbulent for f in (found, again))
+    ours, theirs = (sources_of_atmosphere(f, pairs).turbulent for f in (found, again))
     assert np.array_equal(ours, theirs)
 
 

@@ -13,11 +13,12 @@ from conftest import read, tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.method.training import train
 from mintpy_vae.project.staging import NETWORKS
+from mintpy_vae.results.result import read_result
 from mintpy_vae.settings import Settings
 from mintpy_vae.workflow import checkpoints
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow.checkpoints import RememberedTraining
-from mintpy_vae.workflow.correction import correct, read_result
+from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.delay import write_delay
 
 FREE_SLOTS = (("free", 32),)
@@ -44,11 +45,11 @@ def test_a_rerun_goes_on_from_what_is_trained(mapped, simulated):
     part, before = work.with_name("WORK_vae.part"), tree(stack.parents[1])
     for _ in range(2):  # as often as one likes
         with pytest.raises(KeyboardInterrupt, match="the trained networks are kept in .*WORK_vae.part"):
-            correct(stack, template_file=template, invert=False, report=Watch(AFTER))
+            correct(stack, template_file=template, invert=False, progress=Watch(AFTER))
         assert sorted(os.listdir(work.parent)) == ["WORK", part.name]
         assert sorted(os.listdir(part)) == [LOCK, NETWORKS] and len(os.listdir(part / NETWORKS)) == 1
     again = Watch()
-    done = correct(stack, template_file=template, invert=False, report=again)
+    done = correct(stack, template_file=template, invert=False, progress=again)
     assert AFTER in again.stages and "separating sources" not in again.stages
     log = (work / "vae.log").read_text()
     assert log.count("network taken over") == 1 and log.count("network kept") == 0
@@ -62,7 +63,7 @@ def test_a_rerun_goes_on_from_what_is_trained(mapped, simulated):
 def test_another_error_keeps_nothing(simulated, monkeypatch):
     stack, template, work = simulated
     with pytest.raises(KeyboardInterrupt):
-        correct(stack, template_file=template, invert=False, report=Watch("writing VAE.h5"))
+        correct(stack, template_file=template, invert=False, progress=Watch("writing VAE.h5"))
     assert len(os.listdir(work.with_name("WORK_vae.part") / NETWORKS)) == 1
 
     def fail(*args):
@@ -87,7 +88,7 @@ def test_interrupted_in_mintpy_nothing_is_trained_again(simulated, monkeypatch):
             correct(stack, template_file=template)
     assert sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"] and (work / NETWORKS).is_dir()
     again = Watch()
-    correct(stack, template_file=template, invert=False, report=again)
+    correct(stack, template_file=template, invert=False, progress=again)
     assert "separating sources" not in again.stages and "writing VAE.h5" in again.stages
     assert not (work / NETWORKS).exists() and sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"]
 
@@ -96,11 +97,11 @@ def test_the_delay_file_goes_on_too(simulated):
     stack, template, _ = simulated
     before = tree(stack.parents[1])
     with pytest.raises(KeyboardInterrupt, match=r"kept in .*VAE\.part"):
-        write_delay(stack, template_file=template, report=Watch(AFTER))
+        write_delay(stack, template_file=template, progress=Watch(AFTER))
     left = {name.split(os.sep)[1] for name in set(tree(stack.parents[1])) - set(before)}
     assert left == {"VAE.part"} and sorted(os.listdir(stack.with_name("VAE.part"))) == [LOCK, NETWORKS]
     again = Watch()
-    write_delay(stack, template_file=template, report=again)
+    write_delay(stack, template_file=template, progress=again)
     assert AFTER in again.stages and "separating sources" not in again.stages
     assert set(tree(stack.parents[1])) - set(before) == {os.path.join("inputs", "VAE.h5")}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import shell
+from conftest import grid_of, job_of, shell
 from mintpy_vae import Settings, correct
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.evaluation.injection import Refit, Signal, inject
+from mintpy_vae.evaluation.injection import Rerun, Signal, inject
 from mintpy_vae.method import deformation, safety, training
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.sky import sky_statistics
@@ -118,7 +118,7 @@ def test_an_injected_bowl_half_as_wide_as_the_scene_is_lost_and_a_narrow_one_is_
     stack = open_stack(project(tmp_path, "quiet", n_dates=20))
     scene = 32 * pixel_size(stack.attributes)[1] / 1000
     signals = [Signal("bowl", 0.5 * scene, 10.0), Signal("bowl", 0.12 * scene, 60.0)]
-    wide, narrow = inject(Refit(stack, Settings(**options(60))), signals, None, say=lambda text: None)
+    wide, narrow = inject(Rerun(job_of(stack, Settings(**options(60)))), signals, None, say=lambda text: None)
     assert wide["gain"] < 0.5 and 0.7 < narrow["gain"] < 1.1
 
 
@@ -219,7 +219,7 @@ def test_noisier_pairs_are_told_and_refused_where_they_are_most(tmp_path, monkey
 def test_white_noise_has_no_modes_and_is_no_traceback():
     valid = np.ones((20, 20), dtype=bool)
     white = np.random.default_rng(1).standard_normal((4000, 400))
-    sky = sky_statistics(white, np.zeros(400), valid, np.arange(4000))
+    sky = sky_statistics(white, grid_of(valid, np.zeros(400), np.arange(4000) / 10))
     assert sky.modes.shape == (2, 400)  # constant and height
     np.testing.assert_allclose(sky.fine, np.eye(400), atol=0.02)
 

@@ -1,20 +1,25 @@
 """The statistics, the pursuit and the correction, on arrays with known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from conftest import grid_of, observed
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.method import deformation
-from mintpy_vae.method.atmosphere import Atmosphere, FullResolution, estimate, sentences
+from mintpy_vae.method.atmosphere import Atmosphere, estimate, sentences
 from mintpy_vae.method.covariance import date_strength, fill
-from mintpy_vae.method.deformation import bell_map, make_bells
+from mintpy_vae.method.deformation import Dictionary, bell_map, make_bells
 from mintpy_vae.method.gnss_trend import anchor
-from mintpy_vae.method.joint import estimate_jointly, statistics_of
+from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.knowledge import NOTHING, Knowledge, Station
 from mintpy_vae.method.local_sky import no_local_sky
+from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.separation import separate, spread
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.method.training import train
+from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.metrics import within_one_sigma
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
@@ -53,10 +58,10 @@ def together(series: np.ndarray, height: np.ndarray = NO_RELIEF, knowledge: Know
     x = series - series.mean(axis=0)
     x = x - x.mean(axis=1, keepdims=True)
     functions = [trend(YEARS), *annual(YEARS), *scanned(DATES)]
-    statistics = statistics_of(height, ALL, np.arange(N), [])
-    bells = make_bells(ALL, height, knowledge.stable)
-    joint = estimate_jointly(x, functions, bells, statistics, 0.01, np.random.default_rng(0), **changes)
-    atmosphere = estimate(x, joint, no_local_sky(joint.sky), ALL, YEARS, knowledge)
+    grid = grid_of(ALL, height, YEARS)
+    dictionary = Dictionary(functions, make_bells(ALL, height, knowledge.stable))
+    joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0), **changes)
+    atmosphere = estimate(x, joint, no_local_sky(joint.sky), grid, knowledge)
     left = x - atmosphere.turbulent.reshape(N, -1) - np.outer(atmosphere.slope, height)
     return joint, atmosphere, left - np.median(left, axis=1, keepdims=True)
 
@@ -165,11 +170,9 @@ def test_a_slow_slip_event_is_kept():
 @pytest.mark.parametrize("preset", ["quiet", "bowl"])
 def test_the_standard_deviation_holds_two_thirds_of_the_errors(preset):
     scene = simulate(preset, seed=2, n_dates=40, size=(48, 48))
-    weight = np.where(scene.phase != 0, scene.coherence**2, 0)
-    settings = Settings(train_steps=20)
-    found = separate(scene.phase, weight, scene.pairs, scene.dates, scene.height, settings)
+    found = separate(observed(scene), Settings(train_steps=20))
     valid, metres = found.valid, -WAVELENGTH / (4 * np.pi)
-    height = scene.height[valid] - found.mean_height
+    height = scene.height[valid] - found.grid.mean_height
     estimate = metres * (found.atmosphere.turbulent[:, valid] + found.atmosphere.slope[:, None] * height)
     std = abs(metres) * found.atmosphere.std[:, valid]
     assert 0.60 < within_one_sigma(estimate, scene.atmosphere[:, valid], std) < 0.76
@@ -263,35 +266,19 @@ def test_ground_known_to_move_is_interpolated_and_ground_known_to_be_stable_is_n
 def test_nothing_is_learned_from_a_date_known_to_be_bad():
     spoilt = turbulence(16, 52)
     spoilt[5] = 1000 * bell(14, 20, 9.0)
-    pairs, phase = _pairs_of(spoilt)
+    observations = _pairs_of(spoilt)
     seen = []
 
     def spy(series, *args):
         seen.append(np.abs(series).max() / np.median(np.abs(series)))
         return train(series, *args)
 
-    found = separate(
-        phase,
-        np.ones_like(phase),
-        pairs,
-        DATES[:16],
-        np.zeros(SHAPE),
-        Settings(train_steps=20, min_cluster_size=10),
-        knowledge=Knowledge(bad_dates=[5]),
-        trainer=spy,
-    )
+    settings = Settings(train_steps=20, min_cluster_size=10)
+    found = separate(observations, settings, Knowledge(bad_dates=[5]), trainer=spy)
     assert len(seen) == 1 and max(seen) < 20
     assert all(len(c.amplitude) == 16 for c in found.clusters)
     with pytest.raises(NotEnoughEvidence, match="not bad"):
-        separate(
-            phase,
-            np.ones_like(phase),
-            pairs,
-            DATES[:16],
-            np.zeros(SHAPE),
-            Settings(),
-            knowledge=Knowledge(bad_dates=list(range(9))),
-        )
+        separate(observations, Settings(), Knowledge(bad_dates=list(range(9))))
 
 
 def test_full_resolution_follows_smooth_fields_and_height():
@@ -315,26 +302,26 @@ def test_full_resolution_follows_smooth_fields_and_height():
     np.testing.assert_allclose(full(slice(40, 60)), full(slice(0, size[0]))[:, 40:60], atol=2e-6)
 
 
-def _pairs_of(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pairs_of(series: np.ndarray) -> Observations:
     n = len(series)
     pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, min(i + 4, n))])
-    return pairs, (series[pairs[:, 1]] - series[pairs[:, 0]]).reshape(len(pairs), *SHAPE)
+    phase = (series[pairs[:, 1]] - series[pairs[:, 0]]).reshape(len(pairs), *SHAPE)
+    return Observations(phase, np.ones_like(phase), pairs, DATES[:n], np.zeros(SHAPE))
 
 
 @pytest.mark.parametrize(("dates", "step", "reason"), [(8, 1, "8 dates"), (12, 2, "pairs"), (12, 1, "covered")])
 def test_too_little_evidence_is_refused_with_the_reason(dates, step, reason):
-    pairs, phase = _pairs_of(turbulence(dates, 8))
-    weight = np.ones_like(phase)
+    given = _pairs_of(turbulence(dates, 8))
     if reason == "covered":
-        weight[:, 5:] = 0
+        given.weight[:, 5:] = 0
+    some = {name: getattr(given, name)[::step] for name in ("phase", "weight", "pairs")}
     with pytest.raises(NotEnoughEvidence, match=reason):
-        separate(phase[::step], weight[::step], pairs[::step], DATES[:dates], np.zeros(SHAPE), Settings())
+        separate(replace(given, **some), Settings())
 
 
 def test_the_separation_is_repeatable_and_closes():
-    pairs, phase = _pairs_of(turbulence(14, 9))
-    settings = Settings(train_steps=40, min_cluster_size=10)
-    one, two = (separate(phase, np.ones_like(phase), pairs, DATES[:14], np.zeros(SHAPE), settings) for _ in range(2))
+    observations = _pairs_of(turbulence(14, 9))
+    one, two = (separate(observations, Settings(train_steps=40, min_cluster_size=10)) for _ in range(2))
     assert np.array_equal(one.atmosphere.turbulent, two.atmosphere.turbulent)
     assert one.corrected.std() < one.series.std()
     assert spread(one, two.corrected) == 0

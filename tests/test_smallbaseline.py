@@ -20,9 +20,9 @@ from mintpy_vae.cli import vae_correct
 from mintpy_vae.cli.vae_smallbaselineApp import cmd_line_parse, create_parser, main
 from mintpy_vae.project.steps import STEPS
 from mintpy_vae.report import REPORT
+from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE, content_hash, file_hash
 from mintpy_vae.workflow import smallbaseline
-from mintpy_vae.workflow.correction import RESULT
 from mintpy_vae.workflow.delay import TEMPLATE_LINES
 from tiny import make_project
 

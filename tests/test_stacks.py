@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -208,8 +209,8 @@ def test_without_robust_weights_unwrapping_errors_would_show(clean, tmp_path, mo
     """What the limit of the case above is worth."""
     project = Path(shutil.copytree(clean[0], tmp_path / "WORK"))
     unwrapping_errors(project)
-    separate = separation.separate
-    monkeypatch.setattr(learning, "separate", lambda *a, **k: separate(*a, **k, stages=separation.Stages(robust=False)))
+    without = partial(separation.separate, ablation=separation.Ablation(robust=False))
+    monkeypatch.setattr(learning, "separate", without)
     share = np.std(atmosphere(project) - clean[1]) / np.std(clean[1])
     assert share > 2 * CASES["unwrapping errors"][2]
 

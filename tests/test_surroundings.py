@@ -221,7 +221,7 @@ def test_a_directory_that_is_deleted_meanwhile_costs_nobody_the_result(simulated
         if stage.startswith("writing"):
             shutil.rmtree(fleeting, ignore_errors=True)
 
-    assert write_delay(stack, template_file=template, report=report).status == "corrected"
+    assert write_delay(stack, template_file=template, progress=report).status == "corrected"
     assert whole(stack.with_name("VAE.h5")) and not fleeting.exists()
     for k in range(2):  # one step of MintPy after the other
         with at_work("a step", str(tmp_path)):

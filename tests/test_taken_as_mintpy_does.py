@@ -7,14 +7,14 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import read
+from conftest import job_of, read
 from mintpy_vae import Settings, correct
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.evaluation.injection import parse_signals
 from mintpy_vae.results.evidence import pixel_size, read_evidence
+from mintpy_vae.results.result import read_result
 from mintpy_vae.settings import Settings as Options
 from mintpy_vae.stack import open_stack, write_corrected_stack, write_delay_file
-from mintpy_vae.workflow.correction import read_result
 from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import training_data
 from tiny import delays, make_project
@@ -56,7 +56,7 @@ def test_pairs_with_the_later_date_first_are_taken_with_their_sign(tmp_path, whi
     late = reverse(other, which)
     a, b = (open_stack(file) for file in (usual, other))
     assert (b.pairs[late] == a.pairs[late][:, ::-1]).all() and (b.pairs[~late] == a.pairs[~late]).all()
-    grids = [training_data(stack, Settings(coarse_pixels=400)) for stack in (a, b)]
+    grids = [training_data(job_of(stack, Settings(coarse_pixels=400))).observations for stack in (a, b)]
     for name in ("phase", "weight", "pairs", "dates", "height"):
         np.testing.assert_array_equal(getattr(grids[0], name), getattr(grids[1], name))
     delay = delays(len(a.dates), a.shape)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mintpy_vae.method.threads import Aside
+from mintpy_vae.method.threads import InBackground
 from mintpy_vae.settings import Settings
 from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn
@@ -15,9 +15,9 @@ from mintpy_vae.workflow.learning import learn
 
 @pytest.mark.parametrize("now", [True, False])
 def test_work_aside_gives_its_result_or_its_error(now):
-    with Aside(lambda: threading.get_ident(), now) as aside:
+    with InBackground(lambda: threading.get_ident(), now) as aside:
         assert (aside.result() != threading.get_ident()) == now
-    with pytest.raises(ZeroDivisionError), Aside(lambda: 1 / 0, now) as aside:
+    with pytest.raises(ZeroDivisionError), InBackground(lambda: 1 / 0, now) as aside:
         aside.result()
 
 
@@ -35,7 +35,7 @@ def test_what_ends_the_block_ends_the_thread():
                 pass
 
     threads = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), Aside(work):
+    with pytest.raises(KeyboardInterrupt), InBackground(work):
         begun.wait(10)
         begin = time.time()
         raise KeyboardInterrupt
@@ -44,7 +44,7 @@ def test_what_ends_the_block_ends_the_thread():
 
 def test_work_that_nobody_asked_for_is_not_done():
     done = []
-    with Aside(lambda: done.append(1), now=False) as aside:
+    with InBackground(lambda: done.append(1), now=False) as aside:
         assert aside.awaited
     assert not done
 

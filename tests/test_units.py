@@ -1,11 +1,13 @@
 """Units that no radar and no ground has: refused, or warned of, with the figure."""
 
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
+from conftest import observed
 from mintpy_vae import Settings
 from mintpy_vae.errors import InputError
 from mintpy_vae.method import safety
@@ -103,13 +105,16 @@ def test_incidence_angles(project, kind, factor):
 @pytest.mark.parametrize("preset, seed", [("bowl", 4), ("quiet", 2), ("weak", 4), ("dirty", 1), ("acapulco", 3)])
 def test_phase(preset, seed):
     scene = simulate(preset, size=(40, 40), seed=seed, n_dates=20)
-    weight = np.where(scene.phase != 0, scene.coherence**2, 0)
-    grid = (weight, scene.pairs)
-    assert safety.phase_units(scene.phase, *grid) == []
-    (metres,) = safety.phase_units(scene.phase * 0.0555 / (4 * np.pi), *grid)
+    radians = observed(scene)
+
+    def warned(unit):
+        return safety.phase_units(replace(radians, phase=radians.phase * unit))
+
+    assert warned(1) == []
+    (metres,) = warned(0.0555 / (4 * np.pi))
     assert re.search(r"varies by no more than 0\.0\d+ within the scene", metres) and "in metres?" in metres
     if preset not in ("dirty", "acapulco"):  # under too much noise nobody can tell
-        (cycles,) = safety.phase_units(scene.phase / (2 * np.pi), *grid)
+        (cycles,) = warned(1 / (2 * np.pi))
         assert re.match(r"\d+\.\d% of the closures of triplets are off by 1", cycles)
 
 

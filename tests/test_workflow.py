@@ -13,10 +13,11 @@ import torch
 
 from conftest import DROPPED, QUICK, make_simulated, read, shell, tree, velocity_std
 from mintpy_vae.errors import InputError
+from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE, content_hash, file_hash, open_stack
 from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import learning
-from mintpy_vae.workflow.correction import RESULT, correct
+from mintpy_vae.workflow.correction import correct
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 from numpy.typing import NDArray
 
 from ..arrays import Floats
@@ -22,12 +23,33 @@ VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE653
 KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
 NONE = ("#BBBBBB", "x")  # sources of no cluster
 
+_INK = "rgb(36,36,36)"
+_AXIS = {
+    **{"showgrid": False, "showline": True, "linecolor": _INK, "ticks": "outside", "automargin": True},
+    **{"zerolinecolor": _INK, "title": {"standoff": 15}},
+}
+_STYLE = {
+    **{"xaxis": _AXIS, "yaxis": _AXIS, "colorway": OKABE_ITO, "paper_bgcolor": "white", "plot_bgcolor": "white"},
+    **{
+        "autotypenumbers": "strict",
+        "hovermode": "closest",
+        "title": {"x": 0.05},
+        "annotationdefaults": {"arrowwidth": 1},
+    },
+    "font": {"color": _INK},
+    "coloraxis": {"colorbar": {"outlinewidth": 1, "tickcolor": _INK, "ticks": "outside"}},
+    "shapedefaults": {"fillcolor": "black", "line": {"width": 0}, "opacity": 0.3},
+}
+"""Of Plotly's ``simple_white`` what is used here; the styles of all its charts would be copied into every figure."""
+_TEMPLATE = "mintpy-vae"
+pio.templates[_TEMPLATE] = go.layout.Template(layout=_STYLE)
+
 
 def chart(height: int = 340, **layout: Any) -> go.Figure:
     """An empty figure in the style of the page."""
     figure = go.Figure()
     figure.update_layout(
-        template="simple_white",
+        template=_TEMPLATE,
         height=height,
         margin={"l": 55, "r": 15, "t": 40, "b": 45},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},

@@ -18,7 +18,7 @@ TABLE_COLUMNS = 11
 """As many as fit on paper; the figures of noise are as many."""
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
-SHOWN_SOURCES = 700
+SHOWN_SOURCES = 400
 SOME_OF_IT = 0.05
 
 
