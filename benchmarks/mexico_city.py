@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from mintpy.utils import readfile
 
-from mintpy_vae.evaluation import gnss_series as gnss
 from mintpy_vae.evaluation.comparison import COLUMNS
+from mintpy_vae.evaluation.gnss_series import compare, near, read_series
 from mintpy_vae.evaluation.methods import METHODS
 from mintpy_vae.evaluation.scene import locate
 from mintpy_vae.results.inverted import read_inverted
@@ -88,16 +88,16 @@ def against_gnss(work: Path, corrected: Sequence[Path]) -> None:
     mask = readfile.read(str(work / "maskTempCoh.h5"))[0] > 0
     inverted = read_inverted(corrected[0])
     years = inverted.years
-    stations = locate(gnss.read_stations([work / "gnss_ngl.csv"]), "ICMX", corrected[0], inverted, SITES)
+    stations = locate(read_series([work / "gnss_ngl.csv"]), "ICMX", corrected[0], inverted, SITES)
     (_, y, x, _), (_, v, u, truth) = stations
-    known = gnss.compare(truth, truth, years)
+    known = compare(truth, truth, years)
     print(f"GNSS rate {known['gnss_rate']:.1f} mm/yr, {known['dates']} of {len(years)} dates\n")
     print("| | rate mm/yr | RMS mm | minimum velocity mm/yr |\n|---|---|---|---|")
     rows = {"uncorrected": [work / "timeseries.h5"], "MintPy height correlation": [work / "height.h5"]}
     for name, files in (rows | {"vae_correct.py": [c / "timeseries.h5" for c in corrected]}).items():
         series = [readfile.read(str(file), datasetName="timeseries")[0] for file in files]
         for label, maps in ((name, series), ("&nbsp; a line per pixel through it", [_line(s, years) for s in series])):
-            found = [gnss.compare(gnss.near(m, v, u) - gnss.near(m, y, x), truth, years) for m in maps]
+            found = [compare(near(m, v, u) - near(m, y, x), truth, years) for m in maps]
             rates = [np.polyfit(years, m.reshape(len(years), -1), 1)[0].reshape(mask.shape) for m in maps]
             lowest = [1e3 * float(np.nanmin(r[mask])) for r in rates]
             cells = [spread([f[k] for f in found], form) for k, form in (("rate", ".1f"), ("rms", ".2f"))]

@@ -39,6 +39,11 @@ def shell(arguments, **how):
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, env=env, **how)
 
 
+def run_mintpy(template, work, start, end=None):
+    done = shell(["smallbaselineApp.py", template, "--dir", work, "--start", start, *(["--end", end] if end else [])])
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+
+
 def read(file, name):
     with h5py.File(file) as f:
         return f[name][:]

@@ -1,1 +1,3 @@
-"""What users type: each module parses a command line and calls the package."""
+"""The commands: each module parses a command line and calls the package."""
+
+__all__: list[str] = []

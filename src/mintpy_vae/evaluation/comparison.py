@@ -10,9 +10,9 @@ import numpy as np
 from .. import metrics
 from ..arrays import Floats
 from ..errors import InputError
-from . import gnss_series as gnss
+from . import gnss_series
 from .injection import Rerun
-from .methods import METHODS, Scene, Unavailable
+from .methods import METHODS, EvaluationData, Unavailable
 
 SAMPLED_PAIRS = 40
 
@@ -40,15 +40,15 @@ COLUMNS: dict[str, dict[str, str]] = {
 """Figures of a row in the order of the table; those that cannot be had are left out."""
 
 
-# ------------------------------------------------------------------------------------------------------------- figures
-def figures(series: Floats, scene: Scene) -> dict[str, float]:
+# --------------------------------------------------------------------------------------------------------------- scores
+def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     """The row of one method.
 
     Parameters
     ----------
     series : (dates, h, w)
         Corrected displacement, metres.
-    scene : Scene
+    scene : EvaluationData
 
     Returns
     -------
@@ -100,10 +100,10 @@ def _mean_variogram(maps: list[Floats], km: tuple[float, float]) -> tuple[Floats
     return distance[0], np.mean(gamma, axis=0), number[0]
 
 
-def _against_gnss(series: Floats, scene: Scene) -> dict[str, float]:
+def _against_gnss(series: Floats, scene: EvaluationData) -> dict[str, float]:
     if len(scene.stations) < 2:
         return {}
-    found = [gnss.compare(v, t, scene.inverted.years) for v, (_, _, _, t) in _doubles(series, scene)]
+    found = [gnss_series.compare(v, t, scene.inverted.years) for v, (_, _, _, t) in _doubles(series, scene)]
     rates, rms = ([f[k] for f in found] for k in ("rate", "rms"))
     errors = [r - f["gnss_rate"] for r, f in zip(rates, found, strict=True)]
     if len(found) == 1:
@@ -111,14 +111,16 @@ def _against_gnss(series: Floats, scene: Scene) -> dict[str, float]:
     return {k: float(np.sqrt(np.nanmean(np.square(v)))) for k, v in (("gnss_rate_error", errors), ("gnss_rms", rms))}
 
 
-def _doubles(series: Floats, scene: Scene) -> list[tuple[Floats, tuple[str, int, int, Floats]]]:
+def _doubles(series: Floats, scene: EvaluationData) -> list[tuple[Floats, tuple[str, int, int, Floats]]]:
     """InSAR double difference (metres) of each validation station with the reference station."""
     _, row, column, _ = scene.stations[0]
-    reference = gnss.near(series, row, column)
-    return [(gnss.near(series, s[1], s[2]) - reference, s) for s in scene.stations[1:]]
+    reference = gnss_series.near(series, row, column)
+    return [(gnss_series.near(series, s[1], s[2]) - reference, s) for s in scene.stations[1:]]
 
 
-def compare(scene: Scene, methods: Sequence[str], rerun: Rerun, say: Callable[[str], None] = print) -> dict[str, Any]:
+def compare(
+    scene: EvaluationData, methods: Sequence[str], rerun: Rerun, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Run the methods and judge them.
 
     Returns
@@ -149,7 +151,7 @@ def compare(scene: Scene, methods: Sequence[str], rerun: Rerun, say: Callable[[s
         say(f"  {label}")
         if name in ("uncorrected", "vae"):
             series[name] = corrected
-        table.append({"method": label, "name": name, **figures(corrected, scene)})
+        table.append({"method": label, "name": name, **scores(corrected, scene)})
     present = {key for row in table for key, value in row.items() if key in COLUMNS and not _nan(value)}
     inverted = scene.inverted
     share = float(scene.stable.sum() / inverted.valid.sum())
@@ -169,7 +171,7 @@ def compare(scene: Scene, methods: Sequence[str], rerun: Rerun, say: Callable[[s
     }
 
 
-def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[str]:
+def _warnings(scene: EvaluationData, share: float, table: list[dict[str, Any]]) -> list[str]:
     said = []
     if share == 1.0 and scene.truth is None:
         said.append("No ground counts as moving: the figures of stable ground hold all motion there is (see --mask).")
@@ -179,7 +181,7 @@ def _warnings(scene: Scene, share: float, table: list[dict[str, Any]]) -> list[s
     return said
 
 
-def _gnss_record(scene: Scene, series: Mapping[str, Floats]) -> dict[str, Any]:
+def _gnss_record(scene: EvaluationData, series: Mapping[str, Floats]) -> dict[str, Any]:
     """Time-series at the stations, millimetres about their means, for the report."""
     if len(scene.stations) < 2:
         return {}

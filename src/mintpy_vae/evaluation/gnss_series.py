@@ -21,7 +21,7 @@ WINDOW = 1
 
 
 @dataclass(frozen=True)
-class Station:
+class StationSeries:
     """Daily positions of one station.
 
     Attributes
@@ -53,7 +53,7 @@ class Station:
         return dict(zip(self.days.tolist(), values.tolist(), strict=True))
 
 
-def read_stations(files: Iterable[str | os.PathLike[str]], folder: Path | None = None) -> dict[str, Station]:
+def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = None) -> dict[str, StationSeries]:
     """Read stations from files of the Nevada Geodetic Laboratory (``.tenv3``) or from plain CSV.
 
     A CSV has a header ``station,date,e,n,u`` (date as YYYYMMDD or YYYY-MM-DD, metres), optionally with ``lat,lon``;
@@ -65,7 +65,7 @@ def read_stations(files: Iterable[str | os.PathLike[str]], folder: Path | None =
     InputError
         For a file that is neither, or that holds no position, and for a station that cannot be downloaded.
     """
-    found: dict[str, Station] = {}
+    found: dict[str, StationSeries] = {}
     for file in files:
         path = Path(file)
         if folder is not None and not path.exists() and re.fullmatch("[A-Za-z0-9]{4}", str(file)):
@@ -92,7 +92,7 @@ def double_difference(first: Mapping[int, float], second: Mapping[int, float], d
     Parameters
     ----------
     first, second : mapping
-        Metres by day, of :meth:`Station.line_of_sight`.
+        Metres by day, of :meth:`StationSeries.line_of_sight`.
     dates : sequence of str
         YYYYMMDD.
 
@@ -144,12 +144,12 @@ def _day(text: str) -> int:
     return int(np.datetime64(f"{text[:4]}-{text[4:6]}-{text[6:8]}", "D").astype(int))
 
 
-def _csv(lines: list[str]) -> dict[str, Station]:
+def _csv(lines: list[str]) -> dict[str, StationSeries]:
     rows: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader(lines):
         rows.setdefault(row["station"].strip(), []).append(row)
     return {
-        name: Station(
+        name: StationSeries(
             name,
             np.array([_day(r["date"].strip()) for r in some], dtype=np.int64),
             np.array([[float(r[c]) for c in "enu"] for r in some]),
@@ -179,7 +179,7 @@ def _download(name: str, folder: Path) -> Path:
     return path
 
 
-def _tenv3(lines: list[str]) -> dict[str, Station]:
+def _tenv3(lines: list[str]) -> dict[str, StationSeries]:
     """NGL's columns: site, date, year, MJD, week, day, meridian, e0, e, n0, n, u0, u, ..., latitude, longitude."""
     rows = [line.split() for line in lines if not line.lstrip().startswith("site")]
     if not rows:
@@ -189,4 +189,4 @@ def _tenv3(lines: list[str]) -> dict[str, Station]:
     enu = parts[:, 0::2] - parts[0, 0::2] + parts[:, 1::2]
     place = (float(rows[0][20]), float(rows[0][21])) if len(rows[0]) > 21 else (float("nan"), float("nan"))
     longitude = (place[1] + 180.0) % 360.0 - 180.0  # some files count to -360
-    return {rows[0][0]: Station(rows[0][0], days, enu, place[0], longitude)}
+    return {rows[0][0]: StationSeries(rows[0][0], days, enu, place[0], longitude)}

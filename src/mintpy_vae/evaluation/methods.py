@@ -44,7 +44,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Scene:
+class EvaluationData:
     """What the methods get and what they are judged by, all on one grid.
 
     Attributes
@@ -80,17 +80,17 @@ class Scene:
     stations: Stations = field(default_factory=list)
 
 
-Method = Callable[[Scene, Rerun], Floats]
+Method = Callable[[EvaluationData, Rerun], Floats]
 
 
-def vae(scene: Scene, rerun: Rerun) -> Floats:
+def vae(scene: EvaluationData, rerun: Rerun) -> Floats:
     """What ``vae_correct.py`` has made."""
     if not (scene.work / "inputs" / "VAE.h5").is_file():
         raise Unavailable("vae_correct.py left this stack uncorrected")
     return scene.inverted.after
 
 
-def era5(scene: Scene, rerun: Rerun) -> Floats:
+def era5(scene: EvaluationData, rerun: Rerun) -> Floats:
     """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
     from mintpy.objects.ramp import deramp
 
@@ -101,7 +101,7 @@ def era5(scene: Scene, rerun: Rerun) -> Floats:
     return scene.inverted.referenced(flat)
 
 
-def _era5_file(scene: Scene) -> Path:
+def _era5_file(scene: EvaluationData) -> Path:
     """That of the project; else what MintPy downloads with the user's key, which stays in the corrected directory."""
     files = [folder / "inputs" / "ERA5.h5" for folder in (scene.project, scene.work)]
     if there := [file for file in files if file.is_file()]:
@@ -129,7 +129,7 @@ def _era5_file(scene: Scene) -> Path:
     return files[1]
 
 
-def gacos(scene: Scene, rerun: Rerun) -> Floats:
+def gacos(scene: EvaluationData, rerun: Rerun) -> Floats:
     """Delays of the GACOS service, read by MintPy."""
     from mintpy.tropo_gacos import calculate_delay_timeseries
 
@@ -145,7 +145,7 @@ def gacos(scene: Scene, rerun: Rerun) -> Floats:
         return _less_delay(scene, file)
 
 
-def vae_hdbscan(scene: Scene, rerun: Rerun) -> Floats:
+def vae_hdbscan(scene: EvaluationData, rerun: Rerun) -> Floats:
     """The same with HDBSCAN in place of FISHDBC; trains again."""
     settings = rerun.job.settings
     try:
@@ -155,7 +155,7 @@ def vae_hdbscan(scene: Scene, rerun: Rerun) -> Floats:
     return _less_phase(scene, rerun, phase_removed(found, rerun.stack, rerun.data), rerun.dates)
 
 
-def vae_sources(scene: Scene, rerun: Rerun) -> Floats:
+def vae_sources(scene: EvaluationData, rerun: Rerun) -> Floats:
     """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
     evidence = read_evidence(scene.work)
     if evidence is None:
@@ -171,7 +171,7 @@ def vae_sources(scene: Scene, rerun: Rerun) -> Floats:
     return _less_phase(scene, rerun, FullResolution(removed, height, rerun.factor), evidence.dates)
 
 
-def _less_phase(scene: Scene, rerun: Rerun, full: Rows, dates: Sequence[str]) -> Floats:
+def _less_phase(scene: EvaluationData, rerun: Rerun, full: Rows, dates: Sequence[str]) -> Floats:
     """The series less the phase of each of ``dates``, relative to the reference pixel."""
     inverted, stack = scene.inverted, rerun.stack
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
@@ -186,14 +186,14 @@ def _less_phase(scene: Scene, rerun: Rerun, full: Rows, dates: Sequence[str]) ->
     return np.asarray(inverted.before - inverted.referenced(delay[index]))
 
 
-def _less_delay(scene: Scene, file: Path) -> Floats:
+def _less_delay(scene: EvaluationData, file: Path) -> Floats:
     inverted = scene.inverted
     delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
     return np.asarray(inverted.before - inverted.referenced(delay))
 
 
 def _simple(name: str) -> Method:
-    def correct(scene: Scene, rerun: Rerun) -> Floats:
+    def correct(scene: EvaluationData, rerun: Rerun) -> Floats:
         baseline, inverted = BASELINES[name], scene.inverted
         if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
             raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")

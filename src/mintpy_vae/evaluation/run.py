@@ -25,11 +25,11 @@ from ..results.result import RESULT
 from ..settings import Settings
 from ..stack import Stack, content_hash, open_hdf5, pool_map
 from ..workflow.job import Job, corrected_dir, open_with_network, what_is_known, with_prior
-from . import gnss_series as gnss
+from . import gnss_series
 from .comparison import compare
 from .injection import Rerun, inject, parse_signals, unsafe
 from .methods import METHODS
-from .scene import locate, make_scene, pixel_of
+from .scene import evaluation_data, locate, pixel_of
 
 TABLE = "evaluation"
 SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
@@ -69,7 +69,7 @@ def evaluate(
     truth_file : Path, optional
         Of a simulated project.
     gnss_files : sequence of path
-        See :func:`~mintpy_vae.evaluation.gnss_series.read_stations`.
+        See :func:`~mintpy_vae.evaluation.gnss_series.read_series`.
     gnss_ref : str, optional
         Reference station.
     sites : sequence of str
@@ -108,10 +108,10 @@ def evaluate(
     inverted, evidence = read_inverted(work), read_evidence(work)
     for signal in wanted:
         signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
-    found = gnss.read_stations(gnss_files, target / "GNSS-UNR")
+    found = gnss_series.read_series(gnss_files, target / "GNSS-UNR")
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
-    scene = make_scene(stack, source, work, inverted, evidence, template, mask, truth_file, places)
+    scene = evaluation_data(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
     job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))

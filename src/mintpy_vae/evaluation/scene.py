@@ -14,8 +14,8 @@ from ..results.evidence import Evidence
 from ..results.inverted import Inverted, geometry_file
 from ..stack import Stack, open_hdf5, pool_map
 from ..stack.geometry import Places
-from . import gnss_series as gnss
-from .methods import Scene, Stations
+from . import gnss_series
+from .methods import EvaluationData, Stations
 
 FEW_STABLE = 0.05
 """With less of the scene than this left as stable, all of it counts."""
@@ -72,7 +72,7 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
 
 
 def locate(
-    stations: Mapping[str, gnss.Station],
+    stations: Mapping[str, gnss_series.StationSeries],
     reference: str | None,
     work: Path,
     inverted: Inverted,
@@ -117,7 +117,7 @@ def locate(
                 raise
             continue  # a station elsewhere is of no use, and no harm
         sights[name] = stations[name].line_of_sight(*angles)
-        truth = gnss.double_difference(sights[name], sights[first], inverted.dates)
+        truth = gnss_series.double_difference(sights[name], sights[first], inverted.dates)
         found.append((name, place[0] // inverted.factor, place[1] // inverted.factor, truth))
     if len(found) < 2:
         raise InputError("A double difference needs two GNSS stations on the scene.")
@@ -141,7 +141,7 @@ def _outside(name: str, latitude: float, longitude: float) -> InputError:
     return InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
 
 
-def make_scene(
+def evaluation_data(
     stack: Stack,
     project: Path,
     work: Path,
@@ -151,8 +151,8 @@ def make_scene(
     mask: tuple[str, Path] | None = None,
     truth_file: Path | None = None,
     stations: Stations | None = None,
-) -> Scene:
-    """Put together what the methods are judged by; see :class:`Scene` and, for the mask, :func:`stable_ground`."""
+) -> EvaluationData:
+    """Data by which the methods are judged; for the mask see :func:`stable_ground`."""
     index = {date: k for k, date in enumerate(inverted.dates)}
     names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
     pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
@@ -160,4 +160,4 @@ def make_scene(
     truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
     if moves is not None and truth_file is not None and mask is None:
         stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
-    return Scene(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])
+    return EvaluationData(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

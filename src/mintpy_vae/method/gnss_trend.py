@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
-from .knowledge import Station
+from .knowledge import StationRate
 
 
-def stations_on(stations: Sequence[Station], valid: NDArray[np.bool_]) -> tuple[list[Station], NDArray[np.intp]]:
+def stations_on(
+    stations: Sequence[StationRate], valid: NDArray[np.bool_]
+) -> tuple[list[StationRate], NDArray[np.intp]]:
     """Those stations whose pixel of the training grid is valid, and its index among the valid pixels."""
     index = np.full(valid.shape, -1)
     index[valid] = np.arange(valid.sum())
@@ -22,7 +24,7 @@ def stations_on(stations: Sequence[Station], valid: NDArray[np.bool_]) -> tuple[
 
 
 def anchor(
-    rates: Array, stations: Sequence[Station], pixels: NDArray[np.intp], modes: Array, noise: float, scale: float
+    rates: Array, stations: Sequence[StationRate], pixels: NDArray[np.intp], modes: Array, noise: float, scale: float
 ) -> Array:
     """Rate of each mode of the atmosphere that the stations call for, as simple kriging from their misfits.
 
@@ -30,7 +32,7 @@ def anchor(
     ----------
     rates : (stations,)
         Rates of the corrected stack at the stations, radians per year. All rates are relative: a constant is free.
-    stations : sequence of Station
+    stations : sequence of StationRate
         Two or more.
     pixels : (stations,) int
         Of the stations.

@@ -11,7 +11,7 @@ from .timefunctions import TimeFunction
 
 
 @dataclass(frozen=True)
-class Station:
+class StationRate:
     """The rate of a GNSS station, as the stack would see it.
 
     Attributes
@@ -42,7 +42,7 @@ class Knowledge:
         Ground of the training grid that is known not to move, and ground that is known to move; never both.
     bad_dates : list of int
         Indices of dates known to be bad.
-    stations : list of Station
+    stations : list of StationRate
         None or at least two: rates of one stack are relative.
     warnings : list of str
         What of the user's input could not be used.
@@ -52,7 +52,7 @@ class Knowledge:
     stable: Mask | None = None
     moving: Mask | None = None
     bad_dates: list[int] = field(default_factory=list)
-    stations: list[Station] = field(default_factory=list)
+    stations: list[StationRate] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def summary(self, dates: Sequence[str]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import numpy as np
 from mintpy.utils import utils0 as ut
 
 from ..errors import InputError
-from ..method.knowledge import Station
+from ..method.knowledge import StationRate
 from ..stack import Stack, has_phase
 from ..stack.geometry import Places
 
-__all__ = ["read_stations"]
+__all__ = ["read_rates"]
 
 _PLACE = ("station", "lat", "lon")
 _LINE_OF_SIGHT = ("rate", "std")
@@ -23,7 +23,7 @@ _COMPONENTS = ("ve", "vn", "vu", "se", "sn", "su")
 _FEWEST = 2  # rates of a stack are relative, so that one station says nothing
 
 
-def read_stations(file: Path, stack: Stack, factor: int) -> tuple[list[Station], list[str]]:
+def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate], list[str]]:
     """Read ``station,lat,lon,rate,std`` or ``station,lat,lon,ve,vn,vu,se,sn,su``.
 
     Parameters
@@ -38,7 +38,7 @@ def read_stations(file: Path, stack: Stack, factor: int) -> tuple[list[Station],
 
     Returns
     -------
-    stations : list of Station
+    stations : list of StationRate
         Those on ground that the stack covers; none if there are fewer than two.
     warnings : list of str
 
@@ -64,7 +64,7 @@ def read_stations(file: Path, stack: Stack, factor: int) -> tuple[list[Station],
         rate, std = _line_of_sight(values, places, y, x)
         to_phase = 4 * math.pi / stack.wavelength / 1000  # mm towards the satellite shorten the path
         y_coarse, x_coarse = ((k + 0.5) / factor - 0.5 for k in (y, x))
-        stations.append(Station(name, y_coarse, x_coarse, -rate * to_phase, std * to_phase))
+        stations.append(StationRate(name, y_coarse, x_coarse, -rate * to_phase, std * to_phase))
     notes = []
     if outside:
         notes.append(f"GNSS stations outside the scene are left out: {', '.join(outside)}.")

@@ -24,7 +24,7 @@ from ..method.knowledge import Knowledge
 from ..method.timefunctions import TimeFunction
 from ..settings import PREFIX, Settings
 from ..stack import Stack, pool_map, project_of, reason
-from .gnss_rates import read_stations
+from .gnss_rates import read_rates
 
 __all__ = ["STABLE", "given_files", "read_functions", "read_knowledge", "read_mask"]
 
@@ -66,7 +66,7 @@ def read_knowledge(
     files = given_files(settings, stack)
     functions, warnings = read_functions(template, dates, stack.attributes.get("CENTER_LINE_UTC", "0"))
     stable, moving, doubtful = _read_masks(files, stack, factor)
-    stations, left_out = read_stations(files[_GNSS], stack, factor) if _GNSS in files else ([], [])
+    stations, left_out = read_rates(files[_GNSS], stack, factor) if _GNSS in files else ([], [])
     bad_dates = _read_bad_dates(settings, files, stack, dates)
     return Knowledge(functions, stable, moving, bad_dates, stations, warnings + doubtful + left_out)
 

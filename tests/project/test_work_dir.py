@@ -16,7 +16,7 @@ from tiny import VARIANT, WAVELENGTH, delays, make_project
 
 SIZE = (30, 40)
 N_DATES = 9
-REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mexico_city_s1"
 
 TEMPLATE = """# my project: nothing of this may be lost
 mintpy.load.processor           = isce

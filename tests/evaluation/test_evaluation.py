@@ -21,7 +21,7 @@ from mintpy_vae.evaluation import run as evaluation
 from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
 from mintpy_vae.evaluation.methods import METHODS
 from mintpy_vae.evaluation.run import consistency, evaluate
-from mintpy_vae.evaluation.scene import make_scene
+from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
 from mintpy_vae.report.charts import gains
 from mintpy_vae.results.inverted import read_inverted
@@ -270,7 +270,7 @@ def test_gacos_files_are_read_by_mintpy_and_projected(copies, no_page):
     found = run(project, methods=["uncorrected", "gacos"])
     assert found["skipped"] == []
     inverted = read_inverted(work)
-    scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
+    scene = evaluation_data(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
     taken = inverted.before - methods.gacos(scene, None)
     delay = -0.01 * np.arange(len(dates))[:, None, None] * x / np.cos(incidence) + -2 / np.cos(incidence)
     y, z = inverted.ref_yx
@@ -290,7 +290,7 @@ def test_the_height_correlation_is_what_mintpy_s_command_makes(copies, mapped, n
     done = shell(["tropo_phase_elevation.py", work / "timeseries.h5", *options])
     assert done.returncode == 0, done.stderr
     theirs = read(work / "height.h5", "timeseries").astype(float)
-    scene = make_scene(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
+    scene = evaluation_data(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
     ours = METHODS["height_correlation"][1](scene, None)
     theirs, ours = (
         v - v[:1] - np.nanmean((v - v[:1])[:, inverted.valid], axis=1)[:, None, None] for v in (theirs, ours)
@@ -313,7 +313,7 @@ def by_recipe(copies, slope, turbulent=0.0):
         f["recipe_slope"][:], f["recipe"][:] = slope, turbulent
         dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
-    scene = make_scene(stack, project, work, inverted, None, {})
+    scene = evaluation_data(stack, project, work, inverted, None, {})
     corrected = methods.vae_sources(scene, injection.Rerun(job_of(stack)))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
     return inverted.before - corrected, inverted, stack.height - mean
@@ -565,7 +565,7 @@ def test_kept_ignores_what_is_alike_in_both():
 
 
 def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
-    script = Path(__file__).parents[1] / "benchmarks" / "cost.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "cost.py"
     done = shell(
         [
             sys.executable,

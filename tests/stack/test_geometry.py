@@ -9,9 +9,9 @@ from pyproj import Transformer
 
 from conftest import read
 from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation.gnss_series import Station
+from mintpy_vae.evaluation.gnss_series import StationSeries
 from mintpy_vae.evaluation.scene import locate, pixel_of
-from mintpy_vae.project import gnss_rates as gnss
+from mintpy_vae.project import gnss_rates
 from mintpy_vae.stack import open_stack
 from tiny import WAVELENGTH, make_project
 
@@ -37,10 +37,11 @@ def by_both(stack, tmp_path, places, enu=(0.0, 0.0, 1.0)):
         motion = ",".join(str(1000 * v * (k > 0)) for v in enu)
         lines.append(f"S{k},{latitude:.9f},{longitude:.9f},{motion},1,1,1")
     (tmp_path / "rates.csv").write_text("\n".join(lines))
-    rates, notes = gnss.read_stations(tmp_path / "rates.csv", stack, 1)
+    rates, notes = gnss_rates.read_rates(tmp_path / "rates.csv", stack, 1)
     day = int(np.datetime64(f"{stack.dates[1][:4]}-{stack.dates[1][4:6]}-{stack.dates[1][6:]}", "D").astype(int))
     stations = {
-        f"S{k}": Station(f"S{k}", np.array([day]), np.array([enu]) * (k > 0), *place) for k, place in enumerate(places)
+        f"S{k}": StationSeries(f"S{k}", np.array([day]), np.array([enu]) * (k > 0), *place)
+        for k, place in enumerate(places)
     }
     grid = SimpleNamespace(attributes=stack.attributes, factor=1, dates=stack.dates)
     series = locate(stations, None, stack.file.parents[1], grid)
@@ -157,7 +158,9 @@ def test_a_station_outside_the_swath_costs_no_other(tmp_path):
         f["incidenceAngle"][:5, :5] = np.nan
     stack = given(project)
     corner, *others = [(19.5 - 0.0014 * (y + 0.5), -99.2 + 0.0014 * (x + 0.5)) for y, x in PIXELS]
-    stations = {f"S{k}": Station(f"S{k}", np.array([0]), np.zeros((1, 3)), *p) for k, p in enumerate((corner, *others))}
+    stations = {
+        f"S{k}": StationSeries(f"S{k}", np.array([0]), np.zeros((1, 3)), *p) for k, p in enumerate((corner, *others))
+    }
     grid = SimpleNamespace(attributes=stack.attributes, factor=1, dates=stack.dates)
     assert [name for name, *_ in locate(stations, "S1", project, grid)] == ["S1", "S2"]
     with pytest.raises(InputError, match="lacks incidenceAngle"):

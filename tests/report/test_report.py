@@ -120,7 +120,7 @@ def test_the_evidence_is_what_the_correction_did(mapped):
 
 def test_the_time_series_before_is_that_of_mintpy_alone(mapped, tmp_path):
     """Adding the atmosphere back to the inverted time-series is inverting the uncorrected stack."""
-    from test_workflow import run_mintpy
+    from conftest import run_mintpy
 
     work = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
     run_mintpy(work / mapped.template.name, work, "reference_point", "invert_network")  # keeps what was dropped by hand

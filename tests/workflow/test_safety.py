@@ -225,7 +225,7 @@ def test_white_noise_has_no_modes_and_is_no_traceback():
 
 
 def test_the_pictures_of_the_page_are_made_by_its_command(tmp_path):
-    script = Path(__file__).parents[1] / "benchmarks" / "exceptions.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "exceptions.py"
     done = shell([sys.executable, script, "few", "training", "-o", tmp_path])
     assert done.returncode == 0, done.stderr
     assert sorted(f.name for f in tmp_path.iterdir()) == ["few.png", "training.png"]

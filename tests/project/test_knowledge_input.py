@@ -648,7 +648,7 @@ def test_the_shell_names_files_from_where_it_is(monkeypatch, tmp_path):
 
 
 def test_the_template_of_the_docs_works(mapped_stack):
-    page = (Path(__file__).parents[1] / "docs" / "knowledge.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text()
     (root(mapped_stack) / "known.txt").write_text(page.split("```cfg\n")[1].split("```")[0])
     template = read_templates(root(mapped_stack), root(mapped_stack) / "known.txt")
     settings = Settings.from_template(template)

@@ -8,11 +8,11 @@ import pytest
 
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation.gnss_series import Station, compare, double_difference, near, read_stations
+from mintpy_vae.evaluation.gnss_series import StationSeries, compare, double_difference, near, read_series
 from mintpy_vae.evaluation.scene import locate
 from mintpy_vae.stack import open_stack
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mexico_city_s1"
 
 
 def tenv3(folder, name="ABCD", east=0.0):
@@ -36,7 +36,7 @@ def test_a_tenv3_file_is_read_as_mintpy_reads_it(tmp_path):
     from mintpy.objects.gnss import GNSS_UNR
 
     file = tenv3(tmp_path)
-    found = read_stations([file])["ABCD"]
+    found = read_series([file])["ABCD"]
     theirs = GNSS_UNR("ABCD", data_dir=str(tmp_path))
     theirs.file = str(file)
     dates, east, north, up, *_ = theirs.read_displacement(print_msg=False)
@@ -51,7 +51,7 @@ def test_the_projection_is_mintpy_s_and_vertical_motion_counts_with_the_cosine()
     from mintpy.utils import utils0 as ut
 
     enu = np.array([[0.01, -0.02, 0.03], [0.0, 0.0, 0.05]])
-    found = Station("A", np.array([5, 9]), enu).line_of_sight(36.0, 102.0)
+    found = StationSeries("A", np.array([5, 9]), enu).line_of_sight(36.0, 102.0)
     assert found[9] == pytest.approx(0.05 * np.cos(np.deg2rad(36)))
     assert found[5] == pytest.approx(ut.enu2los(*enu[0], inc_angle=36.0, az_angle=102.0))
 
@@ -61,7 +61,7 @@ def test_plain_csv_in_both_spellings_of_dates(tmp_path):
     file.write_text(
         "# made by hand\nstation,date,e,n,u,lat,lon\nA,20180105,0,0,0.1,19.4,-99.1\nA,2018-01-06,0,0,0.2,,\n"
     )
-    found = read_stations([file])["A"]
+    found = read_series([file])["A"]
     assert np.diff(found.days) == [1] and found.enu[:, 2].tolist() == [0.1, 0.2]
     assert (found.latitude, found.longitude) == (19.4, -99.1)
 
@@ -78,7 +78,7 @@ def test_plain_csv_in_both_spellings_of_dates(tmp_path):
 def test_a_bad_file_is_refused_in_a_sentence(tmp_path, name, text, reason):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=reason):
-        read_stations([tmp_path / name])
+        read_series([tmp_path / name])
 
 
 def test_a_station_is_downloaded_by_mintpy_once(tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_station_is_downloaded_by_mintpy_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gnss, "urlretrieve", retrieve)
     for _ in range(2):
-        found = read_stations(["abcd"], tmp_path / "GNSS-UNR")
+        found = read_series(["abcd"], tmp_path / "GNSS-UNR")
     assert list(found) == ["ABCD"] and len(found["ABCD"].days) == 40
     assert len([url for url in asked if url.endswith("ABCD.tenv3")]) == 1
 
@@ -107,14 +107,14 @@ def test_a_station_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gnss, "urlretrieve", offline)
     with pytest.raises(InputError, match="ABCD is no file, and cannot be downloaded .*: no network"):
-        read_stations(["ABCD"], tmp_path)
+        read_series(["ABCD"], tmp_path)
     with pytest.raises(InputError, match="cannot be read"):  # nowhere to put it
-        read_stations(["ABCD"])
+        read_series(["ABCD"])
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        read_stations([tmp_path / "none.csv"])
+        read_series([tmp_path / "none.csv"])
 
 
 def test_a_double_difference_uses_the_days_that_both_have():
@@ -147,7 +147,7 @@ def test_the_real_stations_lie_where_they_lie_and_move_as_published():
     stack = open_stack(REAL / "inputs" / "ifgramStack.h5")
     grid = SimpleNamespace(attributes=stack.attributes, factor=1, dates=stack.dates)
     sites = {"ICMX": (19.40564128, -99.17085339), "MMX1": (19.43165380, -99.06839002)}
-    found = locate(read_stations([REAL / "gnss_ngl.csv"]), "ICMX", REAL, grid, sites)
+    found = locate(read_series([REAL / "gnss_ngl.csv"]), "ICMX", REAL, grid, sites)
     assert [(name, row, column) for name, row, column, _ in found] == [("ICMX", 32, 14), ("MMX1", 14, 88)]
     double, years = found[1][3], acquisition_years(stack.dates)
     known = np.isfinite(double)

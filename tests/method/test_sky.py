@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from test_separation import ALL, NO_RELIEF, SHAPE, YEARS, N, turbulence
 
 from mintpy_vae.method.sky import CENTRES, CHANCE, N_BANDS, Footprints, Precision, Slowness, sky_statistics, slowness
 from mintpy_vae.method.timefunctions import Rotation, annual, trend
-from test_separation import ALL, NO_RELIEF, SHAPE, YEARS, N, turbulence
 
 SOME = Slowness(np.geomspace(20, 2, N_BANDS), 3.0, np.ones(N_BANDS))
 

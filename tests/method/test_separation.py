@@ -13,7 +13,7 @@ from mintpy_vae.method.covariance import date_strength, fill
 from mintpy_vae.method.deformation import Dictionary, bell_map, make_bells
 from mintpy_vae.method.gnss_trend import anchor
 from mintpy_vae.method.joint import estimate_jointly
-from mintpy_vae.method.knowledge import NOTHING, Knowledge, Station
+from mintpy_vae.method.knowledge import NOTHING, Knowledge, StationRate
 from mintpy_vae.method.local_sky import no_local_sky
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.separation import separate, spread
@@ -229,7 +229,7 @@ def test_gnss_stations_tell_broad_motion_from_a_drift_of_the_atmosphere(motion_s
     places = [(2, 3), (2, 30), (14, 16), (20, 33), (28, 2), (29, 20)]
     true = np.polyfit(YEARS, motion_share * tilt, 1)[0]
     at = true.reshape(SHAPE)
-    stations = [Station(f"S{r}", r, c, at[r, c] + 100.0, 0.05) for r, c in places]  # rates are relative
+    stations = [StationRate(f"S{r}", r, c, at[r, c] + 100.0, 0.05) for r, c in places]  # rates are relative
     error = {}
     for name, knowledge in (("alone", NOTHING), ("anchored", Knowledge(stations=stations))):
         left = together(turbulence(N, 7) + tilt, knowledge=knowledge)[2]
@@ -240,11 +240,11 @@ def test_gnss_stations_tell_broad_motion_from_a_drift_of_the_atmosphere(motion_s
 def test_stations_without_misfit_change_nothing_and_those_far_away_little():
     modes = together(turbulence(N, 8))[0].sky.modes
     pixels = np.array([30, 500, 900])
-    agree = [Station("S", 0, 0, rate, 0.1) for rate in (3.0, 4.0, 6.0)]
+    agree = [StationRate("S", 0, 0, rate, 0.1) for rate in (3.0, 4.0, 6.0)]
     assert np.allclose(anchor(np.array([1.0, 2.0, 4.0]), agree, pixels, modes, 0.1, 0.5), 0)  # but for a constant
     asked = anchor(np.array([1.0, 2.0, 5.0]), agree, pixels, modes, 0.1, 0.5)
     assert np.linalg.norm(asked) > 0 and asked[0] == 0
-    unsure = [Station("S", 0, 0, s.rate, 1e3) for s in agree]
+    unsure = [StationRate("S", 0, 0, s.rate, 1e3) for s in agree]
     little = anchor(np.array([1.0, 2.0, 5.0]), unsure, pixels, modes, 0.1, 0.5)
     assert np.linalg.norm(little) < 1e-3 * np.linalg.norm(asked)
 

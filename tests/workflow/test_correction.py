@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import DROPPED, QUICK, make_simulated, read, shell, tree, velocity_std
+from conftest import DROPPED, QUICK, make_simulated, read, run_mintpy, shell, tree, velocity_std
 from mintpy_vae.errors import InputError
 from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE, content_hash, file_hash, open_stack
@@ -19,7 +19,7 @@ from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mexico_city_s1"
 
 
 def result_of(work):
@@ -28,11 +28,6 @@ def result_of(work):
 
 def valid(phase):
     return np.isfinite(phase) & (phase != 0)
-
-
-def run_mintpy(template, work, start, end=None):
-    done = shell(["smallbaselineApp.py", template, "--dir", work, "--start", start, *(["--end", end] if end else [])])
-    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
 
 
 @pytest.fixture(scope="module")

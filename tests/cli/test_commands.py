@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+from test_hostile import refused
 
 from conftest import shell, tree
 from mintpy_vae.cli.vae_correct import main
@@ -19,7 +20,6 @@ from mintpy_vae.project.staging import NETWORKS
 from mintpy_vae.results.result import RESULT
 from mintpy_vae.stack import COMPLETE
 from mintpy_vae.workflow.correction import correct
-from test_hostile import refused
 from tiny import make_project
 
 LOCK = ".vae_correct.lock"

@@ -28,7 +28,7 @@ from tiny import NO_DATA_ROW, REF_YX, VARIANT, WAVELENGTH, delays, make_project
 
 SIZE = (30, 40)
 N_DATES = 9
-REAL = Path(__file__).parents[2] / "shared" / "data" / "mexico_city_s1"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mexico_city_s1"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real stack is not here: {REAL}")
 
 
@@ -440,7 +440,7 @@ def fill(prepare, stack, place, reason):
     """Write in a process of its own, since HDF5 may take it down, on a disk or within a limit that `prepare` sets."""
     run = f'{prepare} && exec {shlex.quote(sys.executable)} -c {shlex.quote(FILL_A_DISK)} "$0" "$1" "$2"'
     command = ["sh", "-c", run, str(stack.file), str(place), reason]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     return subprocess.run(
         ["unshare", "--mount", "--map-root-user", *command] if "mount" in prepare else command,
         capture_output=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hostile import BAD, GEOMETRY, STACK, attribute, dataset, edit
 
 from conftest import make_simulated, shell, tree
-from hostile import BAD, GEOMETRY, STACK, attribute, dataset, edit
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import content_hash, open_stack, pool_pairs, write_corrected_stack

@@ -33,7 +33,7 @@ def test_fishdbc_is_deterministic():
 
 
 def test_fishdbc_labels_do_not_depend_on_the_process():
-    script = Path(__file__).parents[1] / "benchmarks" / "clustering.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "clustering.py"
     done = shell([sys.executable, script, "--codes", 400, 4000])
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]

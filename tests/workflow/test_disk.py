@@ -8,12 +8,12 @@ from pathlib import Path
 
 import h5py
 import pytest
+from test_hostile import one_sentence
 
 from conftest import make_simulated, tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
-from test_hostile import one_sentence
 
 SMALL = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 576\nmintpy.topographicResidual = no\n"
 
@@ -102,7 +102,7 @@ def run_in(places, small, tmp_path, foreseen):
             pytest.skip("no right to mount a disk here")
         command = own + command
     # one thread: those of OpenMP do not live on in the children, which would wait for them for ever
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mintpy_vae.evaluation.comparison import figures
-from mintpy_vae.evaluation.methods import Scene
+from mintpy_vae.evaluation.comparison import scores
+from mintpy_vae.evaluation.methods import EvaluationData
 from mintpy_vae.results.inverted import Inverted
 
 N = 30
@@ -26,7 +26,7 @@ def scene(before, height=Y, **more):
     inverted = Inverted(
         dates, YEARS, before, before, valid, height, np.full(SHAPE, 38.0), 1, (500.0, 500.0), (0, 0), {}
     )
-    return Scene(inverted, Path(), Path(), PAIRS, stable, "", {}, **more)
+    return EvaluationData(inverted, Path(), Path(), PAIRS, stable, "", {}, **more)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def noise():
 
 
 def test_white_noise_has_the_figures_of_white_noise(noise):
-    row = figures(noise, scene(noise))
+    row = scores(noise, scene(noise))
     assert row["pair_std"] == pytest.approx(np.sqrt(2) * SIGMA, rel=0.02)
     assert row["date_std"] == pytest.approx(SIGMA * np.sqrt(1 - 1 / N), rel=0.02)
     # the standard error of a slope: that it is stated, and that the velocity has it
@@ -53,7 +53,7 @@ def test_white_noise_has_the_figures_of_white_noise(noise):
 def test_a_plane_of_each_date_is_in_every_figure_as_it_must_be():
     """Steeper by 1 mm a date and kilometre: pairs differ by their number of dates, and the velocity is a plane, too."""
     series = 1e-3 * 0.5 * np.arange(N)[:, None, None] * Y
-    row = figures(series, scene(series))
+    row = scores(series, scene(series))
     across = 0.5 * np.sqrt((60**2 - 1) / 12)  # standard deviation of equally spaced numbers
     assert row["pair_std"] == pytest.approx(2 * across)
     assert row["velocity_std"] == pytest.approx(365.25 / 12 * across)
@@ -65,9 +65,9 @@ def test_a_plane_of_each_date_is_in_every_figure_as_it_must_be():
 def test_the_share_of_pairs_made_worse_is_counted(noise):
     after = noise.copy()
     after[:10] += 0.02 * np.random.default_rng(1).normal(size=(10, *SHAPE))
-    row = figures(after, scene(noise))
+    row = scores(after, scene(noise))
     assert row["pairs_worse"] == pytest.approx(100 * (PAIRS[:, 0] < 10).mean())
-    assert figures(0.5 * noise, scene(noise))["pairs_worse"] == 0
+    assert scores(0.5 * noise, scene(noise))["pairs_worse"] == 0
 
 
 def test_over_several_stations_the_root_mean_square_counts(noise):
@@ -75,7 +75,7 @@ def test_over_several_stations_the_root_mean_square_counts(noise):
     slow[:, 20:25, 20:25] = 0.03 * YEARS[:, None, None]
     slow[:, 40:45, 20:25] = -0.04 * YEARS[:, None, None]
     stations = [("REFS", 5, 5, np.zeros(N)), ("A", 22, 22, np.zeros(N)), ("B", 42, 22, np.zeros(N))]
-    both, one = (figures(slow, scene(noise, stations=stations[:k])) for k in (3, 2))
+    both, one = (scores(slow, scene(noise, stations=stations[:k])) for k in (3, 2))
     assert one["gnss_rate_error"] == pytest.approx(30) and one["gnss_rms"] == pytest.approx(30 * YEARS.std())
     rms = np.sqrt((30**2 + 40**2) / 2)
     assert both["gnss_rate_error"] == pytest.approx(rms) and both["gnss_rms"] == pytest.approx(rms * YEARS.std())
@@ -83,7 +83,7 @@ def test_over_several_stations_the_root_mean_square_counts(noise):
 
 def test_with_a_truth_the_gain_and_both_errors_are_there(noise):
     truth = -0.03 * YEARS[:, None, None] * (np.hypot(Y - 30, X - 50) < 9)
-    row = figures(0.5 * truth, scene(noise, truth=truth, moves=truth[-1] != 0))
+    row = scores(0.5 * truth, scene(noise, truth=truth, moves=truth[-1] != 0))
     assert row["gain_velocity"] == pytest.approx(0.5) == row["gain_displacement"]
     assert row["velocity_stable"] == pytest.approx(0) and row["velocity_deforming"] == pytest.approx(15)
-    assert "gnss_rms" not in row and "gain_velocity" not in figures(noise, scene(noise))
+    assert "gnss_rms" not in row and "gain_velocity" not in scores(noise, scene(noise))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_separation import SHAPE, turbulence
 
 from conftest import observed
 from mintpy_vae.method.covariance import Flattener, height_slopes
@@ -13,7 +14,6 @@ from mintpy_vae.method.separation import separate
 from mintpy_vae.method.source_model import basis_maps
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
-from test_separation import SHAPE, turbulence
 
 ROWS, COLUMNS = np.indices(SHAPE)
 SCATTERED = np.random.default_rng(0).random(SHAPE) > 0.3

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from test_separation import ALL, DATES, NO_RELIEF, SHAPE, YEARS, N, bell, turbulence
 
 from conftest import grid_of
 from mintpy_vae.method.atmosphere import estimate
@@ -13,7 +14,6 @@ from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, estimate_local_sky, no_local_sky
 from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.method.timefunctions import annual, scanned, trend
-from test_separation import ALL, DATES, NO_RELIEF, SHAPE, YEARS, N, bell, turbulence
 
 EVERY = np.arange(N)
 PLACES = gaussian_filter(np.random.default_rng(9).normal(size=(6, *SHAPE)), (0, 1, 1)).reshape(6, -1)
