@@ -19,7 +19,7 @@ from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation import injection, methods
 from mintpy_vae.evaluation import run as evaluation
 from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
-from mintpy_vae.evaluation.methods import METHODS
+from mintpy_vae.evaluation.methods import METHODS, Method
 from mintpy_vae.evaluation.run import consistency, evaluate
 from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
@@ -91,9 +91,9 @@ def test_a_correction_that_takes_everything_is_called_what_it_is(copies, no_page
 
 def test_every_method_is_in_the_table_or_left_out_with_a_reason(outcome):
     found = outcome[1]
-    labels = {METHODS[name][0] for name in METHODS if name != "vae_hdbscan"}
+    labels = {method.label for method in METHODS.values() if not method.trains}
     assert {row["method"] for row in found["table"]} | {s["method"] for s in found["skipped"]} == labels
-    assert {s["method"] for s in found["skipped"]} == {METHODS["era5"][0], METHODS["gacos"][0]}
+    assert {s["method"] for s in found["skipped"]} == {METHODS["era5"].label, METHODS["gacos"].label}
     assert all(len(s["reason"]) > 20 for s in found["skipped"])
     assert set(found["columns"]) >= {"velocity_std", "pair_std", "velocity_sill", "gain_velocity", "gnss_rms"}
 
@@ -291,7 +291,7 @@ def test_the_height_correlation_is_what_mintpy_s_command_makes(copies, mapped, n
     assert done.returncode == 0, done.stderr
     theirs = read(work / "height.h5", "timeseries").astype(float)
     scene = evaluation_data(open_stack(project / "inputs" / "ifgramStack.h5"), project, work, inverted, None, {})
-    ours = METHODS["height_correlation"][1](scene, None)
+    ours = METHODS["height_correlation"].correct(scene, None)
     theirs, ours = (
         v - v[:1] - np.nanmean((v - v[:1])[:, inverted.valid], axis=1)[:, None, None] for v in (theirs, ours)
     )
@@ -395,7 +395,7 @@ def test_a_method_that_fails_costs_only_its_row(copies, no_page, monkeypatch):
     def broken(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setitem(METHODS, "pca", ("PCA", broken))
+    monkeypatch.setitem(METHODS, "pca", Method("PCA", broken))
     found = run(copies[0], methods=["pca", "uncorrected"])
     assert [row["name"] for row in found["table"]] == ["uncorrected"] and "no ink" in found["skipped"][0]["reason"]
 
@@ -446,7 +446,7 @@ def test_without_mintpy_s_inversion_it_says_what_to_do(copies):
 
 
 # ------------------------------------------------------------------------------------------------------------ injection
-class Method:
+class KnownShare:
     """Stands for the correction: keeps a known share of the motion, whatever the stack."""
 
     def __init__(self, share, size=(30, 40), n_dates=12):
@@ -473,14 +473,14 @@ class Method:
     "text", ["bowl:0.6:-12", "bowl:20:5", "ramp:8", "step:1:15", "step:1:15:20180905", "season:1.5:4"]
 )
 def test_the_gain_is_the_share_that_the_method_keeps(share, text):
-    (row,) = inject(Method(share), parse_signals([text]), None, lambda text: None)
+    (row,) = inject(KnownShare(share), parse_signals([text]), None, lambda text: None)
     assert row["gain"] == pytest.approx(share, abs=1e-6)
     assert row["sentence"].endswith(f"comes back at {share:.0%}.")
 
 
 def test_what_does_not_come_back_whole_is_warned_of():
     def said(share):
-        return unsafe(inject(Method(share), parse_signals(["bowl:2:12", "bowl:0.3:5"]), None, lambda text: None))
+        return unsafe(inject(KnownShare(share), parse_signals(["bowl:2:12", "bowl:0.3:5"]), None, lambda text: None))
 
     assert said(1.0) == said(0.951) == said(1.049) == []
     for share in (0.94, 1.06, 0.0):
@@ -519,7 +519,7 @@ def test_a_bowl_has_its_width_and_its_rate():
 
 
 def test_a_bowl_too_narrow_for_the_training_grid_is_not_tested():
-    (row,) = inject(Method(1.0), parse_signals(["bowl:0.3:5"]), None, lambda text: None)
+    (row,) = inject(KnownShare(1.0), parse_signals(["bowl:0.3:5"]), None, lambda text: None)
     assert np.isnan(row["gain"]) and "narrower than two pixels of the training grid (0.4 km)" in row["sentence"]
     assert gains("bowl", [row | {"gain": None}]).data[0].z.shape == (1, 1)
 
@@ -559,7 +559,7 @@ def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
 
 
 def test_kept_ignores_what_is_alike_in_both():
-    method = Method(1.0)
+    method = KnownShare(1.0)
     motion = np.random.default_rng(1).normal(size=method.noise.shape)
     assert kept(method(), method(), motion, 0.056) == 0
 
@@ -586,3 +586,12 @@ def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| PCA", "| VAE with FISHDBC"]
     assert all(len(re.findall(r"[\d.]+ s, \d+ MB", line)) == 2 for line in lines[2:])
+
+
+def test_help_and_page_name_every_method():
+    from mintpy_vae.cli.vae_evaluate import TEMPLATE
+
+    page = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text().split("## Methods")[1].split("\n## ")[0]
+    in_help = re.split(r"\W+", TEMPLATE.split("signals to inject")[0])
+    for name in METHODS:
+        assert name in in_help and f"`{name}`" in page

@@ -139,9 +139,9 @@ def compare(
     skipped = []
     series: dict[str, Floats] = {}
     for name in methods:
-        label, correct = METHODS[name]
+        label = METHODS[name].label
         try:
-            corrected = correct(scene, rerun)
+            corrected = METHODS[name].correct(scene, rerun)
         except (Unavailable, InputError) as reason:
             skipped.append({"method": label, "reason": str(reason)})
             continue

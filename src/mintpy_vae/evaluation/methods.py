@@ -31,7 +31,7 @@ from ..results.evidence import EVIDENCE, read_evidence
 from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
 from ..stack import Rows, pool_map
 from ..workflow.learning import phase_removed
-from .baselines import BASELINES
+from .baselines import BASELINES, Baseline
 from .injection import Rerun
 
 CDS = "cds.climate.copernicus.eu"
@@ -80,7 +80,22 @@ class EvaluationData:
     stations: Stations = field(default_factory=list)
 
 
-Method = Callable[[EvaluationData, Rerun], Floats]
+@dataclass(frozen=True)
+class Method:
+    """A correction and its label in the table.
+
+    Attributes
+    ----------
+    label : str
+    correct : callable
+        From the data and a rerun of the method to the corrected series (dates, h, w), metres.
+    trains : bool
+        It trains a network anew, so it runs only where it is asked for.
+    """
+
+    label: str
+    correct: Callable[[EvaluationData, Rerun], Floats]
+    trains: bool = False
 
 
 def vae(scene: EvaluationData, rerun: Rerun) -> Floats:
@@ -192,22 +207,23 @@ def _less_delay(scene: EvaluationData, file: Path) -> Floats:
     return np.asarray(inverted.before - inverted.referenced(delay))
 
 
-def _simple(name: str) -> Method:
+def _simple(baseline: Baseline) -> Method:
     def correct(scene: EvaluationData, rerun: Rerun) -> Floats:
-        baseline, inverted = BASELINES[name], scene.inverted
+        inverted = scene.inverted
         if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
             raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
         return baseline(inverted.before, inverted.years, inverted.height, inverted.incidence)
 
-    return correct
+    return Method(baseline.label, correct)
 
 
-METHODS: dict[str, tuple[str, Method]] = {
-    **{name: (BASELINES[name].label, _simple(name)) for name in BASELINES},
-    "era5": ("ERA5, then a ramp in range", era5),
-    "gacos": ("GACOS", gacos),
-    "vae_sources": ("sources of the atmosphere clusters subtracted per pair (after Ghosh et al., 2025)", vae_sources),
-    "vae": ("vae_correct.py", vae),
-    "vae_hdbscan": ("the same with HDBSCAN", vae_hdbscan),
+RECIPE = "sources of the atmosphere clusters subtracted per pair (after Ghosh et al., 2025)"
+METHODS: dict[str, Method] = {
+    **{name: _simple(baseline) for name, baseline in BASELINES.items()},
+    "era5": Method("ERA5, then a ramp in range", era5),
+    "gacos": Method("GACOS", gacos),
+    "vae_sources": Method(RECIPE, vae_sources),
+    "vae": Method("vae_correct.py", vae),
+    "vae_hdbscan": Method("the same with HDBSCAN", vae_hdbscan, trains=True),
 }
-"""Label and function of each method by the name used in ``--methods``."""
+"""Every method by its name in ``--methods``; the command's help and the documentation are tested against it."""

@@ -115,7 +115,7 @@ def evaluate(
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
     job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
-    chosen = methods or [m for m in METHODS if m != "vae_hdbscan"]
+    chosen = methods or [name for name, method in METHODS.items() if not method.trains]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, rerun, say)
     try:
