@@ -20,19 +20,19 @@ except ModuleNotFoundError:  # before the package exists
 PAGE = Path(__file__).with_name("options.md")
 OPTIONS = re.compile(r"(?<=<!-- options -->\n).*?(?=<!-- /options -->)", re.DOTALL)
 API = {
-    "mintpy_vae.correct": "",
-    "mintpy_vae.Settings": "",
-    "mintpy_vae.Result": "mintpy_vae.workflow.Result",
-    "mintpy_vae.InputError": "",
-    "mintpy_vae.method.separate": "mintpy_vae.separation.separate",
-    "mintpy_vae.method.Separation": "mintpy_vae.separation.Separation",
-    "mintpy_vae.evaluation.evaluate": "",
-    "mintpy_vae.report.write_report": "",
-    "mintpy_vae.simulate.simulate": "",
-    "mintpy_vae.simulate.write_project": "",
-    "mintpy_vae.metrics": "",
+    "mintpy_vae.correct": (),
+    "mintpy_vae.Settings": (),
+    "mintpy_vae.Result": ("mintpy_vae.results.result.Result", "mintpy_vae.workflow.Result"),
+    "mintpy_vae.InputError": (),
+    "mintpy_vae.method.separate": ("mintpy_vae.separation.separate",),
+    "mintpy_vae.method.Separation": ("mintpy_vae.separation.Separation",),
+    "mintpy_vae.evaluation.evaluate": ("mintpy_vae.evaluation.run.evaluate",),
+    "mintpy_vae.report.write_report": (),
+    "mintpy_vae.simulate.simulate": (),
+    "mintpy_vae.simulate.write_project": (),
+    "mintpy_vae.metrics": (),
 }
-"""Public names, and where each is until its package exists."""
+"""Public names, and where each may be until its package exports it."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -43,7 +43,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def public() -> list[str]:
     """Public names as they can be imported."""
-    return [name if _exists(name) else earlier for name, earlier in API.items()]
+    return [next(place for place in (name, *others) if _exists(place)) for name, others in API.items()]
 
 
 def table_of_options() -> str:
@@ -60,9 +60,10 @@ def table_of_options() -> str:
 
 def _exists(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
-    if importlib.util.find_spec(module) is None:
+    try:
+        return hasattr(importlib.import_module(module), attribute) or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
         return False
-    return hasattr(importlib.import_module(module), attribute) or importlib.util.find_spec(name) is not None
 
 
 if __name__ == "__main__":
