@@ -14,8 +14,8 @@ PAGES = sorted(DOCS.glob("*.md"))
 OTHERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+def script(name, folder=DOCS):
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -72,3 +72,22 @@ def test_the_public_names_are_on_the_page_and_can_be_documented():
 def test_the_picture_of_the_packages_is_what_its_script_draws():
     """After a change of docs/architecture.py: python docs/architecture.py."""
     assert (DOCS / "images" / "architecture.svg").read_text() == script("architecture").svg()
+
+
+@pytest.mark.parametrize(
+    "page, names",
+    [("accuracy", ["accuracy"]), ("real_skies", ["summary", "figures"]), ("real_skies", ["covariances"])]
+    + [("performance", ["cost"])],
+)
+def test_a_benchmark_replaces_its_tables_and_leaves_the_text(page, names, tmp_path):
+    pages, copy = script("pages", ROOT / "benchmarks"), tmp_path / "page.md"
+    text = (DOCS / f"{page}.md").read_text()
+    copy.write_text(text)
+    pages.write(copy, **{name: f"new {name} \\1\n" for name in names})
+    for name in names:
+        assert f"<!-- {name} -->\n\nnew {name} \\1\n\n<!-- /{name} -->" in copy.read_text()
+        before, after = text.split(f"<!-- {name} -->")[0], text.split(f"<!-- /{name} -->")[1]
+        assert names.index(name) or copy.read_text().startswith(before)
+        assert name != names[-1] or copy.read_text().endswith(after)
+    with pytest.raises(SystemExit, match="new"):
+        pages.write(copy, nonsense="new")
