@@ -1,7 +1,6 @@
 """What each covariance of the sky knows of dates that it has not seen, and what it takes of a motion that it has.
 
-    python ../shared/data/real/build.py DATA                        # or your own cases, see docs/real_skies.md
-    python benchmarks/priors.py DATA -o docs/real_skies.md
+    python benchmarks/priors.py DATA -o docs/real_skies.md               # DATA: cases as docs/real_skies.md describes
 
 Each row is a covariance of the sky of one date, learned from three blocks of dates of four and judged on the fourth:
 disks are hidden and predicted from around (error over that of the stationary sky alone), likelihood per pixel, share

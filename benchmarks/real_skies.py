@@ -1,7 +1,6 @@
 """Accuracy under real skies: real epochs with known motion added, and what each correction makes of them.
 
-    python ../shared/data/real/build.py DATA                        # or your own cases, see docs/real_skies.md
-    python benchmarks/real_skies.py DATA --jobs 2 -o docs/real_skies.md
+    python benchmarks/real_skies.py DATA --jobs 2 -o docs/real_skies.md               # DATA: as that page describes
     python benchmarks/real_skies.py DATA --cases lengai_null_0 --rows ours            # while developing
 
 A case is a MintPy project DATA/NAME. With ``truth.h5`` (displacement, metres) errors and gain are known; with
