@@ -1,6 +1,6 @@
 """Accuracy against known truth: our correction, its variants and what users have today, on simulated stacks.
 
-    python benchmarks/accuracy.py --jobs 2 -o docs/accuracy.md                      # the reporting seeds, everything
+    python benchmarks/accuracy.py --jobs 2 -o docs/accuracy.md --data benchmarks/results/accuracy.csv   # everything
     python benchmarks/accuracy.py --seeds 21 22 --presets bowl quiet --sky real --train-steps 200   # while developing
 
 Every stack is inverted once to a displacement time-series by weighted least squares; every row corrects that series and
@@ -11,6 +11,7 @@ comes, so that an interrupted run goes on where it was; rows share the networks 
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import itertools
 import json
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"FAILED {done['kind']}, seed {done['seed']}, {done['row']}:\n{done['error']}", file=sys.stderr)
     order = [*PRESETS, *SITES]
     results.sort(key=lambda r: (inps.sky.index(r["sky"]), order.index(r["preset"]), r["width"] or 0, r["seed"]))
+    import pages
     import table
 
     steps = f", {inps.train_steps} training steps" if inps.train_steps else ""
@@ -59,10 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     known = "Development seeds" if developed else "Seeds not used in development"
     text = table.markdown(results, f"{known}: {seeds}; sites: the first {inps.site_seeds}{steps}.\n")
     if inps.output:
-        inps.output.write_text(text)
+        pages.write(inps.output, accuracy=text)
         inps.output.with_suffix(".json").write_text(json.dumps(results, indent=1))
     else:
         print(text)
+    if inps.data:
+        with open(inps.data, "w", newline="") as f:
+            csv.writer(f, lineterminator="\n").writerows([table.FIGURES, *table.figures(results)])
     print(f"{todo} cases, {failed} failed, {(time.time() - begin) / 60:.1f} minutes", file=sys.stderr)
     return 1 if failed else 0
 
@@ -80,7 +85,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--size", type=int, default=200, metavar="N", help="pixels along each side, for quick checks (default: 200)")
     add("--device", default="cpu", choices=["auto", "cpu", "cuda"])
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="default: %(default)s")
-    add("-o", "--output", type=Path, metavar="FILE", help="markdown table, with a .json beside it; default: print it")
+    add("-o", "--output", type=Path, metavar="FILE", help="targets and summary, with all results as .json beside it")
+    add("--data", type=Path, metavar="FILE", help="every figure of the table as CSV")
     inps = parser.parse_args(arguments)
     from cases import LABELS
 

@@ -1,6 +1,6 @@
 """Time and memory of each decomposition against the number of pairs and of pixels (section 6.3 of Ghosh et al., 2025).
 
-    python benchmarks/cost.py -o docs/cost.md                       # some fifteen minutes on one core
+    python benchmarks/cost.py -o docs/performance.md                # some fifteen minutes on one core
     python benchmarks/cost.py --train-steps 100 --dates 20 --sizes 50 100
 
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pages
 
 METHODS = {
     "pca": "PCA",
@@ -60,9 +62,7 @@ def main() -> None:
     text = "\n".join(f"| {' | '.join(row)} |" for row in table)
     text += f"\n\n{inps.train_steps} training steps; {platform.machine()}, no GPU."
     if inps.output:
-        further = inps.output.read_text().partition("\n## ") if inps.output.is_file() else ("", "", "")
-        head = f"# Cost\n\nMade by `python benchmarks/cost.py -o docs/cost.md`.\n\n{__doc__.split(chr(10) * 2)[2]}"
-        inps.output.write_text(f"{head}\n\n{text}\n{''.join(further[1:])}")
+        pages.write(inps.output, cost=text)
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""Where the correction must not be believed: one simulated stack and one picture of each case in docs/exceptions.md.
+"""Where the correction must not be believed: one simulated stack and one picture of each case in docs/limits.md.
 
 python benchmarks/exceptions.py            # all, into docs/images/exceptions; some minutes on one core
 python benchmarks/exceptions.py height     # one

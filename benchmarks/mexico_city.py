@@ -1,6 +1,6 @@
 """The real Mexico City stack: corrections against GNSS and each other, and which injected signals come back.
 
-    python benchmarks/mexico_city.py ../shared/data/mexico_city_s1        # makes the tables of docs/real_data.md
+    python benchmarks/mexico_city.py DATA     # a MintPy project; makes the tables of docs/real_skies.md
 
 Works on a copy in a temporary directory; every row goes through the same MintPy inversion. The first table is of
 MintPy's files as they are: line-of-sight double difference MMX1 - ICMX, median of 3 x 3 pixels at each station, against

@@ -1,7 +1,6 @@
 """What each covariance of the sky knows of dates that it has not seen, and what it takes of a motion that it has.
 
-    python ../shared/data/real/build.py DATA                        # or your own cases, see docs/real_skies.md
-    python benchmarks/priors.py DATA -o docs/priors.md
+    python benchmarks/priors.py DATA -o docs/real_skies.md               # DATA: cases as docs/real_skies.md describes
 
 Each row is a covariance of the sky of one date, learned from three blocks of dates of four and judged on the fourth:
 disks are hidden and predicted from around (error over that of the stationary sky alone), likelihood per pixel, share
@@ -28,6 +27,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import numpy as np
+import pages
 import torch
 from measured import table
 from numpy.typing import NDArray
@@ -75,8 +75,10 @@ def main() -> None:
                 print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
     names = [f"error, disk {size:g}" for size in DISKS]
     head = ["sky", "noise, mm", "covariance", *names, "likelihood", "within one sigma", "leak, one date", "five", "s"]
-    text = "# Covariances of the sky\n\n" + "".join(__doc__.split("\n\n", 2)[2]) + "\n" + table(head, rows) + "\n"
-    inps.output.write_text(text) if inps.output else print(text)
+    if inps.output:
+        pages.write(inps.output, covariances=table(head, rows))
+    else:
+        print(table(head, rows))
 
 
 @dataclass(frozen=True)

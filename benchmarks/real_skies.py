@@ -1,7 +1,6 @@
 """Accuracy under real skies: real epochs with known motion added, and what each correction makes of them.
 
-    python ../shared/data/real/build.py DATA                        # or your own cases, see docs/real_skies.md
-    python benchmarks/real_skies.py DATA --jobs 2 -o docs/real_skies.md
+    python benchmarks/real_skies.py DATA --jobs 2 -o docs/real_skies.md               # DATA: as that page describes
     python benchmarks/real_skies.py DATA --cases lengai_null_0 --rows ours            # while developing
 
 A case is a MintPy project DATA/NAME. With ``truth.h5`` (displacement, metres) errors and gain are known; with
@@ -41,14 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
         results.append(done)
         if "error" in done:
             print(f"FAILED {done['case']}, {done['row']}:\n{done['error']}", file=sys.stderr)
-    from real_skies_table import markdown
+    import pages
+    from real_skies_table import figures, summary
 
     results.sort(key=lambda r: (r["case"], r["seed"]))
-    text = markdown(results)
+    parts = {"summary": summary(results), "figures": figures(results)}
     if inps.output:
-        inps.output.write_text(text)
+        pages.write(inps.output, **parts)
     else:
-        print(text)
+        print(*parts.values(), sep="\n\n")
     failed = sum("error" in r for r in results)
     print(f"{len(results)} results, {failed} failed, {(time.time() - begin) / 60:.1f} minutes", file=sys.stderr)
     return 1 if failed else 0
@@ -64,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
     add("--train-steps", type=int, metavar="N", help="optimisation steps of each network, for quick checks")
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="default: %(default)s")
-    add("-o", "--output", type=Path, metavar="FILE", help="the page; default: print it")
+    add("-o", "--output", type=Path, metavar="FILE", help="page with the markers; default: print the tables")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Results of ``accuracy.py`` as a page: what was aimed at and whether it was reached, then every figure."""
+"""Results of ``accuracy.py``: targets and a summary for the page, and every figure as a table for a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cases import LABELS, OWN, STATIONARY
+from cases import ABLATIONS, LABELS, OWN, STATIONARY
 
 Result = dict[str, Any]
 Results = list[Result]
@@ -24,16 +24,8 @@ COLUMNS = {
     "closure": "closure",
     "seconds": "s",
 }
-INTRODUCTION = """\
-Every stack is inverted once, by least squares weighted with coherence squared; every row corrects that series and
-is judged against the known truth on the same pixels, at full resolution. Mean over the seeds [smallest to largest];
-in brackets the ratio of means to the height correlation, h. Velocity: RMSE, mm/yr, on ground that is stable or
-deforming in truth. Displacement: RMSE over pixels and dates, mm. Gain: share of the true displacement that is kept
-(step gain: of the step's amplitude). False velocity: 95th percentile of the absolute velocity error on stable
-ground, mm/yr. Closure: largest misfit of the correction over the triplets, rad. Seconds (s): one thread, networks
-included. A stack that is refused counts as uncorrected. Rows that begin with a minus sign are ours without that
-stage.
-"""
+FIGURES = ("stack", "seeds", "correction", "figure", "mean", "smallest", "largest", "ratio to h")
+"""Columns of the file with every figure."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +85,29 @@ class Table:
 
 
 def markdown(results: Results, settings: str) -> str:
-    """The page; ``settings`` is a sentence on seeds and settings."""
+    """Targets and summary; ``settings`` is a sentence on seeds and settings."""
     table = Table(results)
-    parts = ["# Accuracy on simulated stacks\n", settings, INTRODUCTION]
+    parts = [settings]
     if checks := list(_checks(table)):
         parts += ["## Targets\n", "| stack | target | found | |", "|---|---|---|---|"]
         parts += [f"| {kind} | {aim} | {found} | {'met' if ok else '**not met**'} |" for kind, aim, found, ok in checks]
         parts.append("")
-    for kind in table.kinds:
-        parts += [f"## {kind}\n", *_rows(table, kind), "", *_own(table, kind)]
+    parts += ["## Velocity on deforming ground\n", SUMMARY, *_summary(table), ""]
     if table.failed:
         parts += ["## Failed\n", *(f"- {r['kind']}, seed {r['seed']}, {LABELS[r['row']]}" for r in table.failed), ""]
     return "\n".join(parts)
+
+
+def figures(results: Results) -> Iterator[tuple[str, ...]]:
+    """Every figure of every row, as :data:`FIGURES` names the columns."""
+    table = Table(results)
+    for kind in table.kinds:
+        for row in LABELS:
+            if found := table.of(kind, row):
+                seeds = [r["seed"] for r in found]
+                whose = (kind, f"{min(seeds)}-{max(seeds)}" if len(seeds) > 1 else str(seeds[0]), LABELS[row])
+                yield from ((*whose, *cells) for cells in _judged(table, kind, row, found))
+                yield from ((*whose, *cells, "", "", "") for cells in _own(row, found))
 
 
 def mean(results: Results, column: str) -> float | None:
@@ -208,46 +211,55 @@ def _check_broad(kind: str, ours: Results) -> tuple[str, str, str, bool]:
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
-def _rows(table: Table, kind: str) -> Iterator[str]:
-    columns = [c for c in COLUMNS if any(r.get(c) is not None for r in table.results if r["kind"] == kind)]
-    yield f"| | {' | '.join(COLUMNS[c] for c in columns)} |"
-    yield "|---" * (len(columns) + 1) + "|"
-    for row in LABELS:
-        if results := table.of(kind, row):
-            yield f"| {LABELS[row]} | {' | '.join(_cell(table, kind, row, results, c) for c in columns)} |"
+SUMMARY = """\
+RMSE of the velocity, mm/yr: mean over the seeds, in brackets the ratio to the height correlation, h. The stack *quiet*
+does not deform; its figures are those of stable ground.
+"""
 
 
-def _cell(table: Table, kind: str, row: str, results: Results, column: str) -> str:
-    values = [r[column] for r in results if r.get(column) is not None]
-    if not values:
+def _summary(table: Table) -> Iterator[str]:
+    rows = [row for row in LABELS if row not in ABLATIONS and any(table.of(kind, row) for kind in table.kinds)]
+    yield f"| stack | {' | '.join(LABELS[row] for row in rows)} |"
+    yield "|---" * (len(rows) + 1) + "|"
+    for kind in table.kinds:
+        deforms = any(r.get("velocity_deforming") is not None for r in table.results if r["kind"] == kind)
+        column = "velocity_deforming" if deforms else "velocity_stable"
+        yield f"| {kind} | {' | '.join(_cell(table, kind, row, column) for row in rows)} |"
+
+
+def _cell(table: Table, kind: str, row: str, column: str) -> str:
+    if (value := mean(table.of(kind, row), column)) is None:
         return "-"
-    form = {"closure": ".0e", "seconds": ".0f"}.get(column, ".2f")
-    if column in ("closure", "seconds"):
-        return format(max(values) if column == "closure" else sum(values) / len(values), form)
-    text = format(sum(values) / len(values), form)
-    if len(values) > 1:
-        text += f" [{min(values):{form}} to {max(values):{form}}]"
-    ratio = table.ratio(kind, row, column) if column in ERRORS and row != H else None
-    return text if ratio is None else f"{text} ({ratio:.2f} h)"
+    ratio = table.ratio(kind, row, column) if row != H else None
+    return f"{value:.2f}" if ratio is None else f"{value:.2f} ({ratio:.2f} h)"
 
 
-def _own(table: Table, kind: str) -> Iterator[str]:
-    """What only our own rows tell."""
-    rows = [row for row in OWN if any("labels_right" in r or r["refused"] for r in table.of(kind, row))]
-    if not rows:
+def _judged(table: Table, kind: str, row: str, results: Results) -> Iterator[tuple[str, ...]]:
+    """Figure, mean, smallest, largest and ratio, as text."""
+    for column, name in COLUMNS.items():
+        values = [r[column] for r in results if r.get(column) is not None]
+        if not values:
+            continue
+        if column in ("closure", "seconds"):
+            shown = format(max(values), ".0e") if column == "closure" else format(sum(values) / len(values), ".0f")
+            yield name, shown, "", "", ""
+            continue
+        ratio = table.ratio(kind, row, column) if column in ERRORS and row != H else None
+        limits = (f"{min(values):.2f}", f"{max(values):.2f}") if len(values) > 1 else ("", "")
+        yield name, f"{sum(values) / len(values):.2f}", *limits, "" if ratio is None else f"{ratio:.2f}"
+
+
+def _own(row: str, results: Results) -> Iterator[tuple[str, str]]:
+    """What only our own rows tell: figure and value."""
+    if row not in OWN or not any("labels_right" in r or r["refused"] for r in results):
         return
-    yield "| | labels right | guard spoke | share of the local sky | errors within one sigma |"
-    yield "|---|---|---|---|---|"
-    for row in rows:
-        results = table.of(kind, row)
-        of = f"of {len(results)}"
-        right, told = sum(bool(r.get("labels_right")) for r in results), sum(spoke(r) for r in results)
-        share, within = mean(results, "local_sky_share"), mean(results, "within_one_sigma")
-        cells = ["-" if share is None else f"{share:.2f}", "-" if within is None else f"{within:.0%}"]
-        yield f"| {LABELS[row]} | {right} {of} | {told} {of} | {' | '.join(cells)} |"
-    yield ""
-    for row in rows:
-        for r in table.of(kind, row):
-            if r["refused"]:
-                yield f"- {LABELS[row]}, seed {r['seed']}: left uncorrected, because {r['refused']}"
-    yield ""
+    of = f"of {len(results)}"
+    yield "labels right", f"{sum(bool(r.get('labels_right')) for r in results)} {of}"
+    yield "guard spoke", f"{sum(spoke(r) for r in results)} {of}"
+    if (share := mean(results, "local_sky_share")) is not None:
+        yield "share of the local sky", f"{share:.2f}"
+    if (within := mean(results, "within_one_sigma")) is not None:
+        yield "errors within one sigma", f"{within:.0%}"
+    for r in results:
+        if r["refused"]:
+            yield f"left uncorrected, seed {r['seed']}", r["refused"]

@@ -1,47 +1,52 @@
-"""What mkdocs writes into the pages while it builds: the options from the settings, sections of the README, the API."""
+"""The generated parts of the documentation.
+
+``python docs/hooks.py`` writes the table of options into ``options.md``. While mkdocs builds the site, it calls
+:func:`on_page_markdown`, which adds the docstrings of the public names; on GitHub the page lists the names alone.
+"""
 
 from __future__ import annotations
 
-import pkgutil
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mintpy_vae
-from mintpy_vae.project.options import options
+from mintpy_vae.project import options
 
-README = Path(__file__).parents[1] / "README.md"
-NOT_API = ("cli", "demo", "errors", "mintpy_vae")
+PAGE = Path(__file__).with_name("options.md")
+OPTIONS = re.compile(r"(?<=<!-- options -->\n).*?(?=<!-- /options -->)", re.DOTALL)
+API = (
+    "mintpy_vae.correct",
+    "mintpy_vae.Settings",
+    "mintpy_vae.Result",
+    "mintpy_vae.InputError",
+    "mintpy_vae.method.separate",
+    "mintpy_vae.method.Separation",
+    "mintpy_vae.evaluation.evaluate",
+    "mintpy_vae.report.write_report",
+    "mintpy_vae.simulate.simulate",
+    "mintpy_vae.simulate.write_project",
+    "mintpy_vae.metrics",
+)
+"""Public names."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``<!-- options -->``, ``<!-- modules -->`` and ``<!-- README: Heading -->``."""
-    writers: dict[str, Callable[[str], str]] = {"options": _options, "modules": _modules, "README": _readme}
-    return re.sub(r"<!-- (\w+)(?:: (.*?))? -->", lambda m: writers[m[1]](m[2] or ""), markdown)
+    """Fill ``<!-- api -->``; links to files outside of ``docs`` are their names on the site."""
+    markdown = markdown.replace("<!-- api -->", "\n".join(f"::: {place}\n" for place in API))
+    return re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", markdown)
 
 
-def _options(_: str) -> str:
+def table_of_options() -> str:
+    """Options by group, as Markdown."""
     lines, group = [], ""
     for option in options():
         if option.group != group:
             group = option.group
-            lines += [f"\n## {group.capitalize()}\n", "| option | values | `auto` | |", "|---|---|---|---|"]
+            lines += [f"\n## {group[0].upper()}{group[1:]}\n", "| option | values | `auto` | |", "|---|---|---|---|"]
         values = option.values.replace("|", "\\|")
         lines.append(f"| `{option.key}` | {values} | {option.default} | {option.meaning} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\n"
 
 
-def _modules(_: str) -> str:
-    names = sorted(m.name for m in pkgutil.iter_modules(mintpy_vae.__path__) if m.name not in NOT_API)
-    return "\n".join(f"::: mintpy_vae.{name}\n" for name in names)
-
-
-def _readme(heading: str) -> str:
-    """The body of a section, its links as they are from here."""
-    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL)
-    if not found:
-        raise ValueError(f"README.md has no section {heading!r}")
-    text = re.sub(r"\]\(docs/", "](", found[1])
-    text = re.sub(r"\[([^]]*)\]\(configs/[^)]*\)", r"`\1`", text)
-    return re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"\1", text)
+if __name__ == "__main__":
+    PAGE.write_text(OPTIONS.sub(lambda _: table_of_options(), PAGE.read_text()))

@@ -11,16 +11,21 @@ from .errors import InputError
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from .results.result import Result
     from .workflow.correction import correct
 
-__version__ = "0.1.0"
-__all__ = ["InputError", "Settings", "__version__", "correct"]
+__version__ = "0.2.0"
+__all__ = ["InputError", "Result", "Settings", "__version__", "correct"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`correct` on first use: it brings torch and MintPy, which take seconds to load."""
+    """Import :func:`correct` and its :class:`Result` on first use: PyTorch and MintPy take seconds to load."""
     if name == "correct":
         from .workflow.correction import correct
 
         return correct
+    if name == "Result":
+        from .results.result import Result
+
+        return Result
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

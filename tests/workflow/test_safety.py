@@ -229,6 +229,6 @@ def test_the_pictures_of_the_page_are_made_by_its_command(tmp_path):
     done = shell([sys.executable, script, "few", "training", "-o", tmp_path])
     assert done.returncode == 0, done.stderr
     assert sorted(f.name for f in tmp_path.iterdir()) == ["few.png", "training.png"]
-    page = (script.parents[1] / "docs" / "exceptions.md").read_text()
+    page = (script.parents[1] / "docs" / "limits.md").read_text()
     assert "The training of the network was too short" in done.stdout
     assert all(f"images/exceptions/{name}.png" in page for name in ("few", "training"))

@@ -1,6 +1,6 @@
 """What must not be believed: refusals and warnings of a correction, each with its figure and its limit. Arrays only.
 
-The limits lie between what healthy simulated stacks give and what broken ones give; ``docs/exceptions.md`` has both.
+The limits lie between what healthy simulated stacks give and what broken ones give; ``docs/limits.md`` has both.
 """
 
 from __future__ import annotations
