@@ -11,9 +11,8 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
-from test_hostile import refused
 
-from conftest import shell, tree
+from conftest import refused, shell, tree
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.project.staging import NETWORKS

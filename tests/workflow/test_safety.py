@@ -146,7 +146,7 @@ def test_training_that_diverges_starts_again_and_then_gives_up(tmp_path, monkeyp
     run = training._run
 
     def too_fast(*arguments):
-        monkeypatch.setattr(training, "LEARNING_RATE", 1e3 if arguments[5] in wild else 2e-3)
+        monkeypatch.setattr(training, "LEARNING_RATE", 1e3 if arguments[3] in wild else 2e-3)
         return run(*arguments)
 
     monkeypatch.setattr(training, "_run", too_fast)
