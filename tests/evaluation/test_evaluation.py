@@ -564,6 +564,7 @@ def test_kept_ignores_what_is_alike_in_both():
     assert kept(method(), method(), motion, 0.056) == 0
 
 
+@pytest.mark.slow
 def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
     script = Path(__file__).parents[2] / "benchmarks" / "cost.py"
     done = shell(
