@@ -95,7 +95,6 @@ PAUSED = """
 import os, sys, time
 from pathlib import Path
 import mintpy_vae.workflow.correction as workflow
-from mintpy_vae.project import steps, work_dir
 from mintpy_vae.cli import vae_correct
 
 def pause(function=None):
@@ -112,7 +111,7 @@ def exchange(source, target):
 
 moment = sys.argv[1]
 if moment == "start":
-    work_dir.fill_work_dir = pause()
+    workflow.fill_work_dir = pause()
 elif moment == "training":
     vae_correct.Bars.__call__ = pause()
 elif moment == "writing":
@@ -120,7 +119,7 @@ elif moment == "writing":
 elif moment == "exchange":
     os.replace = exchange
 elif moment == "mintpy":
-    steps.run_to_reference_date = pause()
+    workflow.run_to_reference_date = pause()
 vae_correct.main(sys.argv[2:])
 """
 
