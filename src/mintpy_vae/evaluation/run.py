@@ -24,7 +24,7 @@ from ..results.inverted import Inverted, read_inverted
 from ..results.result import RESULT
 from ..settings import Settings
 from ..stack import Stack, content_hash, open_hdf5, pool_map
-from ..workflow.job import Job, corrected_dir, open_with_network, what_is_known, with_prior
+from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_information, with_prior
 from . import gnss_series
 from .comparison import compare
 from .injection import Rerun, inject, parse_signals, unsafe
@@ -113,7 +113,7 @@ def evaluate(
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = evaluation_data(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
-    job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
+    job = with_prior(Job(source, template_here, settings, stack, read_prior_information(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
     chosen = methods or [name for name, method in METHODS.items() if not method.trains]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")

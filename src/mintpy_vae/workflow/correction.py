@@ -174,10 +174,10 @@ def write_page(work_dir: Path) -> list[str]:
 
         write_report(work_dir)
 
-    return _spared("The report", write)
+    return _without_failing("The report", write)
 
 
-def _spared(what: str, write: Callable[[], None]) -> list[str]:
+def _without_failing(what: str, write: Callable[[], None]) -> list[str]:
     """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
     try:
         write()
@@ -208,7 +208,7 @@ def _correct_into(
         write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
         write_delay_file(stack, inputs / "VAE.h5", learned.atmosphere, memory, marks, rows_of("VAE.h5"))
         write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
-        said = _spared("The evidence", lambda: _write_evidence(staging, learned))
+        said = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
     warnings = learned.details["warnings"] + said
     return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 

@@ -63,7 +63,7 @@ class Job:
     def of_island(self, keep: NDArray[np.bool_]) -> Job:
         """The same with fewer pairs kept."""
         stack = replace(self.stack, keep=keep)
-        return replace(self, stack=stack, knowledge=what_is_known(self.template, self.settings, stack))
+        return replace(self, stack=stack, knowledge=read_prior_information(self.template, self.settings, stack))
 
     def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
         """What decides the correction.
@@ -124,7 +124,7 @@ def prepare(
     settings = settings or Settings.from_template(template, **overrides)
     choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
     stack = open_with_network(path, geometry_file, template)
-    job = Job(project, template, settings, stack, what_is_known(template, settings, stack))
+    job = Job(project, template, settings, stack, read_prior_information(template, settings, stack))
     return with_prior(job)
 
 
@@ -147,12 +147,12 @@ def open_with_network(
     return replace(stack, keep=keep)
 
 
-def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+def read_prior_information(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
     """What the user knows of the ground, on the training grid."""
-    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), looks(stack, settings))
+    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), training_looks(stack, settings))
 
 
-def looks(stack: Stack, settings: Settings) -> int:
+def training_looks(stack: Stack, settings: Settings) -> int:
     """Pixels of one pixel of the training grid, along both axes."""
     return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
 

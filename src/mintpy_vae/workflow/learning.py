@@ -27,7 +27,7 @@ from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
-from .job import Job, dates_to_learn_from, looks
+from .job import Job, dates_to_learn_from, training_looks
 
 ROOM_FOR_TWO = 1.0
 """Memory (GB) that the user must allow for seeds to be worked on side by side; each takes some 0.6 GB."""
@@ -58,7 +58,7 @@ class TrainingData:
 def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
     """Read the stack onto the training grid, without what MintPy will subtract itself."""
     stack, settings = job.stack, job.settings
-    factor = looks(stack, settings)
+    factor = training_looks(stack, settings)
     components = pool_components(stack, factor, settings.max_memory)
     reading = steps_of(progress, "reading the stack")
     phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components)
