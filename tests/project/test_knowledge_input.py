@@ -599,7 +599,7 @@ def test_the_job_reads_it_and_passes_it_on(project, monkeypatch):
         "moving_share": None, "bad_dates": [stack.dates[4]], "stations": [],
     }  # fmt: skip
     assert "20110311 lies outside the dates of the stack" in result.warnings[0]
-    assert any(w.startswith("step 20180306, of mintpy.timeFunc, hardly differs") for w in result.warnings)
+    assert any(w.startswith("The function step 20180306 (mintpy.timeFunc) hardly differs") for w in result.warnings)
 
 
 def test_update_sees_a_file_that_changed(project, remembered):

@@ -392,12 +392,12 @@ def linked_part(root):
 
 _OTHER_TABLE = "first line station,lat,lon,rate,std or"
 CHOICES = {
-    "work directory of another": (holds("WORK_vae/mine.txt"), [], "holds something else"),
+    "work directory of another": (holds("WORK_vae/mine.txt"), [], "contains something other than"),
     "work directory a file": (holds("WORK_vae"), [], "is no directory"),
     "work directory a pipe": (instead("../WORK_vae", os.mkfifo), [], "is no directory"),
     "work directory a link to itself": (instead("../WORK_vae", linked_to("WORK_vae")), [], "cannot be used"),
     "work directory is the project": (None, ["-o", "{}/WORK"], "is the project itself"),
-    "work directory holds the project": (holds(RESULT, "{}"), ["-o", "{}"], "is the project itself or holds it"),
+    "work directory holds the project": (holds(RESULT, "{}"), ["-o", "{}"], "is the project itself or contains it"),
     "below a file": (holds("file"), ["-o", "{}/file/WORK_vae"], "cannot be (written to|used)"),
     "unwritable": (None, ["-o", "/proc/WORK_vae"], "/proc cannot be written to"),
     "unwritable below": (None, ["-o", "/proc/a/b/WORK_vae"], "cannot be written to"),

@@ -331,6 +331,6 @@ def test_a_delay_file_that_is_cut_off_leaves_the_old_one(simulated, remembered, 
 def test_the_stack_must_lie_where_mintpy_looks(tmp_path):
     project = make_project(tmp_path / "WORK")
     (project / "inputs").rename(project / "elsewhere")
-    with pytest.raises(SystemExit, match="does not lie in a directory inputs"):
+    with pytest.raises(SystemExit, match="is not in a directory named inputs"):
         vae_correct.main([str(project / "elsewhere" / "ifgramStack.h5"), "--delay-file"])
     assert QUICK and sorted(os.listdir(project / "elsewhere")) == ["geometryGeo.h5", "ifgramStack.h5"]

@@ -71,14 +71,14 @@ class Guarded:
         rate, std = abs(self.rate) * millimetres, self.figure * millimetres
         if self.kind == "broad sky":
             return (
-                f"The trend at wavelengths from {self.size:.1f} of the scene has {self.figure:.1f} times the variance "
-                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the "
-                "data; it may be motion as broad as the scene."
+                f"At wavelengths above {self.size:.1f} of the scene the trend has {self.figure:.1f} times the variance "
+                f"of a slow atmosphere as predicted from finer scales: {rate:.1f} mm/yr (RMS) of it were left in the "
+                "data; this may be motion as broad as the scene."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
         return (
-            f"Slow change that {what} was taken for motion and left in the data, {rate:.1f} mm/yr at its peak, with a "
-            f"standard deviation of {std:.1f} mm/yr: compare with GNSS or a weather model."
+            f"Slow change that {what} was regarded as motion and left in the data ({rate:.1f} mm/yr at its peak, with "
+            f"a standard deviation of {std:.1f} mm/yr): compare with GNSS or a weather model."
         )
 
 

@@ -73,9 +73,9 @@ def refuse(seen: dict[str, Any]) -> None:
     """Raise NotEnoughEvidence when the ``diagnostics`` say that the stack is better left alone."""
     if (share := seen["misfit_share"]) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
-            f"unwrapping errors dominate: {share:.0%} of the pairs' pixels are more than half a cycle off what the "
-            f"other pairs say ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop the "
-            "worst pairs first"
+            f"unwrapping errors dominate: {share:.0%} of the pairs' pixels differ by more than half a cycle from the "
+            f"inversion of all pairs ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop "
+            "the worst pairs first"
         )
     if (worse := seen["pairs_worse"]) > WORSE_REFUSED:
         raise NotEnoughEvidence(f"the correction would add noise to most pairs ({worse:.0%} of them)")
@@ -86,38 +86,39 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
     said = []
     if (n_dates := len(found.series)) < FEW_DATES:
         said.append(
-            f"With {n_dates} dates only strong motion stands out from the sky (safer from {FEW_DATES}): weaker motion "
-            f"wider than {SHORTEST_REMOVED} of the scene goes with the atmosphere."
+            f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
+            f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
         )
     if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         said.append(
-            f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "
-            f"{MAX_HEIGHT_CORRELATION}): it may be a delay, or motion of which a part went with the delay."
+            f"The map of the motion found has a correlation of {correlation:.2f} with the height (warning from "
+            f"{MAX_HEIGHT_CORRELATION}): it may be tropospheric delay, or deformation partly removed with the delay."
         )
     if len(found.deformation.pieces) >= MAX_PIECES:
         said.append(
-            f"The search for motion ended at {MAX_PIECES} pieces, the most that it takes: the weakest motion may have "
-            "gone with the atmosphere."
+            f"The search for motion ended at its limit of {MAX_PIECES} pieces: the weakest motion may have been "
+            "removed with the atmosphere."
         )
     if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:
         which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
         said.append(
-            f"{which} (warned from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
+            f"{which} (warning from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
     said += _of_training(found.network, seen["late_fall"], seed)
     if (share := seen["misfit_share"]) > MAX_MISFIT:
         said.append(
-            f"{share:.1%} of the pairs' pixels are more than half a cycle off what the other pairs say (warned from "
-            f"{MAX_MISFIT:.0%}): unwrapping errors, which stay in the stack and blur its atmosphere."
+            f"{share:.1%} of the pairs' pixels differ by more than half a cycle from the inversion of all pairs "
+            f"(warning from {MAX_MISFIT:.0%}): these unwrapping errors stay in the stack and make the estimate of the "
+            "atmosphere less accurate."
         )
     if (worse := seen["pairs_worse"]) > MAX_WORSE:
         said.append(
-            f"{worse:.0%} of the pairs have more noise after the correction than before (warned from {MAX_WORSE:.0%})."
+            f"{worse:.0%} of the pairs have more noise after the correction than before (warning from {MAX_WORSE:.0%})."
         )
     if (worse := seen["dates_worse"]) > MAX_WORSE_DATES:
         said.append(
-            f"{worse:.0%} of the dates have more noise after the correction than before (warned from "
+            f"{worse:.0%} of the dates have more noise after the correction than before (warning from "
             f"{MAX_WORSE_DATES:.0%})."
         )
     return said
@@ -135,8 +136,8 @@ def phase_units(observations: Observations) -> list[str]:
     ]
     if spread and np.median(spread) < LEAST_SPREAD:
         return [
-            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warned below "
-            f"{LEAST_SPREAD:g} rad): is it in metres?"
+            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warning below "
+            f"{LEAST_SPREAD:g} rad): is it in metres instead of radians?"
         ]
     closed = closure(np.where(has_data, phase, np.nan), observations.pairs)
     off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
@@ -146,8 +147,8 @@ def phase_units(observations: Observations) -> list[str]:
     below, one, cycle = (int((np.abs(values - at) < 0.2).sum()) for at in (0.6, 1.0, 2 * np.pi))
     if one > max(2 * below, 2 * cycle, MIN_CLOSURES):
         return [
-            f"{one / len(values):.1%} of the closures of triplets are off by 1, hardly any by 2 pi = 6.28 rad: is the "
-            "phase in cycles?"
+            f"{one / len(values):.1%} of the closures of triplets differ from their median by 1, hardly any by 2 pi = "
+            "6.28 rad: is the phase in cycles instead of radians?"
         ]
     return []
 
@@ -155,11 +156,11 @@ def phase_units(observations: Observations) -> list[str]:
 def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
     said = []
     if fit.seed != seed:
-        said.append(f"The training of the network diverged; seed {fit.seed} was taken instead of {seed}.")
+        said.append(f"The training of the network diverged; seed {fit.seed} was used instead of {seed}.")
     if late > MAX_LATE_FALL:
         said.append(
-            f"The training of the network was too short: {late:.0%} of the fall of its loss came in the second "
-            f"half of its {len(fit.losses)} steps (warned from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
+            f"The training of the network was too short: {late:.0%} of the decrease of its loss came in the "
+            f"second half of its {len(fit.losses)} steps (warning from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
         )
     return said
 

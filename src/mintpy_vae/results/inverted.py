@@ -137,7 +137,7 @@ def read_delay(
     with open_hdf5(file) as f:
         rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
         if missing := [date for date in dates if date not in rows]:
-            raise InputError(f"{file} lacks the date {missing[0]}.")
+            raise InputError(f"{file} does not contain the date {missing[0]}.")
         if f["timeseries"].shape[1:] != good.shape:
             raise InputError(f"{file} has maps of {f['timeseries'].shape[1:]}, not of {good.shape}.")
         maps = []

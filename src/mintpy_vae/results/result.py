@@ -91,9 +91,9 @@ def log_result(result: Result, what: str = "the stack") -> None:
     """Say what a correction did."""
     LOGGER.info("")
     if result.skipped:
-        LOGGER.info("Nothing changed since the last run; %s in %s stays as it is.", what, result.work_dir)
+        LOGGER.info("Nothing changed since the last run; %s in %s is left as it is.", what, result.work_dir)
     if result.status == "uncorrected":
-        left = "holds the phase of the input" if what == "the stack" else "is not there"
+        left = "contains the phase of the input" if what == "the stack" else "was not written"
         LOGGER.warning("UNCORRECTED, because %s.", result.reason)
         LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
     elif result.details:
@@ -116,10 +116,10 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     if prior := details.get("prior_delay"):
         shares = list(prior["coefficients"].values())
         yield (
-            f"delay of {prior['file']}: coefficient {sum(shares) / len(shares):.2f} in the mean over the dates, from "
+            f"delay of {prior['file']}: mean coefficient over the dates {sum(shares) / len(shares):.2f}, from "
             f"{min(shares):.2f} to {max(shares):.2f}"
         )
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    yield f"places and functions of time with local deformation: {len(details['deformation_pieces'])}"
+    yield f"pieces of local deformation (a place and a function of time each): {len(details['deformation_pieces'])}"

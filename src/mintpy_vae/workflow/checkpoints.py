@@ -60,15 +60,15 @@ class RememberedTraining:
             except Exception as error:  # whatever a broken or foreign file makes of it
                 LOGGER.debug("the network in %s is not used (%s: %s)", file, type(error).__name__, error)
             else:
-                LOGGER.info("A network that an interrupted run has trained is taken over.")
-                LOGGER.debug("network taken over: %s", file)
+                LOGGER.info("Using the network that an interrupted run has trained.")
+                LOGGER.debug("network loaded: %s", file)
                 return fit
         fit = train(series, valid, times, slots, settings, progress)
         try:
             _save(file, key, fit)
-            LOGGER.debug("network kept: %s", file.name)
+            LOGGER.debug("network saved: %s", file.name)
         except OSError as error:  # without it, a run that is interrupted starts anew
-            LOGGER.debug("the network could not be kept: %s", error)
+            LOGGER.debug("the network could not be saved: %s", error)
         return fit
 
 
@@ -132,7 +132,7 @@ def _load(file: Path, key: str, network: VAE, device: torch.device) -> Fit:
         arrays = {name: stored[name] for name in stored.files}
     marks = str(arrays.pop("key")), str(arrays.pop("content"))
     if marks != (key, _hash_of(arrays)):
-        raise ValueError("it is of another stack or setting, or was changed")
+        raise ValueError("it belongs to another stack or other settings, or was changed")
     state = {
         name.removeprefix("state."): torch.from_numpy(a) for name, a in arrays.items() if name.startswith("state.")
     }

@@ -246,19 +246,21 @@ def _check_target(target: Path, project: Path) -> Path:
     try:
         target = target.resolve() if target.is_symlink() else target
         if project.resolve().is_relative_to(target.resolve()):
-            raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
+            raise InputError(f"{target} is the project itself or contains it; choose another directory with -o.")
         if target.exists() and not target.is_dir():
-            raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+            raise InputError(f"{target} exists and is not a directory; choose another one with -o.")
         if target.is_mount():
             raise InputError(
-                f"{target} is a file system of its own and cannot be replaced; choose a place in it with -o."
+                f"{target} is the root of a file system and cannot be replaced; choose a directory in it with -o."
             )
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
     except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{target} cannot be used: {reason}. Choose another one with -o.") from error
     if occupied:
-        raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
+        raise InputError(
+            f"{target} contains something other than a result of vae_correct.py; choose another one with -o."
+        )
     return target
 
 
@@ -266,7 +268,7 @@ def _check_replaceable(target: Path) -> None:
     """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
     here = current()
     if here and target.is_dir() and here.is_relative_to(target.resolve()):
-        raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
+        raise InputError(f"{target} would be replaced, but is the current directory; run this from another directory.")
 
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:

@@ -67,7 +67,7 @@ def write_delay(
     start = time.time()
     job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
     if job.stack.file.parent.name != "inputs":
-        raise InputError(f"{job.stack.file} does not lie in a directory inputs, where MintPy looks for {NAME}.")
+        raise InputError(f"{job.stack.file} is not in a directory named inputs, where MintPy looks for {NAME}.")
     out = job.stack.file.with_name(NAME)
     earlier = _marks(out)
     fingerprint = job.fingerprint({})
@@ -117,7 +117,7 @@ def _marks(file: Path) -> dict[str, str]:
         except OSError as error:
             if h5py.is_hdf5(file):  # damaged or locked; whose it is cannot be told
                 raise InputError(
-                    f"{file} cannot be read: {reason(error)}. It may have to be moved elsewhere."
+                    f"{file} cannot be read: {reason(error)}. If it is not needed, move it elsewhere."
                 ) from error
     if marks.get(COMPLETE) != "yes":
         raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")

@@ -102,7 +102,9 @@ class Job:
         """Refuse to go on with files that another program has written to since their fingerprint was taken."""
         for name, (path, _) in self._files().items():
             if not path.is_file() or _state(path) != fingerprint.get(f"{name}_state"):
-                raise InputError(f"{path} was changed by another program meanwhile; run this again when it is done.")
+                raise InputError(
+                    f"{path} was changed by another program during the run; run this again when that program has ended."
+                )
 
 
 def _state(path: Path) -> str:
@@ -141,7 +143,7 @@ def open_with_network(
     stack = open_stack(stack_file, geometry_file, template)
     keep = pairs_kept(stack, project_of(stack_file), template)
     if dropped := int((stack.keep & ~keep).sum()):
-        LOGGER.info("The template's mintpy.network.* drop %d pairs; nothing is learned from them.", dropped)
+        LOGGER.info("The template's mintpy.network.* drop %d pairs; the method does not use them.", dropped)
     if not keep.any():
         raise InputError(f"{stack_file}: mintpy.network.* and the pairs dropped before (dropIfgram) leave no pair.")
     return replace(stack, keep=keep)
@@ -170,7 +172,7 @@ def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bo
 def corrected_dir(project: Path) -> Path:
     """Where the corrected directory of a project is, unless another place is asked for."""
     if not project.name:
-        raise InputError(f"{project} is the root of the file system, with nothing beside it; name a place with -o.")
+        raise InputError(f"{project} is the root of the file system; choose a directory with -o.")
     return project.with_name(project.name + "_vae")
 
 
@@ -195,7 +197,7 @@ def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
     LOGGER.debug("stack: %d pairs, %d kept, %s, %s pixels", len(stack.pairs), int(stack.keep.sum()), span, size)
     LOGGER.debug("geometry: %s, SHA-256 %s", stack.geometry_file, fingerprint["geometry_sha256"])
     given = {key: fingerprint[key] for key in ("knowledge_sha256", "functions") if fingerprint[key]}
-    LOGGER.debug("known already: %s", given or "nothing")
+    LOGGER.debug("prior information: %s", given or "nothing")
     LOGGER.debug("settings: %s", ", ".join(f"{key} = {value}" for key, value in settings.as_dict().items()))
     seeds = [settings.seed + k for k in range(settings.num_seeds)]
     LOGGER.debug("seeds: %s; device: %s; workers: %s", seeds, choose_device(settings.device), stack.compute)

@@ -142,8 +142,8 @@ def learn(job: Job, timings: dict[str, float], progress: Progress | None = None,
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
     if not learned:
         raise left[0][1]
-    said = f"The network has {len(sizes)} islands that no pair joins; the report shows the largest that was corrected."
-    return _joined(learned, [said, *(text for text, _ in left)])
+    note = f"The pairs form {len(sizes)} islands that no kept pair joins; the report shows the largest corrected one."
+    return _joined(learned, [note, *(text for text, _ in left)])
 
 
 def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
@@ -209,7 +209,7 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
     if max(seed_spread, default=0.0) > 1.0:
         details["warnings"].append(
             f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
-            "uncertainty: see whether what you look for is the same with another vae.seed."
+            "uncertainty: check with another vae.seed whether the signal that you study stays the same."
         )
     if data.delay is not None:
         shares = zip(observations.dates, found.delay_share, strict=True)
@@ -265,7 +265,7 @@ def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others
 def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
     searched = {f.name for f in found.functions}
     return [
-        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        f"The function {f.name} (mintpy.timeFunc) hardly differs from the other functions of time: not searched for."
         for f in knowledge.functions
         if f.name not in searched
     ]

@@ -82,7 +82,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
                 if step != "quick_overview":
                     raise
                 # it fails on a stack without unwrapping errors, mintpy/utils/plot.py:1153
-                LOGGER.warning("%s It is an overview that nothing else needs; going on.", error)
+                LOGGER.warning("%s No other step needs this overview; the workflow continues.", error)
 
     def logged(self) -> AbstractContextManager[None]:
         """What MintPy says in ``PROJECT_vae`` goes into the log there."""
@@ -104,7 +104,9 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
         result = read_result(work)
         if result.get("mintpy") not in MINTPY_AT_REST:
-            raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
+            raise InputError(
+                f"The result in {work} is incomplete because a run was interrupted; run the step {STEP} first."
+            )
         template = copy_templates(self.project, work, self.project_template, off=result.get("switched_off", ()))
         ensure_reference_point(work, template)
         self.workDir = str(work)
