@@ -18,9 +18,9 @@ def moment(text: str) -> datetime:
     Raises
     ------
     ValueError
-        For text that is no date of these forms.
+        For text that is not a date of these forms.
     """
-    wrong = ValueError(f"{text} is no date of the form YYYYMMDD or YYYYMMDDTHHMM")
+    wrong = ValueError(f"{text} is not a date of the form YYYYMMDD or YYYYMMDDTHHMM")
     if len(text) not in FORMATS or not (text.isascii() and text.replace("T", "").isdigit()):
         raise wrong
     try:

@@ -25,12 +25,12 @@ def _option(default: Any, key: str, text: str, low: float | None = None, high: f
 class Settings:
     """Options of one correction. Raises :class:`~mintpy_vae.errors.InputError` for a value out of range."""
 
-    device: str = _option("auto", "device", "where the network trains: auto (a GPU if there is one), cpu, cuda")
+    device: str = _option("auto", "device", "device for the training: auto (a GPU if there is one), cpu, cuda")
     seed: int = _option(1, "seed", "random seed; the same seed on the same device gives the same result", 0, 2**31 - 1)
     num_seeds: int = _option(
         2,
         "numSeed",
-        "seeds that must agree; the result is the first's; 1: no check",
+        "number of seeds whose results must agree; the first gives the result; 1: no check",
         1,
         20,
     )
@@ -38,26 +38,26 @@ class Settings:
     coarse_pixels: int = _option(
         2500,
         "coarsePixels",
-        "the method works on the stack multilooked to at most so many pixels",
+        "largest number of pixels of the training grid, to which the stack is multilooked",
         400,
         6400,
     )
     train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
-    batch_size: int = _option(48, "batchSize", "pairs in one optimisation step", 4, 4096)
-    min_samples: int = _option(5, "minSamples", "FISHDBC: neighbours that make a core point", 2, 1000)
-    min_cluster_size: int = _option(15, "minClusterSize", "FISHDBC: sources that make a cluster", 3, 100_000)
-    significance: float = _option(
-        0.01, "significance", "false-alarm probability below which a pattern counts as deformation", 1e-6, 0.2
+    batch_size: int = _option(48, "batchSize", "pairs per optimisation step", 4, 4096)
+    min_samples: int = _option(5, "minSamples", "FISHDBC: number of neighbours of a core point", 2, 1000)
+    min_cluster_size: int = _option(
+        15, "minClusterSize", "FISHDBC: smallest number of sources in a cluster", 3, 100_000
     )
-    min_dates: int = _option(10, "minDate", "fewer dates than this: the stack is left uncorrected", 5, 1000)
-    min_pairs: int = _option(20, "minPair", "fewer kept pairs than this: the stack is left uncorrected", 5, 100_000)
+    significance: float = _option(0.01, "significance", "false-alarm probability of deformation", 1e-6, 0.2)
+    min_dates: int = _option(10, "minDate", "with fewer dates the stack is left uncorrected", 5, 1000)
+    min_pairs: int = _option(20, "minPair", "with fewer kept pairs the stack is left uncorrected", 5, 100_000)
     stable_mask: str = _option("", "stableMask", "mask file of ground known not to move")
     moving_mask: str = _option("", "movingMask", "mask file of ground known to move")
     gnss_file: str = _option(
         "", "gnssFile", "table of GNSS rates: station,lat,lon,rate,std or ve,vn,vu,se,sn,su in mm/yr"
     )
-    prior_delay: str = _option("auto", "priorDelay", "weather model's delay, used where the stack agrees")
-    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one a line")
+    prior_delay: str = _option("auto", "priorDelay", "delay of a weather model, used as far as the stack confirms it")
+    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one date per line")
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):

@@ -189,7 +189,7 @@ def test_interrupted(simulated, moment, number):
     assert tree(stack.parents[1]) == before
     part = work.with_name("WORK_vae.part")
     if moment == "training":
-        assert os.listdir(work.parent) == ["WORK"] and "starts anew" in printed
+        assert os.listdir(work.parent) == ["WORK"] and "starts again" in printed
     elif moment == "writing":
         assert sorted(os.listdir(work.parent)) == ["WORK", part.name] and sorted(os.listdir(part)) == [LOCK, NETWORKS]
         assert f"the trained networks are kept in {part}" in printed

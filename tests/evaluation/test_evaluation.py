@@ -402,7 +402,7 @@ def test_a_method_that_fails_costs_only_its_row(copies, no_page, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------ what it refuses
 CHOICES = {
-    "no correction yet": (["{}/WORK", "{}/nothing"], "holds no result of vae_correct.py"),
+    "no correction yet": (["{}/WORK", "{}/nothing"], "contains no result of vae_correct.py"),
     "method unknown": (["{}/WORK", "--methods", "magic"], "--methods magic is unknown; choose from zero"),
     "writes into the project": (["{}/WORK", "-o", "{}/WORK"], "is the original project"),
     "mask is no mask": (["{}/WORK", "--mask", "{}/WORK/inputs/nothing.h5"], "--mask: MintPy cannot read"),

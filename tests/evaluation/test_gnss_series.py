@@ -71,7 +71,7 @@ def test_plain_csv_in_both_spellings_of_dates(tmp_path):
     [
         ("a.csv", "place,day\n1,2\n", "not a CSV with the columns station,date,e,n,u"),
         ("a.csv", "station,date,e,n,u\nA,20180105,x,0,0\n", "could not convert"),
-        ("a.csv", "station,date,e,n,u\n", "holds no position"),
+        ("a.csv", "station,date,e,n,u\n", "contains no position"),
         ("a.tenv3", "A B C\n", "not of the tenv3 format"),
     ],
 )

@@ -511,9 +511,9 @@ def test_a_lookup_table_over_the_map_will_do(projects, tmp_path):
     ("A,19.4,-99.1,1,1", "needs a first line"),
     ("station,lat,lon,rate\nA,19.4,-99.1,1", "needs a first line station,lat,lon,rate,std or station,lat,lon,ve"),
     ("station,lat,lon,rate,std\nA,19.4,-99.1,1", "line 2 .* has 4 values, its header 5"),
-    ("# GNSS\n\nstation,lat,lon,rate,std\n\nA,19.4,-99.1,1,1\nB,19.4,-99.1,1,x", "line 6 .*: std = 'x' is no number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,nan,1", "line 2 .*: rate = 'nan' is no number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,,1", "line 2 .*: rate = '' is no number"),
+    ("# GNSS\n\nstation,lat,lon,rate,std\n\nA,19.4,-99.1,1,1\nB,19.4,-99.1,1,x", "std = 'x' is not a number"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,nan,1", "line 2 .*: rate = 'nan' is not a number"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,,1", "line 2 .*: rate = '' is not a number"),
     ("station,lat,lon,rate,std\nA,19.4,-99.1,1,0", "line 2 .*: a standard deviation must be above 0"),
     ("station,lat,lon,ve,vn,vu,se,sn,su\nA,19.4,-99.1,1,1,1,1,-1,1", "line 2 .*: a standard deviation"),
     ("station,lat,lon,rate,std\nA,480000,2150000,1,1", "line 2 .*: lat and lon are in degrees"),
@@ -553,10 +553,10 @@ def test_an_unknown_date_is_refused_with_the_nearest(mapped_stack):
     fifth = mapped_stack.dates[5]
     near = f"{date.fromisoformat(fifth) + timedelta(2):%Y%m%d}"
     assert refusal(mapped_stack, bad_dates=f"{mapped_stack.dates[1]},{near}") == (
-        f"vae.badDate: {near} is no date of the stack; the nearest is {fifth}."
+        f"vae.badDate: {near} is not a date of the stack; the nearest is {fifth}."
     )
     assert mapped_stack.dates[-1] in refusal(mapped_stack, bad_dates="20991231")
-    for text, expected in (("20180231", "no date of the form"), ("2018", "no date of the form"),
+    for text, expected in (("20180231", "not a date of the form"), ("2018", "not a date of the form"),
                            ("storm.txt", "there is no file"), ("2018-03-04", "there is no file")):  # fmt: skip
         assert expected in refusal(mapped_stack, bad_dates=text)
     for name in ("a.txt", "b.txt"):
@@ -565,7 +565,7 @@ def test_an_unknown_date_is_refused_with_the_nearest(mapped_stack):
     (root(mapped_stack) / "a.txt").write_bytes(b"\xff\x81")
     assert "cannot be read as text" in refusal(mapped_stack, bad_dates="a.txt")
     (root(mapped_stack) / "a.txt").write_text("stormy")
-    assert "no date of the form YYYYMMDD" in refusal(mapped_stack, bad_dates="a.txt")
+    assert "not a date of the form YYYYMMDD" in refusal(mapped_stack, bad_dates="a.txt")
 
 
 # ------------------------------------------------------------------------------------------------------------- the job

@@ -111,7 +111,7 @@ def test_a_search_that_ends_at_its_limit(learned, monkeypatch):
     for module in (deformation, safety):
         monkeypatch.setattr(module, "MAX_PIECES", 1)
     cut = learned(61, **stack)  # not the one that was learned before
-    assert len(cut["deformation_pieces"]) == 1 and "ended at 1 pieces" in said(cut, "search for motion")
+    assert len(cut["deformation_pieces"]) == 1 and "limit of 1 pieces" in said(cut, "search for motion")
 
 
 def test_an_injected_bowl_half_as_wide_as_the_scene_is_lost_and_a_narrow_one_is_not(tmp_path):

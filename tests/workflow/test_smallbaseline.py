@@ -308,7 +308,7 @@ def test_update_and_refusal_of_the_delay_file(simulated, counted, capsys):
         assert file_hash(file) == content
     with pytest.raises(SystemExit):
         vae_correct.main([*arguments, "-o", "elsewhere"])
-    assert "knows no --outdir" in capsys.readouterr().err
+    assert "cannot be combined with --outdir" in capsys.readouterr().err
 
 
 def test_a_delay_file_that_is_cut_off_leaves_the_old_one(simulated, remembered, monkeypatch):

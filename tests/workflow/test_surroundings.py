@@ -28,7 +28,7 @@ from mintpy_vae.workflow.smallbaseline import VaeTimeSeriesAnalysis
 
 BAD = {  # of each command, and what it says
     vae_correct: (["none.h5"], "does not exist"),
-    vae_evaluate: (["none"], "holds no result"),
+    vae_evaluate: (["none"], "contains no result"),
     vae_simulate: ([os.path.dirname(__file__)], "is not empty"),
     vae_smallbaselineApp: (["none.txt"], "does not exist"),
 }

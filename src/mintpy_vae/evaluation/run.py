@@ -95,7 +95,7 @@ def evaluate(
     work = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(source)
     target = Path(os.path.abspath(out_dir)) if out_dir else work
     if not (work / RESULT).is_file():
-        raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
+        raise InputError(f"{work} contains no result of vae_correct.py; run that first.")
     if target == source:
         raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
     result = json.loads((work / RESULT).read_text())

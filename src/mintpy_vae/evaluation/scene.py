@@ -65,7 +65,7 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
             maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
             moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
     except (OSError, KeyError) as error:
-        raise InputError(f"{file} is no truth of this stack: {error}.") from error
+        raise InputError(f"{file} is not a truth of this stack: {error}.") from error
     if maps.shape[1:] != inverted.valid.shape:
         raise InputError(f"{file} is of another size than the stack.")
     return inverted.referenced(maps), moves

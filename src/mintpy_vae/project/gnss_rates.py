@@ -89,7 +89,7 @@ def _read_table(file: Path) -> list[tuple[str, dict[str, float]]]:
     try:  # line by line: no quotation mark shall swallow the end of a line
         rows = [[word.strip() for word in next(csv.reader([line]))] for _, line in numbered]
     except csv.Error as error:
-        raise InputError(f"vae.gnssFile: {file} is no table of comma-separated values: {error}.") from error
+        raise InputError(f"vae.gnssFile: {file} is not a table of comma-separated values: {error}.") from error
     header = [word.lower() for word in rows[0]] if rows else []
     rates = next((c for c in (_LINE_OF_SIGHT, _COMPONENTS) if {*_PLACE, *c} <= set(header)), None)
     if rates is None:
@@ -115,7 +115,7 @@ def _number(file: Path, line: int, key: str, word: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"vae.gnssFile: line {line} of {file}: {key} = {word!r} is no number.")
+        raise InputError(f"vae.gnssFile: line {line} of {file}: {key} = {word!r} is not a number.")
     return value
 
 

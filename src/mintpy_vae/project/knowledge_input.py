@@ -264,7 +264,7 @@ def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack,
     for date in bad:
         if not any(_stands_for(date, d) for d in stack.dates):
             nearest = min(stack.dates, key=lambda d: abs(_moment(d) - _moment(date)))
-            raise InputError(f"{_BAD}: {date} is no date of the stack; the nearest is {nearest}.")
+            raise InputError(f"{_BAD}: {date} is not a date of the stack; the nearest is {nearest}.")
     return [k for k, d in enumerate(dates) if any(_stands_for(date, d) for date in bad)]
 
 

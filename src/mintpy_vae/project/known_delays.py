@@ -236,7 +236,7 @@ def _find_ionosphere(task: _Task) -> _Found:
     from mintpy.cli import iono_split_spectrum
 
     if (method := task.template[_IONOSPHERE]) != "split_spectrum":
-        raise InputError(f"{_IONOSPHERE} = {method} is no method of MintPy")
+        raise InputError(f"{_IONOSPHERE} = {method} is not a method of MintPy")
     source = task.project / "inputs" / "ionStack.h5"
     if not source.is_file():
         raise InputError(f"there is no {source}")
@@ -304,7 +304,7 @@ def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = Non
     """A time-series of MintPy, and the dates of the stack that it lacks."""
     with open_hdf5(file) as f, damage(file):
         if not {"date", "timeseries"} <= set(f) or f["timeseries"].shape[1:] != stack.shape:
-            raise InputError(f"{file} is no time-series of the pixels of the stack")
+            raise InputError(f"{file} is not a time series on the pixels of the stack")
         index = {date.decode(): k for k, date in enumerate(f["date"][:])}
         level = np.zeros(len(index), np.float32)
         if stack.ref_yx is not None:

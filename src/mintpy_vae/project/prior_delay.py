@@ -108,7 +108,7 @@ def _checked(file: Path, stack: Stack) -> PriorDelay:
     with open_hdf5(file) as f, damage(file):
         series, dates = linked(f, "timeseries"), linked(f, "date")
         if series is None or dates is None or len(series.shape) != 3 or len(series) != len(dates):
-            raise InputError(f"{file} is no time series of MintPy.")
+            raise InputError(f"{file} is not a time series of MintPy.")
         if series.attrs.get(COMPLETE):
             raise InputError(f"{file} was written by vae_correct.py itself.")
         if series.shape[1:] != stack.shape or not fits(file, stack):
