@@ -150,7 +150,7 @@ def test_killed(simulated, remembered, moment):
     stack, template, work = simulated
     before = tree(stack.parents[1])
     process = paused_at(moment, stack, template)
-    with pytest.raises(InputError, match=r"Another vae_correct.py is at work on .*WORK_vae"):
+    with pytest.raises(InputError, match=r"Another vae_correct.py is writing .*WORK_vae"):
         correct(stack, template_file=template, invert=False)
     assert sorted(os.listdir(work.parent)) == sorted(["WORK", "WORK_vae" if moment == "mintpy" else "WORK_vae.part"])
     process.kill()

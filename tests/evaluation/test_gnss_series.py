@@ -106,7 +106,7 @@ def test_a_station_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(gnss, "urlretrieve", offline)
-    with pytest.raises(InputError, match="ABCD is no file, and cannot be downloaded .*: no network"):
+    with pytest.raises(InputError, match="ABCD is not a file, and cannot be downloaded .*: no network"):
         read_series(["ABCD"], tmp_path)
     with pytest.raises(InputError, match="cannot be read"):  # nowhere to put it
         read_series(["ABCD"])

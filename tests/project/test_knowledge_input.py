@@ -288,7 +288,7 @@ def test_where_both_masks_overlap_neither_is_believed(mapped_stack):
     found = known(mapped_stack, stable_mask=stable, moving_mask=moving)
     assert found.stable.tolist() == coarse_by_hand(columns < 24).tolist()
     assert found.moving.tolist() == coarse_by_hand(columns >= 30).tolist()
-    assert "9.8% of the scene is in vae.stableMask and in vae.movingMask" in found.warnings[0]
+    assert "9.8% of the scene is marked by both vae.stableMask and vae.movingMask" in found.warnings[0]
 
 
 def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
@@ -296,7 +296,7 @@ def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
     even[:, -1] = False
     odd = ~even & (np.arange(61) < 60)
     masks = {"stable_mask": write_mask(mapped_stack, even), "moving_mask": write_mask(mapped_stack, odd, "m.h5")}
-    with pytest.raises(InputError, match="marks nothing, besides what is in vae.movingMask too"):
+    with pytest.raises(InputError, match="marks nothing, except what vae.movingMask marks too"):
         read_knowledge({}, Settings(**masks), mapped_stack, mapped_stack.dates, 2)
 
 
@@ -322,9 +322,7 @@ def test_a_bad_mask_is_refused(mapped_stack):
                 write_mask(mapped_stack, mask, name)
             text = refusal(mapped_stack, **{field: name})
             assert text.startswith(key) and expected in text, text
-    assert "marks nothing besides what is in" in refusal(mapped_stack, stable_mask=good, moving_mask=good).replace(
-        ",", ""
-    )
+    assert "marks nothing except what" in refusal(mapped_stack, stable_mask=good, moving_mask=good).replace(",", "")
     everything = write_mask(mapped_stack, some | True, "all.h5")
     assert "marks the whole scene" in refusal(mapped_stack, moving_mask=everything)
     assert known(mapped_stack, stable_mask=everything).stable.all()
@@ -507,16 +505,16 @@ def test_a_lookup_table_over_the_map_will_do(projects, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("", "needs a first line"),
-    ("A,19.4,-99.1,1,1", "needs a first line"),
-    ("station,lat,lon,rate\nA,19.4,-99.1,1", "needs a first line station,lat,lon,rate,std or station,lat,lon,ve"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,1", "line 2 .* has 4 values, its header 5"),
+    ("", "must begin with a line"),
+    ("A,19.4,-99.1,1,1", "must begin with a line"),
+    ("station,lat,lon,rate\nA,19.4,-99.1,1", "must begin with a line station,lat,lon,rate,std or station,lat,lon,ve"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,1", "line 2 .* has 4 values, but the header 5"),
     ("# GNSS\n\nstation,lat,lon,rate,std\n\nA,19.4,-99.1,1,1\nB,19.4,-99.1,1,x", "std = 'x' is not a number"),
     ("station,lat,lon,rate,std\nA,19.4,-99.1,nan,1", "line 2 .*: rate = 'nan' is not a number"),
     ("station,lat,lon,rate,std\nA,19.4,-99.1,,1", "line 2 .*: rate = '' is not a number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,1,0", "line 2 .*: a standard deviation must be above 0"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,1,0", "line 2 .*: a standard deviation must be positive"),
     ("station,lat,lon,ve,vn,vu,se,sn,su\nA,19.4,-99.1,1,1,1,1,-1,1", "line 2 .*: a standard deviation"),
-    ("station,lat,lon,rate,std\nA,480000,2150000,1,1", "line 2 .*: lat and lon are in degrees"),
+    ("station,lat,lon,rate,std\nA,480000,2150000,1,1", "line 2 .*: lat and lon must be in degrees"),
     (b"\xff\xfe\x00\x81", "cannot be read as text"),
 ])  # fmt: skip
 def test_a_bad_table_is_refused(mapped_stack, text, expected):
@@ -561,7 +559,7 @@ def test_an_unknown_date_is_refused_with_the_nearest(mapped_stack):
         assert expected in refusal(mapped_stack, bad_dates=text)
     for name in ("a.txt", "b.txt"):
         (root(mapped_stack) / name).write_text(fifth)
-    assert "give dates, or one file" in refusal(mapped_stack, bad_dates="a.txt,b.txt")
+    assert "give either dates or one file" in refusal(mapped_stack, bad_dates="a.txt,b.txt")
     (root(mapped_stack) / "a.txt").write_bytes(b"\xff\x81")
     assert "cannot be read as text" in refusal(mapped_stack, bad_dates="a.txt")
     (root(mapped_stack) / "a.txt").write_text("stormy")

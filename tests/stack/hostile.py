@@ -222,7 +222,7 @@ STACKS = {
     "text": (holds("WORK/" + STACK, "not HDF5"), "is not an HDF5 file"),
     "empty": (truncate(0), "is not an HDF5 file"),
     **{
-        f"cut at {share:.1%}": (truncate(share), "is truncated, part of it was lost")
+        f"cut at {share:.1%}": (truncate(share), "is truncated: part of it was lost")
         for share in (0.001, 0.01, 0.3, 0.6, 0.999)
     },
     "cut by a byte": (lambda root: truncate(os.path.getsize(root / STACK) - 1)(root), "truncated"),
@@ -305,7 +305,7 @@ STACKS = {
     ),
     "a date of the far future": (set_pair(0, b"20200105", b"99991231"), "not a possible acquisition date"),
     "empty date": (set_pair(0, b"", b"20200117"), "is not a date"),
-    "pair with itself": (set_pair(0, b"20200105", b"20200105"), "joins a date with itself"),
+    "pair with itself": (set_pair(0, b"20200105", b"20200105"), "connects a date with itself"),
     "duplicate": (set_pair(1, b"20200105", b"20200117"), "more than once: 20200105_20200117"),
     "duplicate, reversed": (set_pair(1, b"20200117", b"20200105"), "more than once: 20200105_20200117"),
     "dates of two forms": (
@@ -357,7 +357,7 @@ STACKS = {
     "water mask of another size": (water(np.ones((3, 4), bool)), "waterMask.*has shape"),
     "water mask of words": (water(np.full(SIZE, b"x")), "wrong type"),
     "water everywhere": (water(np.zeros(SIZE, bool)), "whole scene as water"),
-    "land without data": (water(land_without_data()), "water mask leaves none"),
+    "land without data": (water(land_without_data()), "water mask leaves no pixel"),
 }
 
 
@@ -396,7 +396,7 @@ def linked_part(root):
     (root.parent / "WORK_vae.part").symlink_to("mine")
 
 
-_OTHER_TABLE = "first line station,lat,lon,rate,std or"
+_OTHER_TABLE = "must begin with a line station,lat,lon,rate,std or"
 CHOICES = {
     "work directory of another": (holds("WORK_vae/mine.txt"), [], "contains something other than"),
     "work directory a file": (holds("WORK_vae"), [], "is not a directory"),
@@ -446,7 +446,7 @@ CHOICES = {
     "device unknown": (*template("vae.device = tpu"), "choose auto, cpu or cuda"),
     "cluster unknown": (*template("mintpy.compute.cluster = moon"), "moon is unknown"),
     "phase not there": (*template("mintpy.unwrapError.method = bridging"), "unwrapPhase_bridging"),
-    "method unknown": (*template("mintpy.unwrapError.method = magic"), "no method of MintPy"),
+    "method unknown": (*template("mintpy.unwrapError.method = magic"), "not a method of MintPy"),
     "step on no date": (*template("mintpy.timeFunc.stepDate = tomorrow"), "mintpy.timeFunc.stepDate = tomorrow"),
     "period 0": (*template("mintpy.timeFunc.periodic = 0"), "mintpy.timeFunc.periodic = 0"),
     "geometry named but missing": (None, ["-g", "{}/none.h5"], "geometry file .* does not exist"),
@@ -466,9 +466,9 @@ CHOICES = {
     "GNSS table with NaN": (*gnss("A,19,-99,nan,1"), "rate = 'nan' is not a number"),
     "GNSS table with a gap": (*gnss("A,19,-99,3"), "line 2 of .* has 4 values"),
     "GNSS table with an open quotation": (*gnss('"A,19,-99,3,1', "B,19,-99,3,1"), "line 2 of .* has 1 values"),
-    "GNSS table with a book": (*gnss("x" * 200_000 + ",19,-99,3,1"), "no table of comma-separated values"),
+    "GNSS table with a book": (*gnss("x" * 200_000 + ",19,-99,3,1"), "not a table of comma-separated values"),
     "GNSS station beyond the pole": (*gnss("A,100,-99,3,1"), "in degrees"),
-    "GNSS without error": (*gnss("A,19,-99,3,0"), "must be above 0"),
+    "GNSS without error": (*gnss("A,19,-99,3,0"), "must be positive"),
     "bad date no date": (*bad_dates("20201340"), "20201340 is not a date"),
     "bad date a word": (*bad_dates("tomorrow"), "tomorrow is not a date"),
     "bad date with blanks": (*bad_dates("2020 01 05"), "is not a date"),

@@ -104,7 +104,7 @@ def test_maps_in_metres(tmp_path, code, attributes, corner):
     ("attributes", "reason"),
     [
         (METRES, "is in meters, without an attribute UTM_ZONE or EPSG"),
-        ({**METRES, "EPSG": "None", "X_UNIT": "m"}, "on a grid in m, without"),
+        ({**METRES, "EPSG": "None", "X_UNIT": "m"}, "is in m, without"),
         ({**METRES, "EPSG": "999999"}, "EPSG = 999999, an unknown code"),
         ({**METRES, "EPSG": "Lambert"}, "EPSG = Lambert, an unknown code"),
     ],

@@ -54,7 +54,7 @@ def test_coherence_that_does_not_end_at_1(project, factor, land):
     if land == "some":
         scale(project, STACK, "unwrapPhase", lambda a: np.where(np.arange(a.shape[2]) < 30, 0, a).astype(np.float32))
     scale(project, STACK, "coherence", lambda a: a * factor)
-    with pytest.raises(InputError, match=r"coherence goes up to [\d.]+, not to 1; divide it") as refusal:
+    with pytest.raises(InputError, match=r"coherence goes up to [\d.]+, not to 1; scale it") as refusal:
         open_stack(project / STACK)
     assert 0.9 * factor < float(re.search(r"up to ([\d.]+),", str(refusal.value))[1]) <= factor
 
@@ -82,7 +82,7 @@ def test_heights(project, kind):
     heights, expected = HEIGHTS[kind]
     scale(project, GEOMETRY, "height", lambda a: heights.astype(np.float32))
     if expected == "refused":
-        with pytest.raises(InputError, match=r"height goes up to [\d.e+]+, and no ground is higher than 9000 m"):
+        with pytest.raises(InputError, match=r"height goes up to [\d.e+]+, but no ground is higher than 9000 m"):
             open_stack(project / STACK)
         return
     said = [text for text in open_stack(project / STACK).warnings if "kilometres" in text]

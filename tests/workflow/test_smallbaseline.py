@@ -174,7 +174,7 @@ def test_from_the_first_step_and_again_in_update_mode(tmp_path, capsys, counted)
 
     separated, printed = run("--end", "velocity")
     assert separated == 1 and printed.count("******************** step - ") == len(STEPS) - 3
-    assert "MintPy has not inverted yet" not in (work / REPORT).read_text(encoding="utf8")
+    assert "MintPy has not inverted the stack yet" not in (work / REPORT).read_text(encoding="utf8")
     written = (work / "timeseries.h5").stat().st_mtime_ns
     separated, printed = run("--end", "velocity")
     assert separated == 0 and "Nothing changed since the last run" in printed
@@ -206,7 +206,7 @@ def test_from_the_first_step_and_again_in_update_mode(tmp_path, capsys, counted)
 def test_the_step_writes_the_report_and_a_report_that_fails_stops_nothing(simulated, remembered, capsys, monkeypatch):
     stack, template, work = simulated
     main([str(template), "--dir", str(stack.parents[1]), "--dostep", "correct_vae"])
-    assert "MintPy has not inverted yet" in (work / REPORT).read_text(encoding="utf8")
+    assert "MintPy has not inverted the stack yet" in (work / REPORT).read_text(encoding="utf8")
     assert f"report: {work / REPORT}" in capsys.readouterr().out
 
     def broken(work):

@@ -95,7 +95,7 @@ def evaluate(
     work = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(source)
     target = Path(os.path.abspath(out_dir)) if out_dir else work
     if not (work / RESULT).is_file():
-        raise InputError(f"{work} contains no result of vae_correct.py; run that first.")
+        raise InputError(f"{work} contains no result of vae_correct.py; run it first.")
     if target == source:
         raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
     result = json.loads((work / RESULT).read_text())
@@ -104,7 +104,9 @@ def evaluate(
     wanted = parse_signals(signals)
     stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:
-        raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
+        raise InputError(
+            f"{result['dataset']} was corrected, not {stack.phase_name}; give the template of that correction with -t."
+        )
     inverted, evidence = read_inverted(work), read_evidence(work)
     for signal in wanted:
         signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
@@ -204,7 +206,9 @@ def _write(outcome: Mapping[str, Any], target: Path) -> None:
             for row in outcome["table"]:
                 writer.writerow([row["method"], *(row.get(key) for key in columns)])
     except OSError as error:
-        raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
+        raise InputError(
+            f"{target} cannot be written to: {error.strerror}. Choose another directory with -o."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

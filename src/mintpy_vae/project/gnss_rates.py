@@ -72,8 +72,8 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
         notes.append(f"GNSS stations where the stack has no data are left out: {', '.join(empty)}.")
     if len(stations) < _FEWEST:
         notes.append(
-            f"vae.gnssFile: {len(stations)} of {len(table)} stations can be used, and rates of a stack are relative; "
-            f"with fewer than {_FEWEST} GNSS is not used."
+            f"vae.gnssFile: only {len(stations)} of {len(table)} stations can be used. The rates of a stack are "
+            f"relative, so GNSS is not used with fewer than {_FEWEST} stations."
         )
         stations = []
     return stations, notes
@@ -94,17 +94,17 @@ def _read_table(file: Path) -> list[tuple[str, dict[str, float]]]:
     rates = next((c for c in (_LINE_OF_SIGHT, _COMPONENTS) if {*_PLACE, *c} <= set(header)), None)
     if rates is None:
         forms = " or ".join(",".join(_PLACE + c) for c in (_LINE_OF_SIGHT, _COMPONENTS))
-        raise InputError(f"vae.gnssFile: {file} needs a first line {forms}.")
+        raise InputError(f"vae.gnssFile: {file} must begin with a line {forms}.")
     table = []
     for (k, _), row in zip(numbered[1:], rows[1:], strict=True):
         if len(row) != len(header):
-            raise InputError(f"vae.gnssFile: line {k} of {file} has {len(row)} values, its header {len(header)}.")
+            raise InputError(f"vae.gnssFile: line {k} of {file} has {len(row)} values, but the header {len(header)}.")
         words = dict(zip(header, row, strict=True))
         values = {key: _number(file, k, key, words[key]) for key in (*_PLACE[1:], *rates)}
         if abs(values["lat"]) > 90 or abs(values["lon"]) > 360:
-            raise InputError(f"vae.gnssFile: line {k} of {file}: lat and lon are in degrees.")
+            raise InputError(f"vae.gnssFile: line {k} of {file}: lat and lon must be in degrees.")
         if any(values[key] <= 0 for key in rates if key.startswith("s")):
-            raise InputError(f"vae.gnssFile: line {k} of {file}: a standard deviation must be above 0.")
+            raise InputError(f"vae.gnssFile: line {k} of {file}: a standard deviation must be positive.")
         table.append((words["station"], values))
     return table
 
