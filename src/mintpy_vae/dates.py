@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMATS = {8: "%Y%m%d", 13: "%Y%m%dT%H%M", 15: "%Y%m%dT%H%M%S"}
-"""By the length of the text."""
+"""Format of a date by the length of its text."""
 
 
 def moment(text: str) -> datetime:
-    """The time that a text stands for, midnight where it says no more than the day.
+    """Parse a date; a date without the time of day means midnight.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def moment(text: str) -> datetime:
 
 
 def moments(dates: Iterable[str]) -> NDArray[np.datetime64]:
-    """Those of several dates, (dates,)."""
+    """Parse several dates, (dates,)."""
     return np.array([moment(date) for date in dates], dtype="datetime64[s]")
 
 

@@ -1,6 +1,7 @@
-"""What the user chose: one validated dataclass, the only place with defaults.
+"""The options of a correction: one validated dataclass, the only place with defaults.
 
-Every field is a template option ``vae.<key>``; the command line beats the template, the template beats the default.
+Every field is a template option ``vae.<key>``. The command line takes precedence over the template, and the template
+over the default.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Settings:
                 near = names[difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.0)[0]]
                 raise InputError(f"Template option {key} is unknown; did you mean {near}?")
             f = fields[key]
-            # of an option that has nothing for a default, no means nothing, as in MintPy
+            # as in MintPy, no means not given for an option whose default is empty
             if _given(value) and not (f.default == "" and str(value).lower() in ("no", "false")):
                 values[f.name] = _convert(key, value, type(f.default))
         values.update({name: value for name, value in overrides.items() if value is not None})
