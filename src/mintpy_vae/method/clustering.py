@@ -1,4 +1,4 @@
-"""Latent codes to clusters: FISHDBC and HDBSCAN behind one Protocol.
+"""Cluster the sources: FISHDBC and HDBSCAN behind one protocol.
 
 Density clustering fails on raw codes of more than about ten dimensions. What is clustered here are directions of
 source maps: the same pattern has the same direction whatever its amplitude or sign.
