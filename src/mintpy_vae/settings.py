@@ -31,7 +31,7 @@ class Settings:
     num_seeds: int = _option(
         2,
         "numSeed",
-        "number of seeds whose results must agree; the first gives the result; 1: no check",
+        "number of seeds that must agree; the first gives the result; 1: no check",
         1,
         20,
     )
@@ -39,7 +39,7 @@ class Settings:
     coarse_pixels: int = _option(
         2500,
         "coarsePixels",
-        "largest number of pixels of the training grid, to which the stack is multilooked",
+        "largest number of pixels of the multilooked training grid",
         400,
         6400,
     )
@@ -57,8 +57,8 @@ class Settings:
     gnss_file: str = _option(
         "", "gnssFile", "table of GNSS rates: station,lat,lon,rate,std or ve,vn,vu,se,sn,su in mm/yr"
     )
-    prior_delay: str = _option("auto", "priorDelay", "delay of a weather model, used as far as the stack confirms it")
-    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one date per line")
+    prior_delay: str = _option("auto", "priorDelay", "weather model's delay, used as far as confirmed")
+    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file, one per line")
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):

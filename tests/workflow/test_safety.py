@@ -158,7 +158,7 @@ def test_training_that_diverges_starts_again_and_then_gives_up(tmp_path, monkeyp
     assert "diverged; seed 1001 was used instead of 1" in said(learned.details, "network diverged")
     wild = {1, 1001, 2001}
     done = correct(job.stack.file, invert=False, **options(60))
-    assert done.status == "uncorrected" and "diverged from 3 different seeds" in done.reason
+    assert done.status == "uncorrected" and "diverged with 3 different seeds" in done.reason
 
 
 def test_a_loss_that_exploded_at_once_is_no_start_to_have_fallen_from():

@@ -1,8 +1,8 @@
 """The method, after Ghosh et al. (2025): arrays in, arrays out, without files and without MintPy.
 
 Start reading at :func:`separate`. It inverts the phase of pairs to the phase of dates (:mod:`.inversion`), separates
-and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and the covariance
-of the atmosphere (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
+and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and the
+covariance of the atmosphere (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
 (:mod:`.atmosphere`). *Sky* means the atmosphere as a random field: its covariance, strengths and scales.
 """
 

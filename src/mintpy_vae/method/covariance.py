@@ -85,7 +85,7 @@ class Flattener:
         return self._scaled(maps, self.gain)
 
     def undo(self, flat: Array) -> Array:
-        """Invert the filter: zero-mean maps (maps, pixels) whose flattened maps are ``flat``, except for their means."""
+        """Invert the filter: zero-mean maps (maps, pixels) whose flattened maps are ``flat``, up to the means."""
         maps = self._scaled(
             flat, 1 / self.gain
         )  # exact without gaps, because gaps are filled differently before and after

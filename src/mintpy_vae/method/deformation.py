@@ -417,8 +417,8 @@ class Search:
 
 LOG_ODDS = 10.0
 """Log-odds that a score of twice its threshold is not due to chance; at the threshold the odds are even. A score is
-twice a log-likelihood ratio and a threshold is about 20. If the scores by chance have heavier tails, the threshold is higher
-and the same score has less weight."""
+twice a log-likelihood ratio and a threshold is about 20. If the scores by chance have heavier tails, the threshold is
+higher and the same score has less weight."""
 
 
 def _log_odds(probability: float) -> float:

@@ -1,6 +1,6 @@
-"""What must not be believed: refusals and warnings of a correction, each with its figure and its limit. Arrays only.
+"""Refusals and warnings of a correction: diagnostics, and the limits that they are compared with. Arrays only.
 
-The limits lie between what healthy simulated stacks give and what broken ones give; ``docs/limits.md`` has both.
+The limits lie between the values of healthy and of corrupted simulated stacks; ``docs/limits.md`` gives both.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from .separation import Separation
 from .source_model import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
-"""Of the map of the motion found."""
+"""Absolute correlation of the map of the motion found with the height."""
 FEW_DATES = 18
 MAX_UNCLUSTERED = 0.5
-"""Share of the sources."""
+"""Share of the sources that are in no cluster."""
 MAX_LATE_FALL = 0.22
-"""Share of the loss's fall that comes in the second half of the steps."""
+"""Share of the decrease of the loss in the second half of the steps."""
 MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
-"""Share of the pairs' pixels that contradict the other pairs: warned and refused from here. Above the second the share
-stops growing with the errors: which pairs are wrong cannot be told any more."""
+"""Share of the pairs' pixels that contradict the other pairs: limits of the warning and of the refusal. Above the
+second
+limit the share no longer grows with the number of errors, and the wrong pairs cannot be identified."""
 MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
 """Share of the pairs that are noisier after the correction."""
 MAX_WORSE_DATES = 0.1
 LEAST_SPREAD = 0.1
-"""Radians; the phase of a pair varies more within any scene, were it by noise alone."""
+"""Radians; the phase of a pair varies more than this within any scene, if only by noise."""
 MIN_CLOSURES = 20
-"""Closures that are off by 1, of pixels of the training grid, from which they are a pile."""
+"""Number of closures near 1, on pixels of the training grid, from which the units are doubted."""
 NOISIER = 1.05
-"""A date is noisier from this ratio on."""
+"""Ratio of the noise after and before from which a date counts as noisier."""
 
 
 def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]:
-    """What the limits are held against; all go to ``vae_result.json``.
+    """Values that are compared with the limits and written to ``vae_result.json``.
 
     Parameters
     ----------
     found : Separation
     observations : Observations
-        From which it was separated.
+        The observations that were separated.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]
 
 
 def refuse(seen: dict[str, Any]) -> None:
-    """Raise NotEnoughEvidence when the ``diagnostics`` say that the stack is better left alone."""
+    """Raise NotEnoughEvidence if the :func:`diagnostics` exceed a limit of refusal."""
     if (share := seen["misfit_share"]) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
             f"unwrapping errors dominate: {share:.0%} of the pairs' pixels differ by more than half a cycle from the "
@@ -82,7 +83,7 @@ def refuse(seen: dict[str, Any]) -> None:
 
 
 def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
-    """One sentence for each of the ``diagnostics`` beyond its limit; ``seed`` is the one asked for."""
+    """One sentence for each of the :func:`diagnostics` beyond its limit; ``seed`` is the seed of the settings."""
     said = []
     if (n_dates := len(found.series)) < FEW_DATES:
         said.append(
@@ -125,10 +126,10 @@ def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
 
 
 def phase_units(observations: Observations) -> list[str]:
-    """Warnings of phase that is not in radians.
+    """Warn of phase that is not in radians.
 
-    In metres it hardly varies. In cycles unwrapping errors are 1, so that the closures of triplets pile up there, where
-    the noise of radians only falls off.
+    Phase in metres hardly varies. In cycles an unwrapping error is 1, so the closures of triplets have a peak there;
+    the closures of phase in radians have none.
     """
     phase, has_data = observations.phase, observations.weight > 0
     spread = [
@@ -168,7 +169,7 @@ def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
 def misfit_share(
     series: Array, phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]
 ) -> float:
-    """Share of the pairs' pixels more than half a cycle off what the dates, inverted robustly, say of them.
+    """Share of the pairs' pixels that differ by more than half a cycle from the robust inversion to dates.
 
     Parameters
     ----------
@@ -188,8 +189,8 @@ def misfit_share(
 def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | None:
     """Correlation with ``height`` (pixels,) of the principal map of ``motion`` (dates, pixels), positive upwards.
 
-    Motion, not a cluster's map: what the clusters are made of lost its trend with height before. The sign is that of
-    the last date's motion in phase, turned to displacement towards the satellite.
+    The map of the motion is used, not that of a cluster, because the trend with height is removed before clustering.
+    The sign is that of the displacement towards the satellite on the last date.
     """
     moves = motion - motion.mean(axis=0)
     if not moves.any() or height.std() == 0:
@@ -200,9 +201,9 @@ def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | N
 
 
 def late_fall(losses: Array) -> float:
-    """Share of the fall of a training's losses (steps,) that comes in its second half, from a tenth of it at a time.
+    """Share of the decrease of the losses (steps,) in the second half of a training, from means over a tenth of it.
 
-    The learning rate goes to 0, so that the loss always ends flat; what a short training lacks shows here.
+    The learning rate ends at 0, so every loss ends flat; this share shows whether the training was too short.
     """
     n, tenth = len(losses), max(1, len(losses) // 10)
     start, middle, end = (float(losses[k : k + tenth].mean()) for k in (0, n // 2 - tenth, n - tenth))
