@@ -1,6 +1,7 @@
 """Atmospheric correction of MintPy interferogram stacks with a variational autoencoder and clustering.
 
-The front door is :func:`correct`, with its options in :class:`Settings`; :class:`InputError` is what a user can mend.
+The entry point is :func:`correct`, with its options in :class:`Settings`. It raises :class:`InputError` for errors that
+the user can correct.
 """
 
 from __future__ import annotations

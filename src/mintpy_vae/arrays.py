@@ -1,4 +1,4 @@
-"""Types of arrays."""
+"""Type aliases of arrays."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
-"""Of any precision."""
+"""Floating-point numbers of any precision."""
 Float32 = NDArray[np.float32]
 Raster = NDArray[Any]
-"""Of numbers or of truth values."""
+"""Numbers or booleans."""
 Mask = NDArray[np.bool_]
 Pairs = NDArray[np.integer]
 """Indices (pairs, 2) of the first and the second date."""

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMATS = {8: "%Y%m%d", 13: "%Y%m%dT%H%M", 15: "%Y%m%dT%H%M%S"}
-"""By the length of the text."""
+"""Format of a date by the length of its text."""
 
 
 def moment(text: str) -> datetime:
-    """The time that a text stands for, midnight where it says no more than the day.
+    """Parse a date; a date without the time of day means midnight.
 
     Raises
     ------
     ValueError
-        For text that is no date of these forms.
+        For text that is not a date of these forms.
     """
-    wrong = ValueError(f"{text} is no date of the form YYYYMMDD or YYYYMMDDTHHMM")
+    wrong = ValueError(f"{text} is not a date of the form YYYYMMDD or YYYYMMDDTHHMM")
     if len(text) not in FORMATS or not (text.isascii() and text.replace("T", "").isdigit()):
         raise wrong
     try:
@@ -30,7 +30,7 @@ def moment(text: str) -> datetime:
 
 
 def moments(dates: Iterable[str]) -> NDArray[np.datetime64]:
-    """Those of several dates, (dates,)."""
+    """Parse several dates, (dates,)."""
     return np.array([moment(date) for date in dates], dtype="datetime64[s]")
 
 

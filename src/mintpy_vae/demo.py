@@ -64,14 +64,14 @@ def main() -> None:
     begin = time.time()
     try:
         _fresh(HERE)
-        print("1. Bowls: 60 dates, 200 x 200 pixels, two or three places that sink by 20-40 mm/yr")
+        print("1. Bowls: 60 dates, 200 x 200 pixels, two or three places that subside by 20-40 mm/yr")
         bowl = _project("bowl", 60, (200, 200))
         truth, scores = _truth(bowl), {}
         scores["zero map"] = truth.score(np.zeros_like(truth.displacement))
         scores["uncorrected"] = truth.score(_series(bowl, "uncorrected"))
         scores["MintPy height correlation"] = truth.score(_series(bowl, "height"))
         scores["vae_correct.py"] = truth.score(_series(_corrected(bowl), "uncorrected"))
-        print("\n2. Quiet: 40 dates, 120 x 120 pixels, nothing moves; nothing may be invented")
+        print("\n2. Quiet: 40 dates, 120 x 120 pixels, no motion; none may appear")
         quiet = _project("quiet", 40, (120, 120))
         still, silence = _truth(quiet), {}
         silence["uncorrected"] = still.score(_series(quiet, "uncorrected"))
@@ -80,7 +80,7 @@ def main() -> None:
         picture = HERE / "demo.png"
         _draw(picture, bowl, truth, scores)
         _table("Bowls, against the truth (smaller is better; a gain of 1 keeps all of the signal, 0 none)", scores)
-        _table("Quiet: whatever is left is noise", silence)
+        _table("Quiet: all that is left is noise", silence)
         _files(picture, bowl)
         _judge(scores, silence)
     except Failure as failure:
@@ -123,7 +123,7 @@ def _project(preset: str, dates: int, size: tuple[int, int]) -> Path:
     if outcome["status"] != "corrected":
         raise Failure(f"vae_correct.py left {project} uncorrected, because {outcome['reason']}.")
     following = [*shlex.split(outcome["next_command"]), "--end", "velocity"]
-    with _step("the next command, --end velocity added"):
+    with _step("the next command, with --end velocity"):
         _quietly(following)
     return project
 

@@ -1,4 +1,4 @@
-"""The current directory, which belongs to the whole process, and may have been deleted."""
+"""The current directory: all threads share it, and it may have been deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ONE_AT_A_TIME = RLock()
 
 
 def current() -> Path | None:
-    """The current directory, None where it has been deleted."""
+    """Return the current directory, or None if it has been deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -21,7 +21,7 @@ def current() -> Path | None:
 
 @contextmanager
 def in_directory(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Be in a directory, then where one was before, even if that is deleted meanwhile; threads wait for each other."""
+    """Change to a directory, then back, even if the earlier one is deleted meanwhile; threads wait for each other."""
     with _ONE_AT_A_TIME:
         here = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
         try:

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: a sentence that says what is wrong and what to do."""
+"""Exceptions whose message tells the user in one sentence what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ class InputError(Exception):
 
 
 class NotEnoughEvidence(Exception):
-    """The data do not allow a correction; the stack is then written uncorrected, with this reason."""
+    """The data do not allow a correction; the stack is left uncorrected and the message gives the reason."""

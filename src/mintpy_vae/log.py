@@ -1,6 +1,6 @@
-"""What happened: one logger, a file beside the result, and as much of it on the terminal as is asked for.
+"""Logging: one logger that writes to a file beside the result and, as far as requested, to the terminal.
 
-``DEBUG`` is for the file (and ``--verbose``), ``INFO`` is what people want to know, ``WARNING`` what they have to.
+``DEBUG`` messages go to the file (and to the terminal with ``--verbose``); ``INFO`` and ``WARNING`` go to both.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ __all__ = [
 
 LOG = "vae.log"
 LOGGER = logging.getLogger("mintpy_vae")
-LOGGER.addHandler(logging.NullHandler())  # a library says nothing on its own
+LOGGER.addHandler(logging.NullHandler())  # a library prints nothing unless the application asks for it
 _MINTPY = LOGGER.getChild("mintpy")
 _PACKAGES = ("mintpy-vae", "mintpy", "torch", "numpy", "scipy", "h5py", "fishdbc", "hdbscan", "scikit-learn")
 
 
 class _File(logging.FileHandler):
-    """A log on a disk that is full must not stop what it speaks of."""
+    """A log file whose write errors, such as a full disk, do not stop the correction."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing."""
+        """Ignore errors while a record is written."""
 
 
 @contextmanager
 def log_to(file: Path) -> Iterator[None]:
-    """Append everything to a file, which may be moved meanwhile; what ends the context with an error, too."""
+    """Append all records to a file, which may be moved meanwhile, and the error that ends the context, if any."""
     try:
         handler: logging.Handler = _File(file, encoding="utf-8", errors="backslashreplace")
-    except OSError:  # what comes next will say what is wrong with the place
+    except OSError:  # the next step reports what is wrong with the directory
         handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     with _handled_by(handler):
@@ -70,10 +70,10 @@ def log_to(file: Path) -> Iterator[None]:
 
 @contextmanager
 def on_terminal(level: int) -> Iterator[None]:
-    """Print what is of ``level`` or above; below it, when that is ``WARNING``, what MintPy prints is not shown."""
+    """Print records of ``level`` or above; if ``level`` is ``WARNING``, MintPy's own output is not shown."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(level)
-    handler.addFilter(lambda record: record.name != _MINTPY.name)  # its lines are there already
+    handler.addFilter(lambda record: record.name != _MINTPY.name)  # MintPy prints these lines itself
     handler.setFormatter(_Plain())
     with _handled_by(handler):
         if level < logging.WARNING:
@@ -97,14 +97,14 @@ def _handled_by(handler: logging.Handler) -> Iterator[None]:
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """The message alone; a warning says that it is one."""
+        """The message alone, with a prefix for warnings."""
         prefix = "WARNING: " if record.levelno >= logging.WARNING else ""
         return prefix + record.getMessage()
 
 
 @contextmanager
 def mintpy_logged() -> Iterator[None]:
-    """What is printed goes into the log as well, line by line."""
+    """Copy everything printed into the log as well, line by line."""
     with redirect_stdout(_Tee(sys.stdout)), redirect_stderr(_Tee(sys.stderr)):
         yield
 
@@ -117,7 +117,7 @@ class _Tee:
         self.stream.write(text)
         *lines, self.line = (self.line + text).split("\n")
         for line in lines:
-            if last := line.rsplit("\r", 1)[-1].strip():  # of a progress bar, how it ended
+            if last := line.rsplit("\r", 1)[-1].strip():  # only the last state of a progress bar
                 _MINTPY.debug("MintPy: %s", last)
         return len(text)
 
@@ -139,7 +139,7 @@ def stage(name: str, timings: dict[str, float]) -> Iterator[None]:
 
 
 class ProgressLog:
-    """Passes progress on, and logs where each stage of the work starts and ends.
+    """Passes progress on to a callable, and logs the start and the end of each stage.
 
     Parameters
     ----------
@@ -157,13 +157,13 @@ class ProgressLog:
         if self.progress:
             self.progress(stage, done, total, message)
         if done >= total:
-            said = f", {message}" if message else ""
-            LOGGER.debug("%s: %.1f s, %s%s", stage, time.time() - self.begin, _peak_memory(), said)
+            suffix = f", {message}" if message else ""
+            LOGGER.debug("%s: %.1f s, %s%s", stage, time.time() - self.begin, _peak_memory(), suffix)
             self.stage = ""
 
 
 def log_environment() -> None:
-    """Log what ran, with what and on what."""
+    """Log the command, the versions and the machine."""
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     LOGGER.debug("command: %s (in %s)", shlex.join(command), current())
     LOGGER.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
@@ -176,7 +176,7 @@ def log_environment() -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that the result depends on."""
+    """Versions of Python and of the packages that the result depends on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
@@ -189,7 +189,7 @@ def _processor() -> str:
 
 
 def _peak_memory() -> str:
-    """Largest memory of this process so far."""
+    """Peak memory of this process so far, as text."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     text = f"peak memory {peak / 1e6:.0f} MB"
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -1,4 +1,4 @@
-"""Progress of a correction, as whoever runs it is told."""
+"""Callables that report the progress of a correction to the caller."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Steps = Callable[[int, int, str], None]
 
 
 def steps_of(progress: Progress | None, stage: str) -> Steps | None:
-    """Progress within a stage; None if nobody wants to know."""
+    """Progress within one stage; None if the caller passed no callable."""
     if progress is None:
         return None
     return lambda done, total, message: progress(stage, done, total, message)

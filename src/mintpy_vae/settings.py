@@ -1,6 +1,7 @@
-"""What the user chose: one validated dataclass, the only place with defaults.
+"""The options of a correction: one validated dataclass, the only place with defaults.
 
-Every field is a template option ``vae.<key>``; the command line beats the template, the template beats the default.
+Every field is a template option ``vae.<key>``. The command line takes precedence over the template, and the template
+over the default.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ def _option(default: Any, key: str, text: str, low: float | None = None, high: f
 class Settings:
     """Options of one correction. Raises :class:`~mintpy_vae.errors.InputError` for a value out of range."""
 
-    device: str = _option("auto", "device", "where the network trains: auto (a GPU if there is one), cpu, cuda")
+    device: str = _option("auto", "device", "device for the training: auto (a GPU if there is one), cpu, cuda")
     seed: int = _option(1, "seed", "random seed; the same seed on the same device gives the same result", 0, 2**31 - 1)
     num_seeds: int = _option(
         2,
         "numSeed",
-        "seeds that must agree; the result is the first's; 1: no check",
+        "number of seeds that must agree; the first gives the result; 1: no check",
         1,
         20,
     )
@@ -38,26 +39,26 @@ class Settings:
     coarse_pixels: int = _option(
         2500,
         "coarsePixels",
-        "the method works on the stack multilooked to at most so many pixels",
+        "largest number of pixels of the multilooked training grid",
         400,
         6400,
     )
     train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
-    batch_size: int = _option(48, "batchSize", "pairs in one optimisation step", 4, 4096)
-    min_samples: int = _option(5, "minSamples", "FISHDBC: neighbours that make a core point", 2, 1000)
-    min_cluster_size: int = _option(15, "minClusterSize", "FISHDBC: sources that make a cluster", 3, 100_000)
-    significance: float = _option(
-        0.01, "significance", "false-alarm probability below which a pattern counts as deformation", 1e-6, 0.2
+    batch_size: int = _option(48, "batchSize", "pairs per optimisation step", 4, 4096)
+    min_samples: int = _option(5, "minSamples", "FISHDBC: number of neighbours of a core point", 2, 1000)
+    min_cluster_size: int = _option(
+        15, "minClusterSize", "FISHDBC: smallest number of sources in a cluster", 3, 100_000
     )
-    min_dates: int = _option(10, "minDate", "fewer dates than this: the stack is left uncorrected", 5, 1000)
-    min_pairs: int = _option(20, "minPair", "fewer kept pairs than this: the stack is left uncorrected", 5, 100_000)
+    significance: float = _option(0.01, "significance", "false-alarm probability of deformation", 1e-6, 0.2)
+    min_dates: int = _option(10, "minDate", "with fewer dates the stack is left uncorrected", 5, 1000)
+    min_pairs: int = _option(20, "minPair", "with fewer kept pairs the stack is left uncorrected", 5, 100_000)
     stable_mask: str = _option("", "stableMask", "mask file of ground known not to move")
     moving_mask: str = _option("", "movingMask", "mask file of ground known to move")
     gnss_file: str = _option(
         "", "gnssFile", "table of GNSS rates: station,lat,lon,rate,std or ve,vn,vu,se,sn,su in mm/yr"
     )
-    prior_delay: str = _option("auto", "priorDelay", "weather model's delay, used where the stack agrees")
-    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file with one a line")
+    prior_delay: str = _option("auto", "priorDelay", "weather model's delay, used as far as confirmed")
+    bad_dates: str = _option("", "badDate", "dates known to be bad, or a text file, one per line")
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
@@ -97,7 +98,7 @@ class Settings:
                 near = names[difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.0)[0]]
                 raise InputError(f"Template option {key} is unknown; did you mean {near}?")
             f = fields[key]
-            # of an option that has nothing for a default, no means nothing, as in MintPy
+            # as in MintPy, no means not given for an option whose default is empty
             if _given(value) and not (f.default == "" and str(value).lower() in ("no", "false")):
                 values[f.name] = _convert(key, value, type(f.default))
         values.update({name: value for name, value in overrides.items() if value is not None})

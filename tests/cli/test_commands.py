@@ -148,7 +148,7 @@ def test_killed(simulated, remembered, moment):
     stack, template, work = simulated
     before = tree(stack.parents[1])
     process = paused_at(moment, stack, template)
-    with pytest.raises(InputError, match=r"Another vae_correct.py is at work on .*WORK_vae"):
+    with pytest.raises(InputError, match=r"Another vae_correct.py is writing .*WORK_vae"):
         correct(stack, template_file=template, invert=False)
     assert sorted(os.listdir(work.parent)) == sorted(["WORK", "WORK_vae" if moment == "mintpy" else "WORK_vae.part"])
     process.kill()
@@ -187,7 +187,7 @@ def test_interrupted(simulated, moment, number):
     assert tree(stack.parents[1]) == before
     part = work.with_name("WORK_vae.part")
     if moment == "training":
-        assert os.listdir(work.parent) == ["WORK"] and "starts anew" in printed
+        assert os.listdir(work.parent) == ["WORK"] and "starts again" in printed
     elif moment == "writing":
         assert sorted(os.listdir(work.parent)) == ["WORK", part.name] and sorted(os.listdir(part)) == [LOCK, NETWORKS]
         assert f"the trained networks are kept in {part}" in printed

@@ -161,7 +161,7 @@ def test_in_radar_coordinates_too(radar, tmp_path, no_page):
 def test_the_report_is_extended(outcome):
     page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
     assert "MOUNT (row 30, column 41)" in page
-    assert "Against other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
+    assert "Comparison with other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
 
 
 @pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
@@ -364,7 +364,7 @@ def test_a_user_s_mask_says_what_is_stable(copies, no_page, tmp_path):
     found = run(copies[0], methods=["uncorrected"], mask_file=tmp_path / "m.h5")
     series = read_inverted(copies[1])
     rate = np.polyfit(series.years, 1000 * series.before[:, series.valid & mask], 1)[0]
-    assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "as m.h5 (--mask) says" in found["note"]
+    assert found["table"][0]["velocity_std"] == pytest.approx(rate.std()) and "from m.h5 (--mask)" in found["note"]
 
 
 def test_the_mask_of_the_template_says_what_is_stable_where_nothing_better_does(copies, no_page, tmp_path):
@@ -379,9 +379,9 @@ def test_the_mask_of_the_template_says_what_is_stable_where_nothing_better_does(
         found = run(project, methods=["uncorrected"], template_file=tmp_path / "my.txt", **given)
         notes[next(iter(given), "")] = found["note"], found["table"][0]["velocity_std"]
     by_mask = run(project, methods=["uncorrected"], mask_file=project / "bedrock.h5")
-    assert "as bedrock.h5 (vae.stableMask) says" in notes[""][0]
+    assert "from bedrock.h5 (vae.stableMask)" in notes[""][0]
     assert notes[""][1] == by_mask["table"][0]["velocity_std"] != notes["mask_file"][1]
-    assert "as other.h5 (--mask) says" in notes["mask_file"][0] and "as truth.h5 says" in notes["truth_file"][0]
+    assert "from other.h5 (--mask)" in notes["mask_file"][0] and "from truth.h5" in notes["truth_file"][0]
 
 
 def test_of_a_stack_that_was_left_uncorrected_the_others_are_compared(copies, no_page):
@@ -402,14 +402,14 @@ def test_a_method_that_fails_costs_only_its_row(copies, no_page, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------ what it refuses
 CHOICES = {
-    "no correction yet": (["{}/WORK", "{}/nothing"], "holds no result of vae_correct.py"),
+    "no correction yet": (["{}/WORK", "{}/nothing"], "contains no result of vae_correct.py"),
     "method unknown": (["{}/WORK", "--methods", "magic"], "--methods magic is unknown; choose from zero"),
     "writes into the project": (["{}/WORK", "-o", "{}/WORK"], "is the original project"),
     "mask is no mask": (["{}/WORK", "--mask", "{}/WORK/inputs/nothing.h5"], "--mask: MintPy cannot read"),
-    "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is no truth of this stack"),
+    "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is not a truth file of this stack"),
     "signal unknown": (["{}/WORK", "--inject", "bowl"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
     "signal of no width": (["{}/WORK", "--inject", "bowl:0:3"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
-    "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there are no dates before"),
+    "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there must be dates before"),
     "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
 }
 
@@ -475,7 +475,7 @@ class KnownShare:
 def test_the_gain_is_the_share_that_the_method_keeps(share, text):
     (row,) = inject(KnownShare(share), parse_signals([text]), None, lambda text: None)
     assert row["gain"] == pytest.approx(share, abs=1e-6)
-    assert row["sentence"].endswith(f"comes back at {share:.0%}.")
+    assert row["sentence"].endswith(f"keeps {share:.0%} of its amplitude.")
 
 
 def test_what_does_not_come_back_whole_is_warned_of():
@@ -485,8 +485,10 @@ def test_what_does_not_come_back_whole_is_warned_of():
     assert said(1.0) == said(0.951) == said(1.049) == []
     for share in (0.94, 1.06, 0.0):
         (text,) = said(share)
-        assert text.startswith(f"Not safe here: a bowl 2 km wide and 12 mm/yr strong ({share * 100:.0f} %). ")
-        assert text.endswith("none of those tested.") and "0.3 km" not in text
+        assert text.startswith(
+            f"Signals that are not kept completely: a bowl 2 km wide and 12 mm/yr strong ({share * 100:.0f} %). "
+        )
+        assert text.endswith("none.") and "0.3 km" not in text
     (text,) = unsafe([{"name": "one", "gain": 0.5}, {"name": "two", "gain": 1.0}, {"name": "three", "gain": np.nan}])
     assert "one (50 %)" in text and text.endswith("95 to 105 %: two (100 %).")
 
@@ -498,7 +500,7 @@ def test_into_a_network_in_pieces_nothing_is_injected_and_it_is_said_why(copies,
         f["dropIfgram"][:] = f["dropIfgram"][:] & (late[:, 0] == late[:, 1])
         assert 0 < late.mean() < 1
     found = run(project, methods=["uncorrected", "vae_hdbscan"], signals=["bowl:2:20"])
-    reason = "no kept pair joins some dates of the network with the others"
+    reason = "no kept pair joins some of the dates with the others"
     assert f"Nothing was injected, because {reason}." in found["warnings"]
     assert found["skipped"][0]["reason"] == reason and len(found["table"]) == 1
 
@@ -525,7 +527,7 @@ def test_a_bowl_too_narrow_for_the_training_grid_is_not_tested():
 
 
 def test_a_step_that_no_date_sees_is_refused():
-    with pytest.raises(InputError, match="no dates before"):
+    with pytest.raises(InputError, match="must be dates before"):
         Signal("step", 1.0, 5.0, "20170101").course(["20180101", "20190101"])
 
 

@@ -71,7 +71,7 @@ def test_plain_csv_in_both_spellings_of_dates(tmp_path):
     [
         ("a.csv", "place,day\n1,2\n", "not a CSV with the columns station,date,e,n,u"),
         ("a.csv", "station,date,e,n,u\nA,20180105,x,0,0\n", "could not convert"),
-        ("a.csv", "station,date,e,n,u\n", "holds no position"),
+        ("a.csv", "station,date,e,n,u\n", "contains no position"),
         ("a.tenv3", "A B C\n", "not of the tenv3 format"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_station_that_cannot_be_downloaded_is_refused(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(gnss, "urlretrieve", offline)
-    with pytest.raises(InputError, match="ABCD is no file, and cannot be downloaded .*: no network"):
+    with pytest.raises(InputError, match="ABCD is not a file, and cannot be downloaded .*: no network"):
         read_series(["ABCD"], tmp_path)
     with pytest.raises(InputError, match="cannot be read"):  # nowhere to put it
         read_series(["ABCD"])

@@ -288,7 +288,7 @@ def test_where_both_masks_overlap_neither_is_believed(mapped_stack):
     found = known(mapped_stack, stable_mask=stable, moving_mask=moving)
     assert found.stable.tolist() == coarse_by_hand(columns < 24).tolist()
     assert found.moving.tolist() == coarse_by_hand(columns >= 30).tolist()
-    assert "9.8% of the scene is in vae.stableMask and in vae.movingMask" in found.warnings[0]
+    assert "9.8% of the scene is marked by both vae.stableMask and vae.movingMask" in found.warnings[0]
 
 
 def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
@@ -296,7 +296,7 @@ def test_halves_of_every_coarse_pixel_leave_nothing(mapped_stack):
     even[:, -1] = False
     odd = ~even & (np.arange(61) < 60)
     masks = {"stable_mask": write_mask(mapped_stack, even), "moving_mask": write_mask(mapped_stack, odd, "m.h5")}
-    with pytest.raises(InputError, match="marks nothing, besides what is in vae.movingMask too"):
+    with pytest.raises(InputError, match="marks nothing, except what vae.movingMask marks too"):
         read_knowledge({}, Settings(**masks), mapped_stack, mapped_stack.dates, 2)
 
 
@@ -322,9 +322,7 @@ def test_a_bad_mask_is_refused(mapped_stack):
                 write_mask(mapped_stack, mask, name)
             text = refusal(mapped_stack, **{field: name})
             assert text.startswith(key) and expected in text, text
-    assert "marks nothing besides what is in" in refusal(mapped_stack, stable_mask=good, moving_mask=good).replace(
-        ",", ""
-    )
+    assert "marks nothing except what" in refusal(mapped_stack, stable_mask=good, moving_mask=good).replace(",", "")
     everything = write_mask(mapped_stack, some | True, "all.h5")
     assert "marks the whole scene" in refusal(mapped_stack, moving_mask=everything)
     assert known(mapped_stack, stable_mask=everything).stable.all()
@@ -507,16 +505,16 @@ def test_a_lookup_table_over_the_map_will_do(projects, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("", "needs a first line"),
-    ("A,19.4,-99.1,1,1", "needs a first line"),
-    ("station,lat,lon,rate\nA,19.4,-99.1,1", "needs a first line station,lat,lon,rate,std or station,lat,lon,ve"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,1", "line 2 .* has 4 values, its header 5"),
-    ("# GNSS\n\nstation,lat,lon,rate,std\n\nA,19.4,-99.1,1,1\nB,19.4,-99.1,1,x", "line 6 .*: std = 'x' is no number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,nan,1", "line 2 .*: rate = 'nan' is no number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,,1", "line 2 .*: rate = '' is no number"),
-    ("station,lat,lon,rate,std\nA,19.4,-99.1,1,0", "line 2 .*: a standard deviation must be above 0"),
+    ("", "must begin with a line"),
+    ("A,19.4,-99.1,1,1", "must begin with a line"),
+    ("station,lat,lon,rate\nA,19.4,-99.1,1", "must begin with a line station,lat,lon,rate,std or station,lat,lon,ve"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,1", "line 2 .* has 4 values, but the header 5"),
+    ("# GNSS\n\nstation,lat,lon,rate,std\n\nA,19.4,-99.1,1,1\nB,19.4,-99.1,1,x", "std = 'x' is not a number"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,nan,1", "line 2 .*: rate = 'nan' is not a number"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,,1", "line 2 .*: rate = '' is not a number"),
+    ("station,lat,lon,rate,std\nA,19.4,-99.1,1,0", "line 2 .*: a standard deviation must be positive"),
     ("station,lat,lon,ve,vn,vu,se,sn,su\nA,19.4,-99.1,1,1,1,1,-1,1", "line 2 .*: a standard deviation"),
-    ("station,lat,lon,rate,std\nA,480000,2150000,1,1", "line 2 .*: lat and lon are in degrees"),
+    ("station,lat,lon,rate,std\nA,480000,2150000,1,1", "line 2 .*: lat and lon must be in degrees"),
     (b"\xff\xfe\x00\x81", "cannot be read as text"),
 ])  # fmt: skip
 def test_a_bad_table_is_refused(mapped_stack, text, expected):
@@ -553,19 +551,19 @@ def test_an_unknown_date_is_refused_with_the_nearest(mapped_stack):
     fifth = mapped_stack.dates[5]
     near = f"{date.fromisoformat(fifth) + timedelta(2):%Y%m%d}"
     assert refusal(mapped_stack, bad_dates=f"{mapped_stack.dates[1]},{near}") == (
-        f"vae.badDate: {near} is no date of the stack; the nearest is {fifth}."
+        f"vae.badDate: {near} is not a date of the stack; the nearest is {fifth}."
     )
     assert mapped_stack.dates[-1] in refusal(mapped_stack, bad_dates="20991231")
-    for text, expected in (("20180231", "no date of the form"), ("2018", "no date of the form"),
+    for text, expected in (("20180231", "not a date of the form"), ("2018", "not a date of the form"),
                            ("storm.txt", "there is no file"), ("2018-03-04", "there is no file")):  # fmt: skip
         assert expected in refusal(mapped_stack, bad_dates=text)
     for name in ("a.txt", "b.txt"):
         (root(mapped_stack) / name).write_text(fifth)
-    assert "give dates, or one file" in refusal(mapped_stack, bad_dates="a.txt,b.txt")
+    assert "give either dates or one file" in refusal(mapped_stack, bad_dates="a.txt,b.txt")
     (root(mapped_stack) / "a.txt").write_bytes(b"\xff\x81")
     assert "cannot be read as text" in refusal(mapped_stack, bad_dates="a.txt")
     (root(mapped_stack) / "a.txt").write_text("stormy")
-    assert "no date of the form YYYYMMDD" in refusal(mapped_stack, bad_dates="a.txt")
+    assert "not a date of the form YYYYMMDD" in refusal(mapped_stack, bad_dates="a.txt")
 
 
 # ------------------------------------------------------------------------------------------------------------- the job
@@ -599,7 +597,7 @@ def test_the_job_reads_it_and_passes_it_on(project, monkeypatch):
         "moving_share": None, "bad_dates": [stack.dates[4]], "stations": [],
     }  # fmt: skip
     assert "20110311 lies outside the dates of the stack" in result.warnings[0]
-    assert any(w.startswith("step 20180306, of mintpy.timeFunc, hardly differs") for w in result.warnings)
+    assert any(w.startswith("The function step 20180306 (mintpy.timeFunc) hardly differs") for w in result.warnings)
 
 
 def test_update_sees_a_file_that_changed(project, remembered):

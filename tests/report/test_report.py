@@ -65,7 +65,9 @@ def test_without_mintpy_s_inversion_the_training_grid_is_shown(mapped, tmp_path)
     work = Path(shutil.copytree(mapped.work, tmp_path / mapped.work.name))
     (work / "timeseries.h5").unlink()
     text = write_report(work).read_text(encoding="utf8")
-    assert "the training grid, since MintPy has not inverted yet" in text and "could not be made" not in text
+    assert (
+        "the training grid, because MintPy has not inverted the stack yet" in text and "could not be made" not in text
+    )
 
 
 def test_a_page_of_an_uncorrected_stack_says_why(tmp_path):
@@ -96,7 +98,7 @@ def test_a_section_that_fails_is_replaced_by_its_reason(mapped, tmp_path, monkey
     monkeypatch.setattr(sections, "embed", broken)
     work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
     text = write_report(work).read_text(encoding="utf8")
-    assert "This part could not be made (RuntimeError: no ink)" in text and 'id="velocity-0"' in text
+    assert "This section could not be made (RuntimeError: no ink)" in text and 'id="velocity-0"' in text
 
 
 # ------------------------------------------------------------------------------------------------ the numbers behind it

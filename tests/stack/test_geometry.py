@@ -103,8 +103,8 @@ def test_maps_in_metres(tmp_path, code, attributes, corner):
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        (METRES, "on a grid in meters, without the attribute UTM_ZONE or EPSG"),
-        ({**METRES, "EPSG": "None", "X_UNIT": "m"}, "on a grid in m, without"),
+        (METRES, "is in meters, without an attribute UTM_ZONE or EPSG"),
+        ({**METRES, "EPSG": "None", "X_UNIT": "m"}, "is in m, without"),
         ({**METRES, "EPSG": "999999"}, "EPSG = 999999, an unknown code"),
         ({**METRES, "EPSG": "Lambert"}, "EPSG = Lambert, an unknown code"),
     ],

@@ -118,9 +118,9 @@ def no_locks(tmp_path_factory):
 @pytest.mark.parametrize(
     ("where", "number", "locking", "said"),
     [
-        ("WORK/inputs", "ENOLCK", "TRUE", "ifgramStack.h5 cannot be read: its file system gives no locks"),
-        ("WORK/inputs", "EOPNOTSUPP", "TRUE", "ifgramStack.h5 cannot be read: its file system gives no locks"),
-        ("WORK_vae.part", "ENOLCK", "TRUE", "no HDF5 file can be written: its file system gives no locks"),
+        ("WORK/inputs", "ENOLCK", "TRUE", "ifgramStack.h5 cannot be read: its file system does not support locks"),
+        ("WORK/inputs", "EOPNOTSUPP", "TRUE", "ifgramStack.h5 cannot be read: its file system does not support locks"),
+        ("WORK_vae.part", "ENOLCK", "TRUE", "no HDF5 file can be written: its file system does not support locks"),
         ("WORK", "ENOLCK", "FALSE", "began"),
     ],
 )

@@ -125,7 +125,7 @@ def test_bad_choices_are_refused(project, tmp_path):
     file = project / "inputs" / "ifgramStack.h5"
     with pytest.raises(InputError, match="geometry file .* does not exist"):
         open_stack(file, tmp_path / "none.h5")
-    with pytest.raises(InputError, match="no method of MintPy"):
+    with pytest.raises(InputError, match="not a method of MintPy"):
         open_stack(file, template={"mintpy.unwrapError.method": "magic"})
     with pytest.raises(InputError, match="correct_unwrap_error first"):
         open_stack(file, template={"mintpy.unwrapError.method": "bridging"})

@@ -117,8 +117,8 @@ def test_options_mean_what_they_mean_in_mintpy(template, expected, two_cores):
             {"mintpy.compute.cluster": "cloud"},
             "cluster = cloud is unknown; choose none or one of lsf, pbs, slurm, local",
         ),
-        ({"mintpy.compute.cluster": "local", "mintpy.compute.numWorker": "many"}, "numWorker = many is no number"),
-        ({"mintpy.compute.cluster": "slurm", "mintpy.compute.numWorker": "all"}, "numWorker = all is no number"),
+        ({"mintpy.compute.cluster": "local", "mintpy.compute.numWorker": "many"}, "numWorker = many is not a number"),
+        ({"mintpy.compute.cluster": "slurm", "mintpy.compute.numWorker": "all"}, "numWorker = all is not a number"),
     ],
 )
 def test_bad_options_are_refused(template, expected):

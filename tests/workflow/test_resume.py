@@ -52,7 +52,7 @@ def test_a_rerun_goes_on_from_what_is_trained(mapped, simulated):
     done = correct(stack, template_file=template, invert=False, progress=again)
     assert AFTER in again.stages and "separating sources" not in again.stages
     log = (work / "vae.log").read_text()
-    assert log.count("network taken over") == 1 and log.count("network kept") == 0
+    assert log.count("network loaded") == 1 and log.count("network saved") == 0
     assert sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"] and tree(stack.parents[1]) == before
     for name, dataset in (("inputs/ifgramStack.h5", "unwrapPhase"), ("inputs/VAE.h5", "timeseries")):
         assert read(work / name, dataset).tobytes() == read(mapped.work / name, dataset).tobytes()
@@ -84,7 +84,7 @@ def test_interrupted_in_mintpy_nothing_is_trained_again(simulated, monkeypatch):
 
     with monkeypatch.context() as m:
         m.setattr(workflow, "_drive_mintpy", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="kept in .*WORK_vae, from which"):
+        with pytest.raises(KeyboardInterrupt, match="kept in .*WORK_vae, and the same command"):
             correct(stack, template_file=template)
     assert sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"] and (work / NETWORKS).is_dir()
     again = Watch()

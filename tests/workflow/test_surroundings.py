@@ -28,7 +28,7 @@ from mintpy_vae.workflow.smallbaseline import VaeTimeSeriesAnalysis
 
 BAD = {  # of each command, and what it says
     vae_correct: (["none.h5"], "does not exist"),
-    vae_evaluate: (["none"], "holds no result"),
+    vae_evaluate: (["none"], "contains no result"),
     vae_simulate: ([os.path.dirname(__file__)], "is not empty"),
     vae_smallbaselineApp: (["none.txt"], "does not exist"),
 }
@@ -231,7 +231,7 @@ def test_a_directory_that_is_deleted_meanwhile_costs_nobody_the_result(simulated
 
 def test_beside_the_root_of_a_file_system_there_is_no_place(simulated, monkeypatch, tmp_path):
     stack, template, _ = simulated
-    root, said = Path("/"), "is the root of the file system, with nothing beside it; name a place with -o"
+    root, said = Path("/"), "is the root of the file system; choose a directory with -o"
     with pytest.raises(InputError, match=said):
         corrected_dir(root)
     assert said in end_of(vae_evaluate.main, [root])
@@ -248,5 +248,5 @@ def test_beside_the_root_of_a_file_system_there_is_no_place(simulated, monkeypat
 
 @pytest.mark.skipif(not os.path.ismount("/proc"), reason="nothing is known to be mounted")
 def test_what_is_mounted_is_not_replaced(simulated):
-    with pytest.raises(InputError, match="/proc is a file system of its own and cannot be replaced"):
+    with pytest.raises(InputError, match="/proc is the root of a file system and cannot be replaced"):
         correct(simulated[0], template_file=simulated[1], work_dir="/proc")

@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from mintpy_vae.directory import current
 from mintpy_vae.errors import InputError
 
-INTERRUPTED = "Interrupted. The input is as it was; {}."
-_NOWHERE = "The current directory has been deleted; change to another one and run this again."
+INTERRUPTED = "Interrupted. The input is unchanged; {}."
+_NOWHERE = "The current directory has been deleted; change to another directory and run this again."
 
 
 @contextmanager
@@ -38,8 +38,8 @@ def command(iargs: Sequence[str] | None) -> Iterator[None]:
 def add_switches(parser: Any) -> None:
     """How much is said."""
     how_much = parser.add_mutually_exclusive_group()
-    how_much.add_argument("--verbose", action="store_true", help="print all that goes into vae.log as well")
-    how_much.add_argument("--quiet", action="store_true", help="print warnings, errors and the next command only")
+    how_much.add_argument("--verbose", action="store_true", help="print everything that is written to vae.log")
+    how_much.add_argument("--quiet", action="store_true", help="print only warnings, errors and the next command")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -124,7 +124,7 @@ def libraries_loading() -> Iterator[None]:
     """
 
     def leave(number: int, frame: Any) -> None:
-        os.write(2, f"{INTERRUPTED.format('the same command starts anew')}\n".encode())
+        os.write(2, f"{INTERRUPTED.format('the same command starts again')}\n".encode())
         os._exit(1)
 
     with _handled_by(leave):
@@ -142,7 +142,7 @@ def one_sentence(debug: bool) -> Iterator[None]:
             raise
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt as stop:
-        sys.exit(INTERRUPTED.format(str(stop) or "the same command starts anew"))
+        sys.exit(INTERRUPTED.format(str(stop) or "the same command starts again"))
     except Exception as error:
         if debug:
             raise

@@ -12,7 +12,7 @@ from mintpy_vae.cli.process import Bars, add_switches, command, level, libraries
 
 REFERENCE = """reference:
   Ghosh, B., Motagh, M., Anvari, M. and Maghsudi, S. (2025), Remote Sensing, 17(18), 3189.
-  This software follows the idea of that paper; architecture and labelling are its own.
+  This software follows the idea of that paper; network architecture and labelling are our own.
 """
 
 TEMPLATE = """template options:
@@ -40,14 +40,14 @@ def create_parser(subparsers: Any = None) -> Any:
     epilog = REFERENCE + "\n" + TEMPLATE + "\n" + EXAMPLE
     name = __name__.split(".")[-1]
     parser = create_argument_parser(name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers)
-    parser.add_argument("stack_file", help="stack of interferograms, PROJECT/inputs/ifgramStack.h5; it is only read")
+    parser.add_argument("stack_file", help="stack of interferograms, PROJECT/inputs/ifgramStack.h5 (read only)")
     parser.add_argument("-g", "--geometry", dest="geometry_file", help="geometry file (default: beside the stack)")
-    parser.add_argument("-t", "--template", dest="template_file", help="MintPy template with options (vae.*)")
+    parser.add_argument("-t", "--template", dest="template_file", help="MintPy template with vae.* options")
     parser.add_argument("-o", "--outdir", dest="work_dir", help="corrected directory (default: PROJECT_vae)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where the network trains (default: auto)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="device for the training (default: auto)")
     parser.add_argument("--seed", type=int, help="random seed (default: 1)")
     parser.add_argument("--ram", "--memory", dest="max_memory", type=float, help="memory for input and output, in GB")
-    known = parser.add_argument_group("what you know already", "mintpy.timeFunc.* of the template are read as well")
+    known = parser.add_argument_group("prior information", "mintpy.timeFunc.* of the template are read as well")
     known.add_argument("--stable-mask", metavar="FILE", help="mask of ground known not to move (MintPy's format)")
     known.add_argument("--moving-mask", metavar="FILE", help="mask of ground known to move")
     known.add_argument("--gnss", dest="gnss_file", metavar="FILE", help="table: station,lat,lon,rate,std in mm/yr")
@@ -55,11 +55,16 @@ def create_parser(subparsers: Any = None) -> Any:
         "--bad-date", dest="bad_dates", metavar="DATE", nargs="+", help="dates known to be bad, or a file"
     )
     parser.add_argument("--update", action="store_true", help="skip if nothing changed since the last run")
-    parser.add_argument("--no-invert", dest="invert", action="store_false", help="write the stack, run no MintPy step")
+    parser.add_argument(
+        "--no-invert",
+        dest="invert",
+        action="store_false",
+        help="write the corrected stack only, without running MintPy",
+    )
     parser.add_argument(
         "--delay-file",
         action="store_true",
-        help="write PROJECT/inputs/VAE.h5, which smallbaselineApp.py subtracts, and nothing else",
+        help="write only PROJECT/inputs/VAE.h5, which smallbaselineApp.py subtracts",
     )
     add_switches(parser)
     return parser
@@ -70,7 +75,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     parser = create_parser()
     parsed: Namespace = parser.parse_args(args=iargs)
     if parsed.delay_file and parsed.work_dir:
-        parser.error("--delay-file writes into the project and knows no --outdir")
+        parser.error("--delay-file writes into the project; it cannot be combined with --outdir")
     return parsed
 
 
@@ -88,7 +93,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
             from mintpy_vae.workflow.delay import TEMPLATE_LINES
 
             off = "".join(f"{option} = no\n" for option in result.details.get("switched_off", ()))
-            print(f"\nPut into the template:\n{TEMPLATE_LINES}{off}", end="")
+            print(f"\nAdd to the template:\n{TEMPLATE_LINES}{off}", end="")
         if not inps.delay_file or result.status == "corrected":
             print(f"\nNext:\n  {result.next_command}\n")
 

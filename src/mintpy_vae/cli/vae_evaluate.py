@@ -11,7 +11,7 @@ from typing import Any
 from mintpy_vae.cli.process import command, libraries_loading
 
 REFERENCE = """references:
-  docs/evaluate.md has each figure with its unit and source.
+  docs/evaluate.md explains each figure, with unit and source.
 """
 
 TEMPLATE = """methods:
@@ -38,24 +38,30 @@ def create_parser(subparsers: Any = None) -> Any:
     """Parser of the command, with the options explained."""
     from mintpy.utils.arg_utils import create_argument_parser
 
-    synopsis = "Compare corrections of a stack: noise that is gone, signal that is kept"
+    synopsis = "Compare corrections of a stack: noise removed and signal kept"
     epilog = TEMPLATE + "\n" + REFERENCE + "\n" + EXAMPLE
     name = __name__.split(".")[-1]
     parser = create_argument_parser(name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers)
-    parser.add_argument("project", metavar="PROJECT", help="MintPy directory of the original stack; it is only read")
-    parser.add_argument("work_dir", metavar="PROJECT_vae", nargs="?", help="what vae_correct.py has made of it")
+    parser.add_argument("project", metavar="PROJECT", help="MintPy directory of the original stack (read only)")
+    parser.add_argument("work_dir", metavar="PROJECT_vae", nargs="?", help="output of vae_correct.py for it")
     parser.add_argument("-t", "--template", dest="template_file", help="MintPy template of the project")
-    parser.add_argument("--methods", nargs="+", help="what to compare (default: all but vae_hdbscan)")
+    parser.add_argument("--methods", nargs="+", help="methods to compare (default: all but vae_hdbscan)")
     parser.add_argument("--mask", dest="mask_file", type=Path, help="mask of stable ground (default: vae.stableMask)")
     parser.add_argument("--truth", dest="truth_file", type=Path, help="truth.h5 of a simulated project")
     parser.add_argument(
-        "--gnss", dest="gnss_files", nargs="+", default=[], help="NGL .tenv3 files, CSV, or names to download"
+        "--gnss",
+        dest="gnss_files",
+        nargs="+",
+        default=[],
+        help="NGL .tenv3 files, CSV files, or names of stations to download",
     )
     parser.add_argument("--gnss-ref", dest="gnss_ref", metavar="NAME", help="reference station (default: the first)")
-    parser.add_argument("--site", nargs="+", default=[], metavar="NAME:LAT:LON", help="where stations are")
-    parser.add_argument("--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="time-series for the report")
+    parser.add_argument("--site", nargs="+", default=[], metavar="NAME:LAT:LON", help="coordinates of GNSS stations")
+    parser.add_argument(
+        "--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="points whose time series the report shows"
+    )
     parser.add_argument("--inject", nargs="+", default=[], metavar="KIND:...", help="signals to inject, see below")
-    parser.add_argument("-o", "--outdir", dest="out_dir", type=Path, help="where to write (default: PROJECT_vae)")
+    parser.add_argument("-o", "--outdir", dest="out_dir", type=Path, help="output directory (default: PROJECT_vae)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

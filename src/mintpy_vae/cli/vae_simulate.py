@@ -12,9 +12,9 @@ from mintpy_vae.cli.process import command, libraries_loading
 
 PRESET = """presets:
   bowl       two or three subsidence bowls, 20-40 mm/yr
-  seasonal   the same, with an annual breathing
+  seasonal   the same, with an annual cycle
   quake      a step of 60-100 mm and some postseismic motion
-  transient  bells of 25-30 mm that move within 60 days and come half back
+  transient  bells of 25-30 mm that rise within 60 days; half of the motion reverses
   quiet      no deformation
   weak       bowls of 10-15 mm/yr
   broad      one bowl of 30 mm/yr, 0.15 of the scene wide
@@ -22,13 +22,13 @@ PRESET = """presets:
   sparse     bowls in 20 dates and 45 pairs
   dirty      bowls under unwrapping errors, holes and strong decorrelation
   mashhad    seven years, 500 pairs, elongated subsidence to -15 cm/yr
-  tehran     four years, 500 pairs, subsidence with annual breathing, high relief
+  tehran     four years, 500 pairs, subsidence with an annual cycle, high relief
   acapulco   15 months, 100 pairs, a step on 2021-09-08, coast, strong turbulence
 """
 
 SKY = """sky:
-  real        red in time with a season, over ground that has more weather here than there: what real stacks have
-  stationary  textbook turbulence, independent from date to date and alike everywhere
+  real        correlated in time, with a season and a local variance that differs from place to place, as in real stacks
+  stationary  textbook turbulence, independent from date to date, with the same variance everywhere
 """
 
 REFERENCE = """reference:
@@ -69,18 +69,25 @@ def create_parser(subparsers: Any = None) -> ArgumentParser:
         name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers
     )
     parser.add_argument("outdir", metavar="OUTDIR", help="directory to write, new or empty")
-    parser.add_argument("--preset", default="bowl", metavar="NAME", help="what is simulated (default: %(default)s).")
+    parser.add_argument(
+        "--preset", default="bowl", metavar="NAME", help="kind of scene, see below (default: %(default)s)."
+    )
     parser.add_argument("--dates", type=int, metavar="N", help="number of dates (default: the preset's, mostly 60).")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(200, 200), metavar=("LENGTH", "WIDTH"),
         help="size in pixels (default: 200 200).",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same data (default: %(default)s).")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="random seed; the same seed gives the same data (default: %(default)s)."
+    )
     parser.add_argument(
         "--coord", choices=("geo", "radar"), default="geo", help="coordinates of the stack (default: %(default)s)."
     )
     parser.add_argument(
-        "--sky", choices=("real", "stationary"), default="real", help="see below (default: %(default)s)."
+        "--sky",
+        choices=("real", "stationary"),
+        default="real",
+        help="kind of atmosphere, see below (default: %(default)s).",
     )
     return parser
 

@@ -63,7 +63,7 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
     Raises
     ------
     InputError
-        For a file that is neither, or that holds no position, and for a station that cannot be downloaded.
+        For a file that is neither, or that contains no position, and for a station that cannot be downloaded.
     """
     found: dict[str, StationSeries] = {}
     for file in files:
@@ -81,7 +81,7 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
             wanted = "of the tenv3 format" if path.suffix == ".tenv3" else "a CSV with the columns station,date,e,n,u"
             raise InputError(f"The GNSS file {path} is not {wanted}: {error}.") from error
         if not stations:
-            raise InputError(f"The GNSS file {path} holds no position.")
+            raise InputError(f"The GNSS file {path} contains no positions.")
         found |= stations
     return found
 
@@ -174,7 +174,7 @@ def _download(name: str, folder: Path) -> Path:
     path = folder / f"{name}.tenv3"
     if not path.is_file():
         raise InputError(
-            f"{name} is no file, and cannot be downloaded as a station of the Nevada Geodetic Laboratory: {reason}."
+            f"{name} is not a file, and cannot be downloaded as a station of the Nevada Geodetic Laboratory: {reason}."
         )
     return path
 

@@ -70,7 +70,7 @@ class Signal:
             return np.asarray(years > years.mean(), dtype=np.float64)
         after = np.array([date >= self.date for date in dates])
         if after.all() or not after.any():
-            raise InputError(f"--inject step on {self.date}: there are no dates before, or none after it.")
+            raise InputError(f"--inject step on {self.date}: there must be dates before and after it.")
         return after.astype(np.float64)
 
     def shape(self, valid: NDArray[np.bool_], pixel: tuple[float, float], centre: tuple[int, int]) -> Array:
@@ -163,7 +163,7 @@ class Rerun:
         """
         observations = self.data.observations
         if islands(observations.pairs, len(observations.dates)).any():
-            raise NotEnoughEvidence("no kept pair joins some dates of the network with the others")
+            raise NotEnoughEvidence("no kept pair joins some of the dates with the others")
         if added is not None:
             observations = observations.with_motion(added / self.stack.metres_per_radian)
         return separate(observations, self.job.settings, self.job.knowledge, clusterer=clusterer)
@@ -186,7 +186,7 @@ def inject(
         When nothing can be injected, because the stack as it is cannot be corrected in one piece.
     """
     courses = [1e-3 * signal.amplitude * signal.course(rerun.dates) for signal in signals]
-    say(f"injecting {len(signals)} signals; each trains the networks once, and once more without any:")
+    say(f"injecting {len(signals)} signals, with one training for each and one without any signal:")
     plain = rerun()
     moving = plain.atmosphere.moving if evidence is None else evidence.moving
     centre = _quiet_place(plain.valid, moving)
@@ -205,7 +205,7 @@ def inject(
             motion = course[:, None, None] * signal.shape(plain.valid, size, centre)
             try:
                 gain = kept(plain, rerun(motion), motion, rerun.stack.wavelength)
-                words = f"comes back at {gain:.0%}."
+                words = f"keeps {gain:.0%} of its amplitude."
             except NotEnoughEvidence as reason:
                 words = f"leaves the stack uncorrected, because {reason}."
         name = signal.name()
@@ -226,9 +226,9 @@ def unsafe(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not lost:
         return []
     return [
-        f"Not safe here: {'; '.join(lost)}. Of known motion that was added to the pairs, so much came back: what is "
-        "missing was taken for atmosphere, what is too much is atmosphere taken for motion, and real motion of that "
-        f"size fares alike. Safe, {WHOLE[0]} to {WHOLE[1]} %: {'; '.join(safe) or 'none of those tested'}."
+        f"Signals that are not kept completely: {'; '.join(lost)}. The percentage is the share of the injected motion "
+        "that was kept. The missing part was removed as atmosphere, an excess is atmosphere regarded as motion, "
+        f"and real motion of that size fares alike. Kept to {WHOLE[0]} to {WHOLE[1]} %: {'; '.join(safe) or 'none'}."
     ]
 
 

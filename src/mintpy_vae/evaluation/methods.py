@@ -152,7 +152,7 @@ def gacos(scene: EvaluationData, rerun: Rerun) -> Floats:
     folder = scene.project / (named if named not in ("auto", "") else "GACOS")
     lacking = [d for d in scene.inverted.dates if not any((folder / f"{d}{e}").is_file() for e in (".ztd", ".ztd.tif"))]
     if lacking:
-        raise Unavailable(f"the directory {folder.name} has no .ztd file of {len(lacking)} dates")
+        raise Unavailable(f"the directory {folder.name} has no .ztd file for {len(lacking)} dates")
     geometry = geometry_file(scene.work, scene.inverted.attributes)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         file = Path(scratch) / "GACOS.h5"
@@ -174,11 +174,11 @@ def vae_sources(scene: EvaluationData, rerun: Rerun) -> Floats:
     """The recipe of Ghosh et al. (2025), with the network and the clusters of ``vae_correct.py``."""
     evidence = read_evidence(scene.work)
     if evidence is None:
-        raise Unavailable(f"{EVIDENCE}, which vae_correct.py leaves where it corrects, is not there")
+        raise Unavailable(f"{EVIDENCE}, which vae_correct.py writes beside a corrected stack, does not exist")
     if evidence.recipe is None or evidence.recipe_slope is None:
-        raise Unavailable(f"{EVIDENCE} is of an earlier version without it; run vae_correct.py again")
+        raise Unavailable(f"{EVIDENCE} is of an earlier version and lacks it; run vae_correct.py again")
     if lacking := set(scene.inverted.dates) - set(evidence.dates):
-        raise Unavailable(f"the network is in pieces, and {len(lacking)} dates are not in the largest")
+        raise Unavailable(f"the network has several islands, and {len(lacking)} dates are not in the largest")
     metres = rerun.stack.metres_per_radian
     turbulent = fill(np.asarray(evidence.recipe / metres, dtype=np.float64), evidence.valid)
     removed = PhasePerDate(turbulent, np.asarray(evidence.recipe_slope / metres, dtype=np.float64))
@@ -211,7 +211,7 @@ def _simple(baseline: Baseline) -> Method:
     def correct(scene: EvaluationData, rerun: Rerun) -> Floats:
         inverted = scene.inverted
         if baseline.along_sight and not np.isfinite(inverted.incidence[inverted.valid]).all():
-            raise Unavailable("the geometry file lacks the incidence angle, which MintPy asks for")
+            raise Unavailable("the geometry file lacks the incidence angle, which MintPy needs")
         return baseline(inverted.before, inverted.years, inverted.height, inverted.incidence)
 
     return Method(baseline.label, correct)

@@ -25,7 +25,7 @@ from ..results.inverted import Inverted, read_inverted
 from ..results.result import RESULT
 from ..settings import Settings
 from ..stack import Stack, content_hash, open_hdf5, pool_map
-from ..workflow.job import Job, corrected_dir, open_with_network, what_is_known, with_prior
+from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_information, with_prior
 from . import gnss_series
 from .comparison import compare
 from .injection import Rerun, inject, parse_signals, unsafe
@@ -96,7 +96,7 @@ def evaluate(
     work = Path(os.path.abspath(work_dir)) if work_dir else corrected_dir(source)
     target = Path(os.path.abspath(out_dir)) if out_dir else work
     if not (work / RESULT).is_file():
-        raise InputError(f"{work} holds no result of vae_correct.py; run that first.")
+        raise InputError(f"{work} contains no result of vae_correct.py; run it first.")
     if target == source:
         raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
     result = json.loads((work / RESULT).read_text())
@@ -105,7 +105,9 @@ def evaluate(
     wanted = parse_signals(signals)
     stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:
-        raise InputError(f"{result['dataset']} was corrected, not {stack.phase_name}; give the template with -t.")
+        raise InputError(
+            f"{result['dataset']} was corrected, not {stack.phase_name}; give the template of that correction with -t."
+        )
     inverted, evidence = read_inverted(work), read_evidence(work)
     for signal in wanted:
         signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
@@ -114,7 +116,7 @@ def evaluate(
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = evaluation_data(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
-    job = with_prior(Job(source, template_here, settings, stack, what_is_known(template, settings, stack)))
+    job = with_prior(Job(source, template_here, settings, stack, read_prior_information(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
     chosen = methods or [name for name, method in METHODS.items() if not method.trains]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
@@ -204,7 +206,9 @@ def _write(outcome: Mapping[str, Any], target: Path) -> None:
             for row in outcome["table"]:
                 writer.writerow([row["method"], *(row.get(key) for key in columns)])
     except OSError as error:
-        raise InputError(f"{target} cannot be written to: {error.strerror}. Choose another place with -o.") from error
+        raise InputError(
+            f"{target} cannot be written to: {error.strerror}. Choose another directory with -o."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -39,7 +39,7 @@ def stable_ground(
         found = inverted.valid & (pool_map(read_mask(option, file, stack).astype(np.float32), inverted.factor) > 0.5)
         if found.sum() < 10:
             raise InputError(f"{option}: {file} leaves fewer than 10 stable pixels with data.")
-        return found, f"as {file.name} ({option}) says"
+        return found, f"from {file.name} ({option})"
     if evidence is not None:
         rows, columns = (
             np.minimum((np.arange(n) + 0.5) * inverted.pixel[k] / evidence.pixel[k], evidence.valid.shape[k] - 1)
@@ -65,9 +65,9 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
             maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
             moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
     except (OSError, KeyError) as error:
-        raise InputError(f"{file} is no truth of this stack: {error}.") from error
+        raise InputError(f"{file} is not a truth file of this stack: {error}.") from error
     if maps.shape[1:] != inverted.valid.shape:
-        raise InputError(f"{file} is of another size than the stack.")
+        raise InputError(f"{file} has another size than the stack.")
     return inverted.referenced(maps), moves
 
 
@@ -106,7 +106,7 @@ def locate(
     for name in [first, *(n for n in names if n != first)]:
         latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
         if not np.isfinite(latitude + longitude):
-            raise InputError(f"The place of the GNSS station {name} is unknown; give it: --site {name}:LAT:LON.")
+            raise InputError(f"The coordinates of the GNSS station {name} are unknown; give --site {name}:LAT:LON.")
         try:
             place = places.pixel(latitude, longitude)
             if place is None:
@@ -138,7 +138,7 @@ def pixel_of(work: Path, inverted: Inverted, latitude: float, longitude: float, 
 
 
 def _outside(name: str, latitude: float, longitude: float) -> InputError:
-    return InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose another place.")
+    return InputError(f"{name} at {latitude}, {longitude} lies outside the scene; choose other coordinates.")
 
 
 def evaluation_data(
@@ -159,5 +159,5 @@ def evaluation_data(
     stable, source = stable_ground(stack, inverted, evidence, mask)
     truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
     if moves is not None and truth_file is not None and mask is None:
-        stable, source = inverted.valid & ~moves, f"as {truth_file.name} says"
+        stable, source = inverted.valid & ~moves, f"from {truth_file.name}"
     return EvaluationData(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

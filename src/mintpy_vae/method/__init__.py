@@ -1,9 +1,9 @@
-"""The method, after Ghosh et al. (2025): arrays in, arrays out. Knows neither files nor MintPy.
+"""The method, after Ghosh et al. (2025): arrays in, arrays out, without files and without MintPy.
 
-:func:`separate` is where to start reading. It goes from the phase of pairs to the phase of dates (:mod:`.inversion`),
-separates and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and
-the covariance of the sky (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
-(:mod:`.atmosphere`).
+Start reading at :func:`separate`. It inverts the phase of pairs to the phase of dates (:mod:`.inversion`), separates
+and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and the
+covariance of the atmosphere (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
+(:mod:`.atmosphere`). *Sky* means the atmosphere as a random field: its covariance, strengths and scales.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Ablation", "Observations", "Separation", "separate"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: PyTorch takes seconds to load, and half of this package does without it."""
+    """Import on first use: PyTorch takes seconds to load, and half of this package does not need it."""
     if name in __all__:
         from . import separation
 

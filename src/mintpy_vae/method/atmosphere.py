@@ -1,9 +1,10 @@
-"""The atmosphere of each date: what the sky's covariance explains of the data, and nothing else.
+"""Estimate the atmosphere of each date: the part of the data that the covariance of the sky explains.
 
-Data minus atmosphere, never a model instead of the data. In the functions of time that motion follows, the atmosphere
-is interpolated from around: where motion was found its shape is in doubt, in proportion to its size, and the data there
-count for the less. In the persistent functions the sky has the covariance of its own slowness there; what exceeds what
-the scales at which motion is sparse allow is left in the data, and said (:class:`Guarded`).
+The atmosphere is subtracted from the data; the data are never replaced by a model. In the functions of time that motion
+follows, the atmosphere of moving ground is interpolated from the surroundings: the shape of the motion has an error
+proportional to its size, and the data there get less weight. In the persistent functions the sky has a covariance of
+its own, because the atmosphere varies slowly. Variance beyond the level that is extrapolated from the scales at which
+motion is sparse is left in the data, and a warning says so (:class:`Guarded`).
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
 SHORTEST_REMOVED = 0.1
-"""Shortest wavelength removed, as a fraction of the scene's shorter side; below it lives local deformation."""
+"""Shortest wavelength removed, as a fraction of the scene's shorter side; local deformation is shorter."""
 SHAPE_ERROR = 0.3
-"""Standard deviation of the error of a motion's shape, a share of its size there."""
+"""Standard deviation of the error of a motion's shape, as a share of the motion at the same place."""
 SHAPE_PIXELS = 2.0
-"""Over which that error is alike: standard deviation of the Gaussian whose self-convolution is its correlation."""
+"""Correlation length of that error: standard deviation of the Gaussian whose self-convolution is its correlation."""
 FADE = 2.4
-"""The local sky counts half where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
+"""The local sky has half its weight where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 UNSTEADY_DAYS = 50
-"""Unsteady motion may begin and end so long before and after the function that found it."""
+"""Days by which unsteady motion may begin before, and end after, the function of time that was found."""
 MUCH_LEFT = 0.67
-"""A broad band of which less than this share of the trend was removed is reported."""
+"""A broad band is reported if less than this share of its trend was removed."""
 BROAD = 0.15
-"""Motion of this width, a share of the scene, is hard to tell from a slow sky."""
+"""Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
 DOUBTFUL = 0.1
 """Relative standard deviation of broad motion from which its rate is reported."""
 
@@ -51,12 +52,13 @@ class Guarded:
     Attributes
     ----------
     kind : str
-        ``broad sky``: a trend at broad scales beyond what the finer ones allow, left in the data in part. ``broad
-        motion``, ``relief``: found as motion, and kept.
+        ``broad sky``: a trend at broad scales that exceeds the prediction from finer scales and was partly left in the
+        data. ``broad motion``, ``relief``: found as motion, and kept.
     rate : float
-        Radians per year: RMS over the scene of what was left, or at the peak of the motion.
+        Radians per year: RMS over the scene of the part left in the data, or peak of the motion.
     figure : float
-        How many times beyond what the finer scales allow (broad sky); standard deviation of the rate, radians per year.
+        Ratio of the variance to the prediction from finer scales (broad sky), or standard deviation of the rate in
+        radians per year (motion).
     size : float
         Wavelength or width, as a share of the scene's shorter side.
     """
@@ -67,24 +69,24 @@ class Guarded:
     size: float
 
     def sentence(self, millimetres: float) -> str:
-        """What is said to the user; ``millimetres`` of displacement away from the satellite for one radian."""
+        """The warning; ``millimetres`` is the displacement away from the satellite for one radian."""
         rate, std = abs(self.rate) * millimetres, self.figure * millimetres
         if self.kind == "broad sky":
             return (
-                f"The trend at wavelengths from {self.size:.1f} of the scene has {self.figure:.1f} times the variance "
-                f"that its finer scales let a slow atmosphere have: {rate:.1f} mm/yr (RMS) of it were left in the "
-                "data; it may be motion as broad as the scene."
+                f"At wavelengths above {self.size:.1f} of the scene the trend has {self.figure:.1f} times the variance "
+                f"of a slow atmosphere as predicted from finer scales: {rate:.1f} mm/yr (RMS) of it were left in the "
+                "data; this may be motion as broad as the scene."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
         return (
-            f"Slow change that {what} was taken for motion and left in the data, {rate:.1f} mm/yr at its peak, with a "
-            f"standard deviation of {std:.1f} mm/yr: compare with GNSS or a weather model."
+            f"Slow change that {what} was regarded as motion and left in the data ({rate:.1f} mm/yr at its peak, with "
+            f"a standard deviation of {std:.1f} mm/yr): compare with GNSS or a weather model."
         )
 
 
 @dataclass(frozen=True)
 class PhasePerDate:
-    """What is subtracted from each date; only differences of dates matter.
+    """Phase that is subtracted from each date; only differences between dates matter.
 
     Attributes
     ----------
@@ -107,9 +109,10 @@ class Atmosphere(PhasePerDate):
     std : (dates, height, width)
         Posterior standard deviation, radians.
     moving : (height, width) bool
-        Where the motion found exceeds half the stated standard deviation (both RMS over the dates), or is known.
+        Ground where the motion found exceeds half the posterior standard deviation (both RMS over the dates), or that
+        the user knows to move.
     guarded : list of Guarded
-        Slow change that may be either.
+        Slow change that may be motion or atmosphere.
     """
 
     std: Array
@@ -131,13 +134,13 @@ def estimate(
     series : (dates, pixels)
         Radians on the valid pixels, mean over dates 0.
     joint : Joint
-        Motion and sky.
+        Motion and sky of the stack.
     local : LocalSky
-        Of the functions of time that are not persistent. It fades where something moves unsteadily: shapes that recur
-        there are the motion's.
+        Local covariance in the functions of time that are not persistent. It loses weight where the ground moves
+        unsteadily, because shapes that recur there belong to the motion.
     grid : Grid
     knowledge : Knowledge
-        Of it, ground that is known to move or to be stable, and GNSS stations.
+        Moving and stable ground and GNSS stations are used.
     """
     sky, strength, valid, years = joint.sky, joint.sky.strength[:, None], grid.valid, grid.years
     data, motion = series / strength, joint.deformation.series / strength
@@ -189,7 +192,7 @@ def estimate(
 
 
 def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) -> tuple[Array, float]:
-    """Rate of the atmosphere that GNSS stations call for: turbulent (pixels,), and slope with height, per year."""
+    """Rate of the atmosphere that the GNSS stations imply: turbulent (pixels,), and slope with height, per year."""
     stations, pixels = stations_on(knowledge.stations, grid.valid)
     if len(stations) < 2:
         return np.zeros(corrected.shape[1]), 0.0
@@ -201,18 +204,18 @@ def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) ->
 
 
 class _Part:
-    """The atmosphere in some functions of time: posterior mean and variance under one covariance.
+    """Posterior mean and variance of the atmosphere in some functions of time that share one covariance.
 
     Parameters
     ----------
     functions : (functions, dates)
         Orthonormal.
     values : (functions, pixels)
-        Data in them, without motion, in units of the dates' strength.
+        Data without motion in these functions, in units of the dates' strength.
     modes : (modes, pixels)
-        Of the covariance; constant and height first.
+        Modes of the covariance; constant and height first.
     weighted : (pixels, modes)
-        ``rest^-1 modes'``, of what the covariance has besides: the fine part, noise, and the doubt about motion.
+        ``rest^-1 modes'``, where ``rest`` is the remaining covariance: fine part, noise and error of the motion.
     removed : (modes,)
         Share of each mode that is removed.
     sky : Sky
@@ -230,7 +233,7 @@ class _Part:
         # radians per metre for a unit coefficient of the height's mode
         per_metre = float(modes[1] @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
         self.slopes = coefficients[:, 1] * per_metre
-        # error of what is removed: of its estimate, and what was left of it on purpose
+        # error of the removed part: error of the estimate, and the part that was left in the data on purpose
         known = modes @ gain
         uncertain, kept = np.eye(len(modes)) - known, known * np.outer(1 - removed, 1 - removed)
         own = np.flatnonzero(removed > 0)
@@ -240,7 +243,7 @@ class _Part:
 
 
 def _with_local(sky: Sky, maps: Array) -> tuple[Array, Array, Array]:
-    """Modes of the sky with the local ones behind, the same weighted by ``fine^-1``, and the share of each removed."""
+    """Modes of the sky followed by the local ones, these modes times ``fine^-1``, and the removed share of each."""
     weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
     return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky), np.ones(len(maps))]
 
@@ -252,11 +255,10 @@ def _solve(matrix: Array, right: Array) -> Array:
 def _variance(parts: Sequence[_Part], n_blocks: int, left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
     """Variance of the error of each date, (dates, pixels), in units of its strength squared.
 
-    Of the ``parts`` the first are those of the blocks of dates, with what is in none of the others' functions.
+    The first ``n_blocks`` of the ``parts`` belong to the blocks of dates; they cover the time that no other part does.
 
-    What is too fine to be removed stays in the data; it is as strong as it is seen to be in what is ``left`` (dates,
-    pixels) of them without atmosphere and motion, date by date and place by place, and the posterior, which follows
-    from it, is scaled with it.
+    The part that is too fine to be removed stays in the data. Its variance per date and place is estimated from the
+    residual ``left`` (dates, pixels), the data without atmosphere and motion; the posterior variance is scaled with it.
     """
     square = (left - left.mean(axis=1, keepdims=True)) ** 2
     of_date = np.median(square, axis=1) / CHI2_MEDIAN
@@ -278,7 +280,7 @@ def _removed(sky: Sky, of_band: Array = CHANCE.removed) -> Array:
 
 
 class _Doubt:
-    """Covariance (pixels, pixels) of the error of a motion's shape, given its size (pixels,)."""
+    """Covariance (pixels, pixels) of the error of a motion's shape, given the size of the motion (pixels,)."""
 
     def __init__(self, valid: NDArray[np.bool_], knowledge: Knowledge) -> None:
         pixels = np.array(np.nonzero(valid), dtype=np.float64)
@@ -288,12 +290,12 @@ class _Doubt:
         self.moving = np.zeros(len(square), dtype=bool) if knowledge.moving is None else knowledge.moving[valid]
 
     def fade(self, size: Array, fine: Array) -> Array:
-        """Factor on the local sky, (pixels,), near 1 where motion is far smaller than the sky's ``fine`` part."""
+        """Factor on the local sky (pixels,), near 1 where motion is much smaller than the sky's ``fine`` part."""
         size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
         return np.asarray(fine / (fine + (FADE * size) ** 2))
 
     def __call__(self, size: Array, known: bool = False) -> Array:
-        """For motion of this ``size``; with ``known``, ground that the user knows to move says nothing."""
+        """Covariance for motion of this ``size``; with ``known``, ground that the user knows to move has no weight."""
         size = np.where(self.stable, 0.0, size)
         error = self.alike * np.outer(size, size)
         if known:
@@ -304,8 +306,8 @@ class _Doubt:
 def _unsteady(joint: Joint, years: Array) -> Array:
     """Orthonormal functions of time that unsteady motion follows, (functions, dates), without the persistent ones.
 
-    Such motion may last longer than the function that found it: a step at every date from ``UNSTEADY_DAYS`` before it
-    to as many after it comes along.
+    Such motion may last longer than the function that was found: a step is added at every date from ``UNSTEADY_DAYS``
+    before it to as many days after it.
     """
     found = [f for f in joint.functions if f.family and f.name in joint.deformation.functions]
     changes = np.zeros(len(years), dtype=bool)
@@ -324,13 +326,13 @@ def _unsteady(joint: Joint, years: Array) -> Array:
 
 
 def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
-    """First and last date at which an unsteady function begins to change, or ends to; a decay never ends."""
+    """Times at which the change of an unsteady function begins and ends; a decay has only a beginning."""
     at = years[np.flatnonzero(np.diff(function.values)) + 1]
     return float(at[0]), float(at[0] if function.family == "log" else at[-1])
 
 
 def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list[Guarded]:
-    """Broad or relief-shaped change with the trend that may be motion or atmosphere."""
+    """Find broad or relief-shaped trends that may be motion or atmosphere."""
     said: list[Guarded] = []
     if trend is None:
         return said
@@ -353,7 +355,7 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
 
 
 def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:
-    """What is said to the user, of each kind the largest rate."""
+    """Warnings: for each kind, the change with the largest rate."""
     largest: dict[str, Guarded] = {}
     for one in guarded:
         if one.kind not in largest or abs(one.rate) > abs(largest[one.kind].rate):

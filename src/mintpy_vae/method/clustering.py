@@ -1,7 +1,7 @@
-"""Latent codes to clusters: FISHDBC and HDBSCAN behind one Protocol.
+"""Cluster the sources: FISHDBC and HDBSCAN behind one protocol.
 
-Density clustering fails on raw codes of more than about ten dimensions. What is clustered here are directions of
-source maps: the same pattern has the same direction whatever its amplitude or sign.
+Density clustering fails on raw codes of more than about ten dimensions. Therefore the directions of source maps are
+clustered: a pattern has the same direction for every amplitude and sign.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ MAX_AXES = 16
 
 @dataclass(frozen=True)
 class Sources:
-    """Sources that were clustered, for the record.
+    """Sources that were clustered.
 
     Attributes
     ----------
     points : (sources, axes)
-        Coordinates of each source map on the principal axes of all.
+        Coordinates of each source map on the principal axes of all source maps.
     pairs : (sources, 2) int
-        Date indices of the pair that each comes from; not only pairs of the stack.
+        Date indices of the pair of each source; not only pairs of the stack.
     labels : (sources,) int
-        Cluster of each; -1 for none.
+        Cluster of each source; -1 for none.
     weights : (sources, N_BASIS)
-        Of the decoder's basis maps, whose sum with them is the source.
+        Weights of the decoder's basis maps; the weighted sum is the source.
     of_stack : (sources,) bool
-        Whether it comes from a pair of the stack; the others are of pairs drawn for the clustering.
+        True for a source of a pair of the stack, False for one of a pair drawn for the clustering.
     seen : (dates,) int
-        Dates that the network has seen.
+        Dates on which the network was trained.
     """
 
     points: NDArray[np.float64]
@@ -57,9 +57,9 @@ class Fishdbc:
     Parameters
     ----------
     min_samples : int
-        Neighbours that make a core point.
+        Number of neighbours of a core point.
     min_cluster_size : int
-        Points that make a cluster.
+        Smallest number of points in a cluster.
     """
 
     def __init__(self, min_samples: int, min_cluster_size: int) -> None:
@@ -74,7 +74,7 @@ class Fishdbc:
             raise ValueError("points to cluster must be finite")
         if len(points) <= self.min_samples:
             return np.full(len(points), -1, dtype=np.intp)
-        # balanced levels and one thread: its defaults give different results from run to run
+        # balanced levels and one thread, because the results with the defaults differ from run to run
         model = FISHDBC.from_metric("cosine", min_samples=self.min_samples, level_strategy="balanced")
         model.update(np.ascontiguousarray(points, dtype=np.float64), num_threads=1)
         result = model.cluster(min_cluster_size=self.min_cluster_size)
@@ -103,7 +103,7 @@ class Hdbscan:
 
 
 def axes_of(vectors: NDArray[np.floating], energy: float = 0.99) -> NDArray[np.float64]:
-    """Coordinates (points, axes) of vectors (points, features) on the principal axes that hold ``energy`` of them."""
+    """Coordinates (points, axes) of vectors (points, features) on principal axes with the share ``energy`` of them."""
     _, singular, axes = np.linalg.svd(vectors, full_matrices=False)
     share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-300)
     keep = min(MAX_AXES, int(np.searchsorted(share, energy)) + 1)
@@ -111,7 +111,7 @@ def axes_of(vectors: NDArray[np.floating], energy: float = 0.99) -> NDArray[np.f
 
 
 def unsigned(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Lift vectors u to u u', which forgets their sign: its cosine is cos^2 of the angle between the vectors.
+    """Lift vectors u to u u', which does not depend on their sign: the cosine is cos^2 of the angle between vectors.
 
     The cosine distance of the lifted points, 1 - cos^2, orders pairs of maps as the angular distance 1 - |cos| does and
     is a metric that FISHDBC evaluates without a Python callback.

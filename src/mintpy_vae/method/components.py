@@ -1,7 +1,7 @@
-"""Connected components of a pair brought to one level, as MintPy's bridging does, but on the training grid alone.
+"""Shift the connected components of a pair to one level, as MintPy's bridging does, but only on the training grid.
 
-An unwrapper knows the phase of each component but for whole cycles of its own. Where most pairs agree, closure tells
-which component is off. Where hardly any do, nothing but the phase on both sides of the gap between two components can.
+Unwrapping leaves an unknown number of whole cycles for each component. If most pairs agree, the closure identifies the
+components that are offset. Otherwise only the phase on both sides of the gap between two components can be used.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from .inversion import misfit_of_groups
 Int = NDArray[np.integer]
 
 MAX_OFF = 0.2
-"""Share of the components (weighted by their size, without the largest of each pair) that closure calls off, from which
-it cannot tell any more which they are."""
+"""Largest share of the components (weighted by size, without the largest of each pair) that the closure may find
+offset; above it the closure does not identify them reliably."""
 EDGE = 2.0
-"""Coarse pixels to both sides of a gap that are compared across it."""
+"""Width, in coarse pixels, of the margins on both sides of a gap that are compared."""
 WHOLE = 0.25
-"""Length of the mean vector of the steps across the gaps, taken as angles, from which constants are whole cycles."""
+"""Length of the mean vector of the steps across the gaps, as angles, above which offsets are taken as whole cycles."""
 SMALL = 1.0
-"""Radians that a component may be off where constants are no whole cycles."""
+"""Largest tolerated offset of a component in radians, where offsets are not whole cycles."""
 PASSES = 5
 
 
 def level_components(phase: Floats, weight: Floats, components: Int, pairs: Int, n_dates: int) -> NDArray[np.float32]:
-    """Phase with one constant for each pair instead of one for each of its connected components.
+    """Phase with one constant per pair instead of one per connected component.
 
     Parameters
     ----------
     phase, weight : (pairs, height, width)
         Multilooked phase in radians, and its weight.
     components : (pairs, height, width) int
-        Number of the connected component; all without one (0) count as one.
+        Number of the connected component; all pixels without one (0) count as one component.
     pairs : (pairs, 2) int
     n_dates : int
 
@@ -64,7 +64,7 @@ def level_components(phase: Floats, weight: Floats, components: Int, pairs: Int,
 
 
 def _groups(components: Int, weight: Floats) -> tuple[Int, Int]:
-    """Components of all pairs numbered through, and the number of each pair's largest."""
+    """Number the components of all pairs consecutively; also return the number of each pair's largest."""
     groups = np.zeros(components.shape, dtype=np.intp)
     largest, number = [], 0
     for k, (parts, w) in enumerate(zip(components, weight, strict=True)):
@@ -84,10 +84,10 @@ def _pair_of(groups: Int) -> Int:
 
 
 def _steps(phase: Floats, weight: Floats, groups: Int, largest: Int) -> list[tuple[int, int, float]]:
-    """Each component but the largest of its pair, what it is joined to, and the step of phase between both.
+    """List each component except the largest of its pair, the one it is joined to, and the phase step between them.
 
-    From the largest on it is always the nearest component that is joined, as in MintPy's bridging. The step is the
-    median along the gap, of pixels at its edge and those nearest to them on the other side.
+    Starting from the largest, the nearest component is joined next, as in MintPy's bridging. The step is the median
+    along the gap of the difference between pixels at the edge and the nearest pixels on the other side.
     """
     found = []
     for x, w, parts, first in zip(phase, weight, groups, largest, strict=True):
@@ -109,7 +109,7 @@ def _steps(phase: Floats, weight: Floats, groups: Int, largest: Int) -> list[tup
 
 
 def _added_up(steps: list[tuple[int, int, float]], n_groups: int, whole: bool) -> NDArray[np.float64]:
-    """What each component is off from the largest of its pair, (groups,) radians."""
+    """Offset of each component from the largest of its pair, (groups,) radians."""
     off = np.zeros(n_groups)
     for part, base, step in steps:
         off[part] = off[base] + (2 * np.pi * round(step / (2 * np.pi)) if whole else step)

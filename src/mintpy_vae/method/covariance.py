@@ -1,4 +1,4 @@
-"""Statistics of the atmosphere of one stack: strength of the dates, spectrum, trend with height."""
+"""Simple statistics of the atmosphere of one stack: strength of the dates, spectrum, trend with height."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy.ndimage import distance_transform_edt
 from ..arrays import Array
 
 FLATTEN = 0.25
-"""Exponent of the spectrum; 0 would leave the maps as they are, 0.5 make the atmosphere white."""
+"""Exponent of the spectrum: 0 would leave the maps unchanged, 0.5 would make the atmosphere white."""
 UNDO_ROUNDS = 20
-"""Each leaves a tenth to a quarter of the error that gaps make in the maps."""
+"""Number of iterations; each reduces the error due to gaps in the maps to a tenth to a quarter."""
 
 
 def date_strength(residual: Array) -> Array:
@@ -41,12 +41,12 @@ def without_height(maps: Array, height: Array) -> Array:
 def radial_spectrum(residual: Array, valid: NDArray[np.bool_]) -> tuple[Array, Array, float]:
     """Variance of each cosine mode of a stationary isotropic field.
 
-    The power spectrum of maps (dates, pixels), averaged over dates and smoothed as a polynomial in log-log.
+    This is the power spectrum of maps (dates, pixels), averaged over dates and smoothed by a polynomial in log-log.
 
     Returns
     -------
     variance, wavenumber : (height, width)
-        Of each mode, 0 for the constant; cycles per pixel.
+        Variance of each mode, 0 for the constant; wavenumber in cycles per pixel.
     noise : float
         Variance of the white noise, from the flat end of the spectrum.
     """
@@ -65,7 +65,7 @@ def radial_spectrum(residual: Array, valid: NDArray[np.bool_]) -> tuple[Array, A
 
 
 class Flattener:
-    """Brings the atmosphere's large and small scales closer to the same strength, so that local motion shows.
+    """Filter that makes the large and small scales of the atmosphere more alike, so that local motion stands out.
 
     Parameters
     ----------
@@ -85,8 +85,10 @@ class Flattener:
         return self._scaled(maps, self.gain)
 
     def undo(self, flat: Array) -> Array:
-        """Maps (maps, pixels) with zero mean of which ``flat`` are the flattened ones, but for their means."""
-        maps = self._scaled(flat, 1 / self.gain)  # exact without gaps, which are filled before and after differently
+        """Invert the filter: zero-mean maps (maps, pixels) whose flattened maps are ``flat``, up to the means."""
+        maps = self._scaled(
+            flat, 1 / self.gain
+        )  # exact without gaps, because gaps are filled differently before and after
         for _ in range(0 if self.valid.all() else UNDO_ROUNDS):
             maps += self._scaled(flat - self(maps), 1 / self.gain)
         return maps

@@ -1,9 +1,9 @@
-"""Local deformation in front of the sky: a sparse sum of bells in space times functions of time.
+"""Find local deformation as a sparse sum of pieces, each a bell in space times a function of time.
 
-The sky's covariance tells how much a bell of a given width can be imitated by it, in each function of time
-(:mod:`.sky`). The generalised least-squares amplitude of a bell is unbiased whatever its width. Pieces are added one at
-a time by orthogonal matching pursuit (Pati et al., 1993); each counts with the probability that it is more than chance,
-so that nothing jumps where a score passes a threshold.
+The covariance of the sky determines, in each function of time, how likely the atmosphere produces a bell of a given
+width (:mod:`.sky`). The generalised least-squares amplitude of a bell is unbiased for every width. Pieces are added one
+at a time by orthogonal matching pursuit (Pati et al., 1993). Each piece is weighted with the probability that it is not
+due to chance, so the result changes continuously when a score passes its threshold.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 SPACING = 0.6
 """Distance between bells of one width, in their standard deviations; a pixel at least."""
 COVERED = 0.5
-"""Least share of a bell on valid ground, in units of the scene's own share."""
+"""Least share of a bell on valid ground, in units of the valid share of the scene."""
 RELIEF = (0.3, 0.5, 0.7, 0.85)
-"""Shares of the ground below the heights from which motion that follows relief is tried: what bends with height is no
-stratified delay, which is a line."""
+"""Quantiles of the height above which motion that follows the relief is searched for. These maps are bent functions of
+height, whereas the stratified delay is linear in height."""
 LEAST_RELIEF = 100.0
-"""Metres, below which none is tried."""
+"""Range of heights in metres below which no such map is tried."""
 MAX_PIECES = 200
 SHUFFLES = 40
 DRAWS = 100
 UNLIKELY = 0.1
 """Probability below which no further piece is added."""
 REFINE = 4.0
-"""Score, in units of its threshold, from which the misfit of a bell's shape would call for more bells."""
+"""Score of a piece, in units of its threshold, above which the shape of its bell is refined."""
 REFINEMENTS = 2
 STEPS = (1.0, 0.5, 0.2)
-"""Lengths of a step that are tried, shares of the Gauss-Newton step."""
+"""Step lengths that are tried, as shares of the Gauss-Newton step."""
 MAX_STRETCH = 0.7
-"""Half the logarithm of the largest ratio of a bell's axes, 4."""
+"""Half the logarithm of the largest ratio of a bell's axes, which is 4."""
 BROADEST_UNSTEADY = 0.32
-"""Bells broader than this share of the scene are tried with the trend alone."""
+"""Bells broader than this share of the scene are tried with the trend only."""
 NEAR = 2.0
-"""Reach of a proven motion, in its own widths."""
+"""Radius around a proven motion, in widths of its bell, in which finer bells need a lower score."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Piece:
     std : float
         Standard deviation of the amplitude.
     score : float
-        Chi-squared of leaving it out, in units of its threshold.
+        Increase of chi-squared without the piece, in units of its threshold.
     probability : float
-        That it is more than chance; it counts with this share of its amplitude.
+        Probability that it is not due to chance; the amplitude is weighted with it.
     """
 
     place: Array
@@ -79,7 +79,7 @@ class Piece:
     probability: float
 
     def record(self, side: int) -> dict[str, Any]:
-        """What ``vae_result.json`` says of it; ``side`` is the shorter side of the grid in pixels."""
+        """Entry in ``vae_result.json``; ``side`` is the shorter side of the grid in pixels."""
         return {
             "row": round(float(self.place[0]), 2),
             "column": round(float(self.place[1]), 2),
@@ -95,7 +95,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Deformation:
-    """What was found.
+    """The local deformation that was found.
 
     Attributes
     ----------
@@ -103,9 +103,9 @@ class Deformation:
         Radians, mean over dates 0.
     pieces : list of Piece
     maps : (pieces, pixels)
-        Of peak 1.
+        Maps of peak 1.
     weights : (pieces, dates)
-        Each piece's function times its amplitude and probability, so that the series is ``weights' maps``.
+        Function of time times amplitude and probability of each piece; the series is ``weights' maps``.
     """
 
     series: Array
@@ -115,12 +115,12 @@ class Deformation:
 
     @property
     def functions(self) -> set[str]:
-        """Names of the functions of time that something follows."""
+        """Names of the functions of time of the pieces."""
         return {piece.function for piece in self.pieces}
 
 
 def no_deformation(n_dates: int, n_pixels: int) -> Deformation:
-    """Nothing that moves."""
+    """Deformation without any piece."""
     return Deformation(np.zeros((n_dates, n_pixels)), [], np.zeros((0, n_pixels)), np.zeros((0, n_dates)))
 
 
@@ -136,7 +136,7 @@ class Bells:
     maps : (bells, pixels)
         Of peak 1.
     relief : (bells,) bool
-        Maps that follow the relief; their place is the middle of it.
+        True for maps that follow the relief; their place is the centroid of the map.
     pixels : (2, pixels)
         Rows and columns.
     side : int
@@ -152,7 +152,7 @@ class Bells:
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Shapes of motion that are searched: each function of time with each bell in space.
+    """Shapes of motion that are searched for: each function of time with each bell in space.
 
     Attributes
     ----------
@@ -206,12 +206,12 @@ def bell_map(place: Array, pixels: Array) -> Array:
 
 
 def chance_exceeds(largest: Array, significance: float) -> Array:
-    """What the largest score of a search exceeds by chance with this probability.
+    """Threshold that the largest score of a search exceeds by chance with this probability.
 
     Parameters
     ----------
     largest : (draws, ...)
-        Of chance; a Gumbel distribution is fitted by moments.
+        Largest scores by chance; a Gumbel distribution is fitted by moments.
     significance : float
         0 gives infinity.
     """
@@ -222,12 +222,12 @@ def chance_exceeds(largest: Array, significance: float) -> Array:
 
 
 class Chance:
-    """What scores chance gives in a search of bells and functions under one sky.
+    """Distribution of the scores by chance in a search of bells and functions under one sky.
 
-    A persistent function is one map: its largest score is that of maps drawn from the sky's covariance, which is scaled
-    to the stack's own slow sky afterwards. A scanned function is sought over the dates, too: there the dates are
-    shuffled, which takes them for exchangeable once the persistent functions are out; how far they are not is measured
-    in :meth:`Search.inflate`.
+    A persistent function gives one map: its largest score is simulated with maps drawn from the covariance of the sky,
+    which is later scaled to the stack's slow sky. A scanned function is also searched over the dates: its largest score
+    is simulated by shuffling the dates, which assumes that they are exchangeable without the persistent functions.
+    :meth:`Search.inflate` measures the deviation from this assumption.
 
     Parameters
     ----------
@@ -244,9 +244,9 @@ class Chance:
     anywhere : (functions,)
         Threshold of the score anywhere in the scene.
     inflation : (bells,)
-        Factor on each bell's energy with which chance scores 1 on average; the covariance is a model.
+        Factor on each bell's energy with which chance scores 1 on average, since the covariance is only a model.
     footprints : Footprints
-        Of the bells.
+        Footprints of the bells.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class Chance:
         self.anywhere = limits[self.test]
 
     def among(self, places: float) -> Array:
-        """Threshold of each function, (functions,), for a search among so many independent places."""
+        """Threshold of each function, (functions,), for a search among this number of independent places."""
         level = 1.0 - self.significance / places
         few = np.array([scores[int(level * (len(scores) - 1))] if len(scores) else 0.0 for scores in self._sorted])
         return np.minimum(few[self.test], self.anywhere)
@@ -289,8 +289,9 @@ class Chance:
 def _inflation(response: Array, energy: Array, widths: Array) -> Array:
     """Factor on each bell's energy with which chance scores 1 on average.
 
-    Over the bell's width, and at its place; there from differences of successive dates, which hold hardly any slow
-    motion. ``response`` (bells, dates) is at unit strength.
+    It is the larger of the mean over all bells of the same width and the value at the bell's place, which is estimated
+    from differences of successive dates, because these contain hardly any slow motion. ``response`` (bells, dates) is
+    at unit strength.
     """
     place = (np.diff(response, axis=1) ** 2).mean(axis=1) / (2 * energy)
     chance = (response**2).mean(axis=1) / energy
@@ -302,14 +303,14 @@ def _inflation(response: Array, energy: Array, widths: Array) -> Array:
 
 
 class Search:
-    """Scores every bell with every function of time.
+    """Search that scores every bell with every function of time.
 
     Parameters
     ----------
     rotation : Rotation
-        Of the persistent functions.
+        Rotation of time by the persistent functions.
     precisions : sequence of Precision
-        The sky's in each persistent function, then in all the rest of time.
+        Precision of the sky in each persistent function, then in the rest of time.
     bells : Bells
     functions : sequence of TimeFunction
         The persistent ones first.
@@ -360,10 +361,11 @@ class Search:
         return np.asarray(scores)
 
     def inflate(self, series: Array) -> None:
-        """Let chance score as it should where the dates are not exchangeable, from a series without motion.
+        """Calibrate the scores by chance on a series without motion, for dates that are not exchangeable.
 
-        Median over places and dates of the scores of each family of scanned functions, by width; of a persistent
-        function the 95th percentile over places, whose covariance has its median right already.
+        The factor of each family of scanned functions and width follows from the median of the scores over places and
+        dates; that of a persistent function, whose covariance fits the median already, from the 95th percentile over
+        places.
         """
         scores, widths = self.scores(self.products(series)), self.bells.places[:, 2]
         families = np.array([f.family for f in self.functions])
@@ -377,17 +379,17 @@ class Search:
                 self.inflation[cells] *= max(1.0, float(np.median(scores[cells])) / CHI2_MEDIAN)
 
     def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
-        """Add the best bell and function, until none is likely to be more than chance.
+        """Add the best bell and function repeatedly, until the best one is probably due to chance.
 
-        After each, the bells around it are placed anew one at a time, and all amplitudes are refitted jointly: the
-        first bell of a motion that none of them fits alone would otherwise be wrong for good.
+        After each addition the bells around it are moved one at a time and all amplitudes are refitted jointly.
+        Otherwise the first bell of a motion that no single bell fits would keep a wrong place.
 
         Parameters
         ----------
         series : (dates, pixels)
             Radians.
         progress : callable, optional
-            Told of the number of pieces.
+            Called with the number of pieces.
         """
         pieces, places = _Pieces(self, series), self.bells.places
         widths, centres = np.exp(places[:, 2]), places[:, :2]
@@ -400,7 +402,7 @@ class Search:
             pieces.add(int(bell), int(function), float(needed[bell, function]))
             pieces.refine_around(len(pieces) - 1)
             probability = pieces.decide()
-            # where motion is proven, only its finer shape is still to be searched
+            # near a proven motion only finer bells are still searched for, which needs a lower threshold
             size = float(np.exp(pieces.places[-1][2]))
             near = np.hypot(*(centres - pieces.places[-1][:2]).T) <= NEAR * size
             anywhere = self.chance.anywhere
@@ -414,9 +416,9 @@ class Search:
 
 
 LOG_ODDS = 10.0
-"""Log-odds that a score of twice its threshold is more than chance; at the threshold they are even. A score is twice a
-log-likelihood ratio and a threshold about 20; where chance has heavier tails, and the threshold is higher, it counts
-for less."""
+"""Log-odds that a score of twice its threshold is not due to chance; at the threshold the odds are even. A score is
+twice a log-likelihood ratio and a threshold is about 20. If the scores by chance have heavier tails, the threshold is
+higher and the same score has less weight."""
 
 
 def _log_odds(probability: float) -> float:
@@ -424,7 +426,7 @@ def _log_odds(probability: float) -> float:
 
 
 class _Pieces:
-    """Bells and functions chosen so far, their joint amplitudes, and what they leave."""
+    """Pieces chosen so far, their joint amplitudes, and the residual of the series."""
 
     def __init__(self, search: Search, series: Array) -> None:
         self.search = search
@@ -438,7 +440,7 @@ class _Pieces:
         self.probability: list[float] = []
         self.score: list[float] = []
         self.maps = np.zeros((0, n_pixels))
-        # each chosen map in the metric of each sky, and as the bells of the dictionary see it, where that is up to date
+        # each chosen map in the metric of each sky, and its products with all bells, except those listed in `unseen`
         self.metric = np.zeros((n_parts, 0, n_pixels))
         self.seen = np.zeros((n_parts, len(search.bells.maps), 0))
         self.unseen: set[int] = set()
@@ -450,7 +452,7 @@ class _Pieces:
         return len(self.places)
 
     def add(self, bell: int, function: int, needed: float) -> None:
-        """Take a bell of the dictionary with a function."""
+        """Add a bell of the dictionary with a function."""
         bells = self.search.bells
         self.places.append(bells.places[bell].copy())
         self.bells.append(bell)
@@ -463,7 +465,7 @@ class _Pieces:
         self._put(len(self) - 1, bells.maps[bell])
 
     def _put(self, k: int, bell: Array) -> None:
-        """Let piece ``k`` have this map."""
+        """Set the map of piece ``k`` and refit all amplitudes."""
         search = self.search
         self.maps[k] = bell
         footprint = Footprints(search.chance.sky, bell[None])
@@ -484,7 +486,7 @@ class _Pieces:
         self.amplitudes = np.linalg.solve(gram, self.right)
 
     def left(self) -> Array:
-        """Products of the dictionary with what the pieces leave of the series, (bells, functions)."""
+        """Products of the dictionary with the residual of the series, (bells, functions)."""
         search = self.search
         if self.unseen:
             new = sorted(self.unseen)
@@ -501,7 +503,7 @@ class _Pieces:
         return np.asarray(left)
 
     def refine_around(self, new: int) -> None:
-        """Place anew the bells around piece ``new``, itself included, whose shape matters."""
+        """Refine the strong bells around piece ``new``, itself included."""
         relief = self.search.bells.relief
         place = self.places[new]
         for k, other in enumerate(self.places):
@@ -554,14 +556,14 @@ class _Pieces:
             self._put(k, bell)
 
     def decide(self) -> float:
-        """Probability that the newest piece is more than chance, by what leaving it out would cost."""
+        """Probability that the newest piece is not due to chance, from the increase of chi-squared without it."""
         cost = self.amplitudes[-1] ** 2 / np.linalg.inv(self.gram)[-1, -1] / self._inflation(len(self) - 1)
         self.score.append(float(cost / self.needed[-1]))
         self.probability.append(float(expit(LOG_ODDS * (self.score[-1] - 1.0))))
         return self.probability[-1]
 
     def deformation(self) -> Deformation:
-        """What was found."""
+        """The deformation of the pieces chosen so far."""
         search = self.search
         share = np.array(self.probability).reshape(len(self))
         weights = search.centred[self.functions] * (self.amplitudes * share)[:, None]

@@ -1,4 +1,4 @@
-"""Rates known from GNSS: what the corrected stack has too much or too little of is the atmosphere's trend."""
+"""Adjust the trend of the atmosphere so that the rates of the corrected stack agree with GNSS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .knowledge import StationRate
 def stations_on(
     stations: Sequence[StationRate], valid: NDArray[np.bool_]
 ) -> tuple[list[StationRate], NDArray[np.intp]]:
-    """Those stations whose pixel of the training grid is valid, and its index among the valid pixels."""
+    """Return the stations on valid pixels of the training grid, and the indices of these among the valid pixels."""
     index = np.full(valid.shape, -1)
     index[valid] = np.arange(valid.sum())
     rows = [min(max(round(s.row), 0), valid.shape[0] - 1) for s in stations]
@@ -26,28 +26,28 @@ def stations_on(
 def anchor(
     rates: Array, stations: Sequence[StationRate], pixels: NDArray[np.intp], modes: Array, noise: float, scale: float
 ) -> Array:
-    """Rate of each mode of the atmosphere that the stations call for, as simple kriging from their misfits.
+    """Rate of each mode of the atmosphere that the stations imply, by simple kriging of their misfits.
 
     Parameters
     ----------
     rates : (stations,)
-        Rates of the corrected stack at the stations, radians per year. All rates are relative: a constant is free.
+        Rates of the corrected stack at the stations, radians per year, known up to a common constant.
     stations : sequence of StationRate
         Two or more.
     pixels : (stations,) int
-        Of the stations.
+        Pixels of the stations.
     modes : (modes, pixels)
-        Of the atmosphere of one date of unit strength, each scaled by its standard deviation; the first is the
+        Modes of the atmosphere of a date of unit strength, each scaled by its standard deviation; the first is the
         constant.
     noise : float
-        Variance of what they do not hold.
+        Variance of the atmosphere that the modes do not describe.
     scale : float
         Standard deviation, per year, of the rate of an atmosphere of unit variance.
 
     Returns
     -------
     (modes,)
-        Radians per year in units of the modes; 0 for the constant. Nothing is asked for far from any station.
+        Radians per year in units of the modes; 0 for the constant. The adjustment vanishes far from all stations.
     """
     misfit = rates - np.array([s.rate for s in stations])
     rest = scale * modes[1:, pixels]

@@ -1,7 +1,7 @@
-"""Pairs and dates: incidence matrix, connectivity, closure and the inversion of coarse pairs to dates.
+"""Networks of pairs: incidence matrix, connectivity, closure, and the inversion of pairs to dates.
 
 Pure linear algebra on arrays. A pair (i, j) of phase is ``x_ij = s_j - s_i + c_ij + noise`` with one map ``s`` per date
-and a constant ``c_ij``: unwrapped phase is known but for one.
+and a constant ``c_ij``, because unwrapped phase is known up to a constant.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ UNWRAP_SCALE = 1.0
 """Misfit of a pair (radians) from which it counts as an outlier; an unwrapping error is 2 pi."""
 PASSES = 4
 _PLAIN, _MOST, _STILL = 3, 20, 0.01
-"""Passes over the constants before pairs that do not fit lose weight (a constant is no error of unwrapping), and in
-all, unless none changes by so many radians before."""
+"""Passes over the constants before pairs that do not fit are down-weighted (a constant is not an unwrapping error),
+largest number of passes, and change of the constants in radians below which the iteration ends."""
 _SAMPLE, _OWN = 300, 30
-"""Pixels from which constants are estimated, and how many of them each pair should have."""
+"""Number of pixels from which constants are estimated, and how many of them each pair should cover."""
 
 
 def incidence(pairs: Pairs, n_dates: int) -> NDArray[np.float64]:
@@ -71,11 +71,11 @@ def closure(pair_values: Floats, pairs: Pairs) -> Floats:
 def invert_to_dates(
     phase: Floats, weight: Floats, pairs: Pairs, n_dates: int, robust: bool = True, block: int = 512
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Robust weighted least-squares inversion of pairs to dates, pixel by pixel, whatever the constants of the pairs.
+    """Robust weighted least-squares inversion of pairs to dates, pixel by pixel; pairs may have unknown constants.
 
     Minimises ``sum_p w_p rho(x_p - c_p - (A s)_p)`` with the minimum-norm choice ``sum_t s_t = 0`` and the Cauchy loss,
-    by iteratively reweighted least squares; a pair with an unwrapping error loses its weight where it has the error.
-    The constants ``c_p`` are those of :func:`constants`; what closes of them is left in the dates, the same everywhere.
+    by iteratively reweighted least squares; a pair is down-weighted on the pixels with an unwrapping error.
+    The constants ``c_p`` are those of :func:`constants`; their consistent part stays in the dates, equal at all pixels.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ def invert_to_dates(
     pairs : (pairs, 2) int
     n_dates : int
     robust : bool
-        Whether pairs that do not fit lose weight, in four passes; else plain weighted least squares.
+        Down-weight pairs that do not fit, in four passes; otherwise plain weighted least squares.
     block : int
-        Pixels solved at a time, which bounds the memory to block x dates^2.
+        Number of pixels solved at a time, which limits the memory to block x dates^2.
 
     Returns
     -------
     series : (dates, pixels) float64
         Radians, mean over dates 0 at each pixel; 0 where not valid.
     valid : (pixels,) bool
-        Pixels whose own pairs with weight connect all dates.
+        Pixels at which the pairs with weight connect all dates.
     """
     n_pixels = phase.shape[1]
     of_pair, _, _ = constants(phase, weight, pairs, n_dates)
@@ -123,8 +123,8 @@ def constants(
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], Floats]:
     """Constant of each pair, estimated together with the dates on pixels that most pairs cover.
 
-    In turn, the dates by least squares, and each constant as the median of what these do not explain. A level of each
-    pair's own would depend on which ground it covers.
+    The dates are estimated by least squares and each constant as the median of the residual, in turns. The mean of each
+    pair would not do, because it depends on the ground that the pair covers.
 
     Parameters
     ----------
@@ -134,11 +134,11 @@ def constants(
     Returns
     -------
     constants : (pairs,) float64
-        Radians; what is a difference of dates in it is arbitrary.
+        Radians; differences between dates may be added to them.
     some : (n,) int
         The pixels.
     residual : (pairs, n) float
-        What dates and constants do not explain there, radians; 0 where the weight is 0.
+        Residual of dates and constants there, radians; 0 where the weight is 0.
     """
     some = _sample(weight > 0)
     has_data = weight[:, some] > 0
@@ -160,20 +160,20 @@ def constants(
 def misfit_of_groups(
     phase: Floats, weight: Floats, groups: NDArray[np.integer], pairs: Pairs, n_dates: int
 ) -> NDArray[np.float64]:
-    """Median, over each group of pixels of a pair, of what the dates and the pairs' constants do not explain.
+    """Median over each group of pixels of a pair of the residual of the dates and the pairs' constants.
 
     Parameters
     ----------
     phase, weight : (pairs, height, width)
     groups : (pairs, height, width) int
-        Number of the group from 0 on; no group is in two pairs.
+        Number of the group, from 0; each group belongs to one pair.
     pairs : (pairs, 2) int
     n_dates : int
 
     Returns
     -------
     (groups,) float64
-        Radians; 0 of a group without data on the pixels that :func:`constants` takes.
+        Radians; 0 for a group without data on the pixels that :func:`constants` uses.
     """
     flat = (phase.reshape(len(pairs), -1), weight.reshape(len(pairs), -1))
     _, some, residual = constants(*flat, pairs, n_dates)
@@ -187,7 +187,7 @@ def misfit_of_groups(
 
 
 def _sample(has_data: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Pixels that most pairs cover, spread evenly, and some more for pairs that have few of them."""
+    """Choose pixels that most pairs cover, spread evenly, and more for pairs with few of them."""
     covered = has_data.sum(axis=0)
     best = np.flatnonzero(covered == covered.max())
     if len(best) < _SAMPLE:
@@ -200,24 +200,25 @@ def _sample(has_data: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def _spread(indices: NDArray[np.intp], number: int) -> NDArray[np.intp]:
-    """So many of them, evenly."""
+    """Choose ``number`` of the indices, evenly spaced."""
     return indices[np.linspace(0, len(indices) - 1, min(number, len(indices))).round().astype(np.intp)]
 
 
 def _medians(values: Floats, has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Median of each row's values with data, the lower of two, 0 without any.
+    """Median of the values with data in each row; the lower of two, and 0 without data.
 
-    Never between two: half of the pixels may be a cycle off. numpy's nanmedian would also be much slower.
+    A mean of two would be wrong if half of the pixels are offset by a cycle, and numpy's nanmedian would be much
+    slower.
     """
     ordered, number = np.sort(np.where(has_data, values, np.inf), axis=1), has_data.sum(axis=1)
     return np.where(number > 0, ordered[np.arange(len(values)), np.maximum(number - 1, 0) // 2], 0.0)
 
 
 def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Floats]:
-    """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and what these do not explain."""
+    """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and the residual of the pairs."""
     a = incidence(pairs, n_dates)
     first, second = pairs[:, 0], pairs[:, 1]
-    # the graph Laplacian A' W A, grounded by the mean over dates and by a tiny ridge for islands
+    # the graph Laplacian A' W A, made regular by the mean over dates, and by a tiny ridge for islands
     laplacian = np.full((w.shape[1], n_dates, n_dates), 1.0 / n_dates)
     laplacian[:, first, second] -= w.T
     laplacian[:, second, first] -= w.T

@@ -1,4 +1,4 @@
-"""Local motion and the slow sky, estimated together: each from what the other leaves. Arrays only."""
+"""Estimate local motion and the slow sky in turns, each from the residual of the other. Arrays only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from .timefunctions import Rotation, TimeFunction
 
 PASSES = 3
 REDDEST = 4.0
-"""Largest factor of the sky on the trend, in units of the typical one on a year or two and three half periods over the
-stack: a random walk has that. What exceeds it is not weather, even where nearly all of the scene moves."""
+"""Largest factor of the sky on the trend, in units of the typical factor on an annual cycle or on two and three half
+periods over the stack. It is that of a random walk; variance beyond it is not weather, even if most of the scene
+moves."""
 STATISTICS = 2
-"""Passes in which the sky's statistics are estimated anew; the last one only refines its slowness and the motion."""
+"""Number of passes that estimate the statistics of the sky; the last pass only refines its slowness and the motion."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Joint:
     ----------
     sky : Sky
     rotation : Rotation
-        Of the persistent functions.
+        Rotation of time by the persistent functions.
     slow : list of Slowness
-        The sky's, in each persistent function.
+        Slowness of the sky in each persistent function.
     functions : list of TimeFunction
-        All that were searched, the persistent ones first.
+        All functions that were searched for, the persistent ones first.
     deformation : Deformation
     """
 
@@ -54,25 +55,25 @@ def estimate_jointly(
     slow_sky: bool = True,
     progress: Steps | None = None,
 ) -> Joint:
-    """Alternate between the sky's statistics, its slowness and the motion in front of it.
+    """Estimate the statistics of the sky, its slowness and the motion in turns.
 
-    It starts from above: a slow sky as strong at all scales as the typical place has it, motion included; what is found
-    in front of it lowers it in the next pass.
+    The first pass assumes a slow sky with the typical factor at all scales, including the motion; the motion found in
+    one pass lowers the factors of the next.
 
     Parameters
     ----------
     series : (dates, pixels)
         Radians on the valid pixels.
     dictionary : Dictionary
-        Of motion.
+        Shapes of motion.
     grid : Grid
     significance : float
         False-alarm probability of each search.
     rng : numpy Generator
     slow_sky : bool
-        The sky may be slow; else its dates are taken for independent.
+        If False, the dates of the sky are assumed to be independent.
     progress : callable, optional
-        Told of passes done, in all, and a message.
+        Called with the passes done, the number of passes and a message.
     """
     functions, bells = dictionary.functions, dictionary.bells
     persistent = [f for f in functions if not f.family]
@@ -120,7 +121,7 @@ def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]
 
 
 def _slow_maps(rotation: Rotation, trend: TimeFunction, coordinates: Array) -> Array:
-    """Maps of cosines of two and three half periods over the stack, if the persistent functions hold little of them."""
+    """Maps of cosines of two and three half periods over the stack that are mostly outside the persistent functions."""
     n, phase = rotation.number, np.pi * (trend.values - trend.values[0]) / np.ptp(trend.values)
     found = rotation.functions(np.cos(np.outer([2, 3], phase)))
     rest = found[:, n:]
@@ -138,10 +139,10 @@ def _slownesses(
     before: Sequence[Slowness],
     typical: Sequence[float],
 ) -> list[Slowness]:
-    """Slowness of the sky in each persistent function; of the motion found in it the amplitudes are unknown."""
+    """Slowness of the sky in each persistent function, with the amplitudes of the motion found in it as unknowns."""
     weights = rotation.functions(deformation.weights) if deformation.pieces else np.zeros((0, len(coordinates)))
     pieces, found = deformation.pieces, []
-    # a piece of probability p keeps the share p of its amplitude: to its information comes (1 - p) / p times as much
+    # a piece of probability p keeps the share p of its amplitude: the prior adds (1 - p) / p times its information
     doubt = np.array([(1 - p.probability) * p.probability * (p.amplitude / p.std) ** 2 for p in pieces])
     for q, start in enumerate(before):
         own = np.array([p.function == functions[q].name for p in pieces], dtype=bool)
@@ -152,7 +153,7 @@ def _slownesses(
 
 
 def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
-    """Series (dates, pixels) without its mean and ``functions``, each date at its old variance."""
+    """Series (dates, pixels) without its mean and ``functions``, rescaled to keep the expected variance per date."""
     q, _ = np.linalg.qr(np.stack([np.ones(len(series)), *(f.values for f in functions)], axis=1))
     kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
     return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])

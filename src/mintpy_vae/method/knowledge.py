@@ -12,13 +12,13 @@ from .timefunctions import TimeFunction
 
 @dataclass(frozen=True)
 class StationRate:
-    """The rate of a GNSS station, as the stack would see it.
+    """The rate of a GNSS station in the stack's units.
 
     Attributes
     ----------
     name : str
     row, column : float
-        On the training grid; whole numbers are the centres of its pixels.
+        Position on the training grid; whole numbers are the centres of its pixels.
     rate, std : float
         Radians per year of unwrapped phase, which grows when the ground moves away; standard deviation likewise.
     """
@@ -32,20 +32,20 @@ class StationRate:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """All of it; ``Knowledge()`` is nothing.
+    """All prior information; ``Knowledge()`` means none.
 
     Attributes
     ----------
     functions : list of TimeFunction
-        Functions of time to search for besides those found.
+        Functions of time that are searched for in addition.
     stable, moving : (height, width) bool, or None
         Ground of the training grid that is known not to move, and ground that is known to move; never both.
     bad_dates : list of int
         Indices of dates known to be bad.
     stations : list of StationRate
-        None or at least two: rates of one stack are relative.
+        No station or at least two, because the rates of one stack are relative.
     warnings : list of str
-        What of the user's input could not be used.
+        Input of the user that could not be used.
     """
 
     functions: list[TimeFunction] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Knowledge:
     warnings: list[str] = field(default_factory=list)
 
     def summary(self, dates: Sequence[str]) -> dict[str, Any]:
-        """What was understood, in words and numbers, for the result file; ``dates`` (dates,) YYYYMMDD."""
+        """The prior information as it was understood, for the result file; ``dates`` (dates,) YYYYMMDD."""
         return {
             "functions": [f.name for f in self.functions],
             "stable_share": None if self.stable is None else round(float(self.stable.mean()), 4),

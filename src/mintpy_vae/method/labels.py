@@ -1,7 +1,7 @@
-"""Clusters of sources to labels: deformation, atmosphere or undecided, with the evidence for each.
+"""Label clusters of sources as deformation, atmosphere or undecided, with the evidence for each label.
 
-The atmosphere is independent from date to date; what follows the order of the dates is ground motion (or something else
-that is slow, such as a seasonal delay tied to relief, which its correlation with height gives away).
+The atmosphere is nearly independent from date to date; a series that is smooth in time is ground motion, or another
+slow signal such as a seasonal stratified delay, which is recognised by its correlation with height.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Cluster:
     sources : int
         Sources in the cluster.
     energy : float
-        Its share of the energy of all sources.
+        Share of the energy of all sources.
     roughness : float
-        Von Neumann ratio of its amplitude series; 1 for independent dates, 0 for a smooth curve.
+        Von Neumann ratio of the amplitude series; 1 for independent dates, 0 for a smooth curve.
     p_value : float
-        Chance that shuffled dates are as smooth, corrected for the number of clusters (Bonferroni).
+        Probability that shuffled dates are as smooth, corrected for the number of clusters (Bonferroni).
     height_correlation : float
-        Of its mean map with the height.
+        Correlation of the mean map with the height.
     amplitude : (dates,)
         Amplitude series, arbitrary unit.
     map : (pixels,)
-        Its mean map at unit norm, on the valid pixels.
+        Mean map at unit norm, on the valid pixels.
     proven : float
         Share of the amplitude series' variance that the local motion found by the pursuit explains.
     """
@@ -61,7 +61,7 @@ class Cluster:
     proven: float = 0.0
 
     def evidence(self) -> dict[str, Any]:
-        """What belongs into a report: everything but the map."""
+        """All fields except the map, for a report."""
         found = asdict(self)
         del found["map"]
         found["amplitude"] = [round(float(a), 6) for a in self.amplitude]
@@ -79,7 +79,7 @@ def von_neumann(series: Array) -> Array:
 
 
 def smoothness_p_value(series: Array, rng: np.random.Generator) -> float:
-    """Chance that the series (dates,) with its dates shuffled has a von Neumann ratio as small."""
+    """Probability that the series (dates,) has as small a von Neumann ratio if its dates are shuffled."""
     shuffled = rng.permuted(np.broadcast_to(series, (PERMUTATIONS, len(series))), axis=1)
     return float((1 + (von_neumann(shuffled) <= von_neumann(series)).sum()) / (1 + PERMUTATIONS))
 
@@ -104,10 +104,10 @@ def attribute(
     basis : (axes, pixels)
         Orthonormal maps on the valid pixels.
     maps : (dates, pixels)
-        What the network was given, on the valid pixels. A cluster's amplitude series is their projection on its mean
-        map; the codes themselves would be too smooth, because their prior depends on the temporal baseline.
+        Input of the network, on the valid pixels. The amplitude series of a cluster is the projection on its mean map;
+        the codes themselves would be too smooth, because their prior depends on the temporal baseline.
     grid : Grid
-        Its good dates decide on the label.
+        The labels are based on its good dates.
     significance : float
         Largest p-value of deformation.
     rng : numpy Generator
@@ -148,10 +148,10 @@ def attribute(
 
 
 def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
-    """Let deformation clusters that no proven local motion stands behind be undecided.
+    """Change the label of deformation clusters that no proven local motion supports to undecided.
 
-    A network that looks for patterns that change slowly finds some in the atmosphere, too, and the same dates then
-    seem to prove it right; the pursuit's evidence does not depend on the network.
+    A network that looks for slowly changing patterns also finds some in the atmosphere, and a test on the same dates
+    seems to confirm them. The local motion found by the pursuit does not depend on the network.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
 
 
 def explained_share(series: Array, truth: Array) -> float:
-    """Share of the variance of a `series` (dates,) that `truth` (dates,), in the same unit, explains; below 0: harm."""
+    """Share of the variance of a `series` (dates,) explained by `truth` (dates,) in the same unit; can be negative."""
     error, whole = np.asarray(series, np.float64) - truth, np.asarray(series, np.float64)
     energy = float(((whole - whole.mean()) ** 2).sum())
     return 1.0 - float(((error - error.mean()) ** 2).sum()) / energy if energy > 0 else 0.0

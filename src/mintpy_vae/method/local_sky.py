@@ -1,17 +1,17 @@
-"""What a stationary sky cannot hold: weather that clings to summits, coasts and valleys, as the other dates show it.
+"""Covariance of weather that recurs at summits, coasts and valleys, estimated from the other dates.
 
-A covariance that is alike everywhere (:mod:`.sky`) knows no places. The sample covariance of the dates does, but it has
-as many dimensions as there are dates, and a date that is part of it explains itself, motion included. So the dates are
-cut into blocks, and to the covariance of the dates of a block comes the sample covariance of all others
-(cross-fitting; Chernozhukov et al., 2018),
+A stationary covariance (:mod:`.sky`) does not depend on the place. The sample covariance of the dates does, but its
+rank is at most the number of dates, and a date that is part of it explains itself, including its motion. Therefore the
+dates are divided into blocks, and the sample covariance of all other blocks is added to the covariance of the dates of
+a block (cross-fitting; Chernozhukov et al., 2018),
 
     x_t ~ N(0, s_t^2 (S + share * mean of u' u over the other blocks' dates u)),
 
-with one share, under which the dates are likeliest, and a strength s_t of its own for each date. What happens on a few
-dates in a row, as an intrusion does, can so hardly be learned and removed.
+with one share, chosen by maximum likelihood, and a strength s_t for each date. Motion on a few successive dates, such
+as an intrusion, is therefore hardly learned and removed.
 
-A convolutional decoder in place of the sample covariance, trained under the same likelihood, was no better on real
-skies and cost twenty times as much (docs/method.md).
+A convolutional decoder in place of the sample covariance, trained with the same likelihood, was not better on real data
+and took twenty times as long (docs/method.md).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ LARGEST_SHARE = 1.0
 
 @dataclass(frozen=True)
 class LocalSky:
-    """What is added to the covariance of each date of unit strength.
+    """Covariance that is added to that of each date of unit strength.
 
     Attributes
     ----------
     blocks : list of (dates,) int
-        Together all dates.
+        Indices of the dates of each block; together all dates.
     modes : list of (modes, pixels)
-        ``modes' modes`` is added for the dates of a block, of which none is part of it.
+        ``modes' modes`` is added for the dates of a block; the modes come from the other blocks.
     share : float
-        0 means that the stationary sky alone is likeliest.
+        0 means that the stationary sky alone has the largest likelihood.
     gain : float
-        Log-likelihood per pixel of the dates that they add.
+        Increase of the log-likelihood per pixel and date.
     """
 
     blocks: list[NDArray[np.intp]]
@@ -58,19 +58,19 @@ class LocalSky:
 
 
 def no_local_sky(sky: Sky) -> LocalSky:
-    """The stationary sky alone."""
+    """Local sky without any modes: the stationary sky alone."""
     n_dates, n_pixels = sky.unit.shape
     return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], 0.0, 0.0)
 
 
 def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
-    """Let the dates say how far the covariance of the others is believed.
+    """Estimate by maximum likelihood the share of the other dates' covariance that is added.
 
     Parameters
     ----------
     sky : Sky
     good : (dates,) int
-        Dates that may be learned from.
+        Dates that are not known to be bad.
     """
     blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
     whitened = sky.covariance().precision.whiten(sky.unit)
@@ -89,7 +89,7 @@ def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
 
 
 class _Evidence:
-    """Likelihood of dates when the mean ``u' u`` of others is added to S, each with its strength at its likeliest.
+    """Likelihood of dates if a share of the mean ``u' u`` of others is added to S, each with its most likely strength.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class _Evidence:
         self.pixels = pixels
 
     def __call__(self, share: float) -> float:
-        """Log-likelihood per pixel, summed over the dates, less that at a share of 0."""
+        """Log-likelihood per pixel, summed over the dates, relative to a share of 0."""
         explained = (self.along**2 * (share / (1.0 + share * self.spread))).sum(axis=1)
         left = np.log(np.maximum(1.0 - explained / self.energy, 1e-12))
         log_det = np.log1p(share * np.maximum(self.spread, 0.0)).sum() / self.pixels

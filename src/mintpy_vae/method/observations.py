@@ -1,4 +1,4 @@
-"""What the method is given, and the grid on which it works."""
+"""Input of the method, and the grid on which it works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Observations:
     Attributes
     ----------
     phase, weight : (pairs, height, width)
-        Unwrapped phase, radians, and its weight, 0 where there is none. The phase of each pair is known but for one
+        Unwrapped phase, radians, and its weight, 0 where there is none. The phase of each pair is known up to a
         constant.
     pairs : (pairs, 2) int
         Indices of the first and the second date.
@@ -29,7 +29,7 @@ class Observations:
     height : (height, width)
         Metres, NaN where unknown.
     delay : (dates, height, width), optional
-        Delay of a weather model, radians; NaN on dates that it does not have.
+        Delay of a weather model, radians; NaN on dates without one.
     """
 
     phase: Floats
@@ -53,7 +53,7 @@ class Grid:
     Attributes
     ----------
     valid : (height, width) bool
-        Which pixels; arrays (..., pixels) have values of these alone.
+        Pixels that take part; arrays (..., pixels) have values of these only.
     height : (pixels,)
         Metres above ``mean_height``.
     mean_height : float
@@ -61,7 +61,7 @@ class Grid:
     years : (dates,)
         Since the first date.
     good, bad : (n,) int
-        Dates to learn from, and dates known to be bad.
+        Indices of dates to learn from, and of dates known to be bad.
     """
 
     valid: Mask

@@ -1,12 +1,12 @@
-"""How far a weather model's delay is believed, date by date: a coefficient that the stack's likelihood decides.
+"""Coefficient of a weather model's delay on each date, estimated from the likelihood of the stack.
 
 The map p_t of each date is the sky's prior mean, with a coefficient c_t from 0 to 1,
 
     x_t ~ N(c_t p_t, s_t^2 S),      c_t ~ N(m, v),      v <= m (1 - m)
 
-in all functions of time but the persistent ones, in which a model's drift and motion cannot be told apart. S is the
-covariance of what the model leaves. No distribution on [0, 1] of mean m has a larger variance than m (1 - m)
-(Bhatia and Davis, 2000): a model that is wrong on most dates is not believed on the few on which it fits by chance.
+in all functions of time except the persistent ones, in which a drift of the model cannot be told from motion. S is the
+covariance of the residual. No distribution on [0, 1] of mean m has a larger variance than m (1 - m)
+(Bhatia and Davis, 2000): a model that is wrong on most dates gets no weight on the few on which it fits by chance.
 Arrays only.
 """
 
@@ -26,23 +26,23 @@ from .sky import Covariance, sky_statistics
 from .timefunctions import Rotation, TimeFunction
 
 PASSES = 4
-"""The sky that the model leaves tells how far the model is believed, and the reverse."""
+"""Number of alternations between the covariance of the residual and the coefficients."""
 LEAST = 1e-4
-"""Share of the variance below which what the model leaves is no sky any more."""
+"""Share of the variance below which the residual is too small to estimate a covariance from."""
 MEANS = np.linspace(0.0, 1.0, 51)
 SPREADS = np.array([0.0, 0.1, 0.3, 1.0])
-"""Of the dates' coefficients, in units of the largest that their mean allows."""
+"""Standard deviations of the dates' coefficients, in units of the largest that their mean allows."""
 LOG_ODDS = 10.0
-"""Of the model being of use, at twice the gain at which the odds are even."""
+"""Log-odds that the model is useful, at twice the gain at which the odds are even."""
 _HYPER = np.array([(m, m * (1 - m) * s**2) for m in MEANS for s in SPREADS])
 OWN_SLOPE = 0.5
-"""Of the slope with height the sky allows twice what the dates have; here they are held to what they have."""
+"""Factor on the standard deviation of the slope with height, which in :mod:`.sky` is twice the scatter of the dates."""
 
 
 def relative(maps: Array) -> Array:
-    """Maps (dates, pixels) relative to their means in space and over the dates; 0 on a date with a NaN, which has none.
+    """Maps (dates, pixels) relative to their means in space and over the dates; 0 on dates without a delay (NaN).
 
-    A delay has a mean over the dates that is alike on all of them, and larger than what differs.
+    The mean over the dates must be removed, because it is larger than the variation between dates.
     """
     known = np.isfinite(maps).all(axis=1)
     found = np.zeros(maps.shape)
@@ -59,19 +59,19 @@ def coefficients(
     grid: Grid,
     significance: float,
 ) -> Array:
-    """Coefficient of the map of each date, (dates,) from 0 to 1.
+    """Coefficient of the delay on each date, (dates,) from 0 to 1.
 
     Parameters
     ----------
     series : (dates, pixels)
         Radians on the valid pixels, each date relative to its mean.
     maps : (dates, pixels)
-        The delay of the model, radians, as :func:`relative` gives it.
+        Delay of the model, radians, from :func:`relative`.
     persistent : sequence of TimeFunction
     grid : Grid
     significance : float
-        Odds are even at the gain in log-likelihood that this share of chance fits exceeds: of a model with one
-        coefficient, and of this one with its dates shifted against the stack's.
+        The odds are even at the gain in log-likelihood that this share of chance fits exceeds, both for a model with
+        one coefficient and for this model with its dates shifted against those of the stack.
     """
     believed = np.zeros(len(series))
     if not maps.any():
@@ -92,7 +92,7 @@ def coefficients(
         excess = _excess((data - believed * own) @ time, own, time)
         fit = _Fit(time, own / excess, data / excess)
         gain, believed = fit(np.arange(len(series)))
-        if k == 0:  # of use at all: under the sky as it is without the model
+        if k == 0:  # whether the model is useful at all, with the covariance estimated without it
             chance = [fit(order)[0] for order in _shifted(len(series))]
             least_gain = float(chi2.isf(min(2 * significance, 0.5), 1)) / 2
             threshold = max(float(np.quantile(chance, 1.0 - significance)), least_gain)
@@ -101,10 +101,10 @@ def coefficients(
 
 
 def _excess(left: Array, own: Array, time: Array) -> float:
-    """How many times the variance of chance what is left of the dates has along the maps of other dates, at least 1.
+    """Variance of the residuals along the maps of other dates, relative to chance; at least 1.
 
-    Weather clings to the relief, and the maps of a model do so too: the sky of :mod:`.sky`, which is alike everywhere,
-    would take that for evidence.
+    Both the weather and the maps of a model are tied to the relief; with the stationary covariance of :mod:`.sky` this
+    similarity would count as evidence for the model.
     """
     size = np.outer(np.diag(own), np.diag(time))
     other = (size > 0) & ~np.eye(len(own), dtype=bool)
@@ -112,30 +112,30 @@ def _excess(left: Array, own: Array, time: Array) -> float:
 
 
 def _shifted(number: int) -> list[NDArray[np.intp]]:
-    """The dates in their order and in the reverse, shifted in a circle by two or more."""
+    """Circular shifts of the dates by two or more, in forward and reverse order."""
     dates = np.arange(number)
     orders = [np.roll(dates, k) for k in range(2, number - 1)]
     return orders + [order[::-1] for order in orders]
 
 
 class _Fit:
-    """The coefficients in one sky: log-likelihood gained by the model, and their posterior mean.
+    """Fit of the coefficients under one sky: gain in log-likelihood, and posterior mean of the coefficients.
 
     Parameters
     ----------
     rest : (dates, dates)
-        Projects on the functions of time that are not persistent.
+        Projection on the functions of time that are not persistent.
     own : (dates, dates)
         Products ``p S^-1 p'`` of the maps with each other.
     data : (dates, dates)
-        The same of maps with the data.
+        The same products of the maps with the data.
     """
 
     def __init__(self, rest: Array, own: Array, data: Array) -> None:
         self.rest, self.own, self.data = rest, own, data
 
     def __call__(self, order: NDArray[np.intp]) -> tuple[float, Array]:
-        """With the map of date ``order[t]`` in the place of that of t, mean over all means and spreads."""
+        """Fit with the map of date ``order[t]`` in place of that of t; average over all means and spreads."""
         matrix = self.rest * self.own[np.ix_(order, order)]
         right = (self.rest * self.data[order]).sum(axis=1)
         known = np.flatnonzero(np.diag(matrix) > 0)

@@ -1,9 +1,9 @@
-"""The recipe of Ghosh et al. (2025), to be compared with: sources called atmosphere are subtracted, pair by pair.
+"""Correction as outlined by Ghosh et al. (2025), for comparison: subtract the atmosphere sources of each pair.
 
-From each pair go its trend with height, which the network is never shown, and its sources in clusters called
-atmosphere. All else stays: sources in clusters called deformation or undecided, in no cluster, or below their own
-posterior noise, and what the decoder does not reproduce. Only the outline of that paper was at hand: network, clusters
-and their labels are those of :mod:`.separation`, which takes functions of time from the clusters and subtracts none.
+The trend with height, which is removed before the network, and the sources in clusters labelled atmosphere are
+subtracted from each pair. All else stays in the data: sources in clusters labelled deformation or undecided, in no
+cluster, or below their posterior noise, and what the decoder does not reproduce. We followed the outline of that paper;
+network, clusters and labels are those of :mod:`.separation`, which uses the clusters only to find functions of time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ __all__ = ["sources_of_atmosphere"]
 
 @single_threaded()
 def sources_of_atmosphere(found: Separation, pairs: Pairs) -> PhasePerDate:
-    """What the recipe subtracts from the pairs, inverted to dates by least squares.
+    """Phase that the recipe subtracts from the pairs, inverted to dates by least squares.
 
-    A pair's sources do not close. The inversion is linear, so that the dates of the corrected pairs are those of the
-    pairs less this; what does not close is lost in it. Dates that the network has not seen keep their sources.
+    The sources of pairs do not close. The inversion is linear, so inverting the corrected pairs gives the inverted
+    pairs minus this; the part that does not close is lost. Dates that were not used for the training keep their
+    sources.
 
     Parameters
     ----------

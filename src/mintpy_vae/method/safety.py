@@ -1,6 +1,6 @@
-"""What must not be believed: refusals and warnings of a correction, each with its figure and its limit. Arrays only.
+"""Refusals and warnings of a correction: diagnostics, and the limits that they are compared with. Arrays only.
 
-The limits lie between what healthy simulated stacks give and what broken ones give; ``docs/limits.md`` has both.
+The limits lie between the values of healthy and of corrupted simulated stacks; ``docs/limits.md`` gives both.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from .separation import Separation
 from .source_model import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
-"""Of the map of the motion found."""
+"""Absolute correlation of the map of the motion found with the height."""
 FEW_DATES = 18
 MAX_UNCLUSTERED = 0.5
-"""Share of the sources."""
+"""Share of the sources that are in no cluster."""
 MAX_LATE_FALL = 0.22
-"""Share of the loss's fall that comes in the second half of the steps."""
+"""Share of the decrease of the loss in the second half of the steps."""
 MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
-"""Share of the pairs' pixels that contradict the other pairs: warned and refused from here. Above the second the share
-stops growing with the errors: which pairs are wrong cannot be told any more."""
+"""Share of the pairs' pixels that contradict the other pairs: limits of the warning and of the refusal. Above the
+second
+limit the share no longer grows with the number of errors, and the wrong pairs cannot be identified."""
 MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
 """Share of the pairs that are noisier after the correction."""
 MAX_WORSE_DATES = 0.1
 LEAST_SPREAD = 0.1
-"""Radians; the phase of a pair varies more within any scene, were it by noise alone."""
+"""Radians; the phase of a pair varies more than this within any scene, if only by noise."""
 MIN_CLOSURES = 20
-"""Closures that are off by 1, of pixels of the training grid, from which they are a pile."""
+"""Number of closures near 1, on pixels of the training grid, from which the units are doubted."""
 NOISIER = 1.05
-"""A date is noisier from this ratio on."""
+"""Ratio of the noise after and before from which a date counts as noisier."""
 
 
 def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]:
-    """What the limits are held against; all go to ``vae_result.json``.
+    """Values that are compared with the limits and written to ``vae_result.json``.
 
     Parameters
     ----------
     found : Separation
     observations : Observations
-        From which it was separated.
+        The observations that were separated.
 
     Returns
     -------
@@ -70,64 +71,65 @@ def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]
 
 
 def refuse(seen: dict[str, Any]) -> None:
-    """Raise NotEnoughEvidence when the ``diagnostics`` say that the stack is better left alone."""
+    """Raise NotEnoughEvidence if the :func:`diagnostics` exceed a limit of refusal."""
     if (share := seen["misfit_share"]) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
-            f"unwrapping errors dominate: {share:.0%} of the pairs' pixels are more than half a cycle off what the "
-            f"other pairs say ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop the "
-            "worst pairs first"
+            f"unwrapping errors dominate: {share:.0%} of the pairs' pixels differ by more than half a cycle from the "
+            f"inversion of all pairs ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop "
+            "the worst pairs first"
         )
     if (worse := seen["pairs_worse"]) > WORSE_REFUSED:
         raise NotEnoughEvidence(f"the correction would add noise to most pairs ({worse:.0%} of them)")
 
 
 def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
-    """One sentence for each of the ``diagnostics`` beyond its limit; ``seed`` is the one asked for."""
+    """One sentence for each of the :func:`diagnostics` beyond its limit; ``seed`` is the seed of the settings."""
     said = []
     if (n_dates := len(found.series)) < FEW_DATES:
         said.append(
-            f"With {n_dates} dates only strong motion stands out from the sky (safer from {FEW_DATES}): weaker motion "
-            f"wider than {SHORTEST_REMOVED} of the scene goes with the atmosphere."
+            f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
+            f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
         )
     if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         said.append(
-            f"The map of the motion found correlates with the height by {correlation:.2f} (warned from "
-            f"{MAX_HEIGHT_CORRELATION}): it may be a delay, or motion of which a part went with the delay."
+            f"The map of the motion found has a correlation of {correlation:.2f} with the height (warning from "
+            f"{MAX_HEIGHT_CORRELATION}): it may be tropospheric delay, or deformation partly removed with the delay."
         )
     if len(found.deformation.pieces) >= MAX_PIECES:
         said.append(
-            f"The search for motion ended at {MAX_PIECES} pieces, the most that it takes: the weakest motion may have "
-            "gone with the atmosphere."
+            f"The search for motion ended at its limit of {MAX_PIECES} pieces: the weakest motion may have been "
+            "removed with the atmosphere."
         )
     if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:
         which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
         said.append(
-            f"{which} (warned from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
+            f"{which} (warning from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
     said += _of_training(found.network, seen["late_fall"], seed)
     if (share := seen["misfit_share"]) > MAX_MISFIT:
         said.append(
-            f"{share:.1%} of the pairs' pixels are more than half a cycle off what the other pairs say (warned from "
-            f"{MAX_MISFIT:.0%}): unwrapping errors, which stay in the stack and blur its atmosphere."
+            f"{share:.1%} of the pairs' pixels differ by more than half a cycle from the inversion of all pairs "
+            f"(warning from {MAX_MISFIT:.0%}): these unwrapping errors stay in the stack and make the estimate of the "
+            "atmosphere less accurate."
         )
     if (worse := seen["pairs_worse"]) > MAX_WORSE:
         said.append(
-            f"{worse:.0%} of the pairs have more noise after the correction than before (warned from {MAX_WORSE:.0%})."
+            f"{worse:.0%} of the pairs have more noise after the correction than before (warning from {MAX_WORSE:.0%})."
         )
     if (worse := seen["dates_worse"]) > MAX_WORSE_DATES:
         said.append(
-            f"{worse:.0%} of the dates have more noise after the correction than before (warned from "
+            f"{worse:.0%} of the dates have more noise after the correction than before (warning from "
             f"{MAX_WORSE_DATES:.0%})."
         )
     return said
 
 
 def phase_units(observations: Observations) -> list[str]:
-    """Warnings of phase that is not in radians.
+    """Warn of phase that is not in radians.
 
-    In metres it hardly varies. In cycles unwrapping errors are 1, so that the closures of triplets pile up there, where
-    the noise of radians only falls off.
+    Phase in metres hardly varies. In cycles an unwrapping error is 1, so the closures of triplets have a peak there;
+    the closures of phase in radians have none.
     """
     phase, has_data = observations.phase, observations.weight > 0
     spread = [
@@ -135,8 +137,8 @@ def phase_units(observations: Observations) -> list[str]:
     ]
     if spread and np.median(spread) < LEAST_SPREAD:
         return [
-            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warned below "
-            f"{LEAST_SPREAD:g} rad): is it in metres?"
+            f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warning below "
+            f"{LEAST_SPREAD:g} rad): is it in metres instead of radians?"
         ]
     closed = closure(np.where(has_data, phase, np.nan), observations.pairs)
     off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
@@ -146,8 +148,8 @@ def phase_units(observations: Observations) -> list[str]:
     below, one, cycle = (int((np.abs(values - at) < 0.2).sum()) for at in (0.6, 1.0, 2 * np.pi))
     if one > max(2 * below, 2 * cycle, MIN_CLOSURES):
         return [
-            f"{one / len(values):.1%} of the closures of triplets are off by 1, hardly any by 2 pi = 6.28 rad: is the "
-            "phase in cycles?"
+            f"{one / len(values):.1%} of the closures of triplets differ from their median by 1, hardly any by 2 pi = "
+            "6.28 rad: is the phase in cycles instead of radians?"
         ]
     return []
 
@@ -155,11 +157,11 @@ def phase_units(observations: Observations) -> list[str]:
 def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
     said = []
     if fit.seed != seed:
-        said.append(f"The training of the network diverged; seed {fit.seed} was taken instead of {seed}.")
+        said.append(f"The training of the network diverged; seed {fit.seed} was used instead of {seed}.")
     if late > MAX_LATE_FALL:
         said.append(
-            f"The training of the network was too short: {late:.0%} of the fall of its loss came in the second "
-            f"half of its {len(fit.losses)} steps (warned from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
+            f"The training of the network was too short: {late:.0%} of the decrease of its loss came in the "
+            f"second half of its {len(fit.losses)} steps (warning from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
         )
     return said
 
@@ -167,7 +169,7 @@ def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
 def misfit_share(
     series: Array, phase: NDArray[np.floating], weight: NDArray[np.floating], pairs: NDArray[np.integer]
 ) -> float:
-    """Share of the pairs' pixels more than half a cycle off what the dates, inverted robustly, say of them.
+    """Share of the pairs' pixels that differ by more than half a cycle from the robust inversion to dates.
 
     Parameters
     ----------
@@ -187,8 +189,8 @@ def misfit_share(
 def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | None:
     """Correlation with ``height`` (pixels,) of the principal map of ``motion`` (dates, pixels), positive upwards.
 
-    Motion, not a cluster's map: what the clusters are made of lost its trend with height before. The sign is that of
-    the last date's motion in phase, turned to displacement towards the satellite.
+    The map of the motion is used, not that of a cluster, because the trend with height is removed before clustering.
+    The sign is that of the displacement towards the satellite on the last date.
     """
     moves = motion - motion.mean(axis=0)
     if not moves.any() or height.std() == 0:
@@ -199,9 +201,9 @@ def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | N
 
 
 def late_fall(losses: Array) -> float:
-    """Share of the fall of a training's losses (steps,) that comes in its second half, from a tenth of it at a time.
+    """Share of the decrease of the losses (steps,) in the second half of a training, from means over a tenth of it.
 
-    The learning rate goes to 0, so that the loss always ends flat; what a short training lacks shows here.
+    The learning rate ends at 0, so every loss ends flat; this share shows whether the training was too short.
     """
     n, tenth = len(losses), max(1, len(losses) // 10)
     start, middle, end = (float(losses[k : k + tenth].mean()) for k in (0, n // 2 - tenth, n - tenth))

@@ -1,4 +1,4 @@
-"""The method: from multilooked pairs to the atmosphere of each date, after Ghosh et al. (2025)."""
+"""The method: estimate the atmosphere of each date from multilooked pairs, after Ghosh et al. (2025)."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ from .vae import SEPARATOR_SLOTS
 
 MIN_PIXELS = 200
 MAX_PERSISTENT = 0.25
-"""Largest number of persistent functions, a share of the dates; each takes one from what tells sky from motion."""
+"""Largest number of persistent functions, as a share of the dates; each costs one degree of freedom in time."""
 FEWEST_SOURCES = 400
-"""Pairs drawn for the clustering where the stack has fewer."""
+"""Number of pairs drawn for the clustering if the stack has fewer."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Parts of the method, each of which can be left out to see what it is worth.
+    """Parts of the method that can be switched off one by one, to measure their effect.
 
     Attributes
     ----------
     conditional_prior : bool
-        Priors of the network's slots depend on the dates of the pair; else all are free.
+        The priors of the network's slots depend on the dates of the pair; otherwise all are free.
     clustering : bool
-        Clusters of sources give functions of time; else only a trend, a year and scanned functions are searched.
+        Clusters of sources give functions of time; otherwise only a trend, an annual cycle and scanned functions are
+        searched for.
     robust : bool
-        Pairs with unwrapping errors lose their weight.
+        Pairs with unwrapping errors are down-weighted.
     slow_sky : bool
-        The sky of persistent functions has a covariance of its own; else that of independent dates.
+        The sky has its own covariance in each persistent function; otherwise that of independent dates.
     local_sky : bool
         The covariance of the other dates is added to the stationary one.
     """
@@ -63,7 +64,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Separation:
-    """What the method found on the training grid.
+    """Result of the method on the training grid.
 
     Attributes
     ----------
@@ -74,19 +75,19 @@ class Separation:
     network : Fit
         The variational autoencoder.
     flatten : Flattener
-        Applied to its maps, which have no trend with height.
+        Filter applied to the maps of the network, which have no trend with height.
     sources : Sources
-        Those that were clustered.
+        Sources that were clustered.
     clusters : list of Cluster
     unclustered : float
         Share of the sources that belong to no cluster.
     functions : list of TimeFunction
-        Searched for deformation, the persistent ones first.
+        Functions that were searched for deformation, the persistent ones first.
     deformation : Deformation
     local : LocalSky
     atmosphere : Atmosphere
     delay_share : (dates,)
-        Coefficient of a weather model's delay, which is removed besides ``atmosphere``.
+        Coefficient of a weather model's delay, which is removed in addition to ``atmosphere``.
     corrected : (dates, pixels)
         ``series`` without atmosphere.
     noise : (2, dates, pixels)
@@ -142,22 +143,22 @@ def separate(
     clusterer : Clusterer, optional
         FISHDBC by default.
     trainer : Trainer
-        Trains the network; one that remembers lets variants share networks.
+        Trains the network; a trainer with a memory lets variants share networks.
     progress : callable, optional
 
     Raises
     ------
     NotEnoughEvidence
-        When the data do not allow it, with the reason.
+        If the data do not allow a correction, with the reason.
     """
     rng = np.random.default_rng(settings.seed)
 
-    # 1. Pairs to dates; of a weather model's delay, the part that the data confirm.
+    # 1. Invert pairs to dates; subtract the part of a weather model's delay that the data confirm.
     phase, grid = _to_dates(observations, settings, knowledge, ablation.robust)
     delay_share, delay = _confirmed_delay(phase, observations, grid, knowledge, settings)
     series = phase - delay
 
-    # 2. The network separates sources, FISHDBC clusters them, and a cluster that is smooth in time gives a function.
+    # 2. The network separates sources, FISHDBC clusters them, and clusters that are smooth in time give functions.
     flatten, maps = _flattened(series, grid)
     slots = SEPARATOR_SLOTS if ablation.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
     training = steps_of(progress, "separating sources")
@@ -166,16 +167,16 @@ def separate(
     of_clusters = clusters if ablation.clustering else []
     functions = _functions_of_time(of_clusters, grid.years, observations.dates, knowledge.functions)
 
-    # 3. Local deformation and the sky with its slowness, estimated together.
+    # 3. Estimate local deformation and the statistics of the sky, including its slowness, together.
     dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
     searching = steps_of(progress, "searching local deformation")
     joint = estimate_jointly(series, dictionary, grid, settings.significance, rng, ablation.slow_sky, searching)
     clusters = confirm(clusters, flatten(without_height(joint.deformation.series, grid.height)))
 
-    # 4. Weather that clings to places, which a stationary sky cannot hold: the other dates show it.
+    # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
     local = estimate_local_sky(joint.sky, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
 
-    # 5. The atmosphere of each date: the part of the data that these statistics explain.
+    # 5. Estimate the atmosphere of each date: the part of the data that these statistics explain.
     atmosphere = estimate(series, joint, local, grid, knowledge)
     corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)
@@ -199,14 +200,14 @@ def separate(
 
 
 def spread(one: Separation, other: Array) -> float:
-    """Root mean square difference to another's ``corrected`` (dates, pixels), over this one's standard deviation."""
+    """RMS difference from the ``corrected`` (dates, pixels) of another result, over the stated standard deviation."""
     difference = one.corrected - other
     difference = difference - difference.mean(axis=0)
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
 
 def _to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
-    """Phase of each date (dates, pixels), relative to its mean, and the grid; refuses a stack that is too small."""
+    """Phase of each date (dates, pixels), relative to its mean, and the grid; a stack that is too small is refused."""
     pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
     if len(good) < settings.min_dates:
@@ -234,7 +235,7 @@ def _to_dates(observations: Observations, settings: Settings, knowledge: Knowled
 def _confirmed_delay(
     phase: Array, observations: Observations, grid: Grid, knowledge: Knowledge, settings: Settings
 ) -> tuple[Array, Array]:
-    """Coefficient of the weather model's delay on each date (dates,), and its phase (dates, pixels) with them."""
+    """Coefficient of the weather model's delay on each date (dates,), and coefficient times delay (dates, pixels)."""
     if observations.delay is None:
         return np.zeros(len(phase)), np.zeros_like(phase)
     maps = relative(np.asarray(observations.delay[:, grid.valid], dtype=np.float64))
@@ -245,7 +246,7 @@ def _confirmed_delay(
 
 
 def _flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
-    """The maps of the network (dates, pixels), without trend with height, and the filter that made them."""
+    """The flattening filter, and the input of the network: flattened maps (dates, pixels) without trend with height."""
     level = without_height(series, grid.height)
     steady = without(level, [trend(grid.years)])
     flatten = Flattener((steady / date_strength(steady)[:, None])[grid.good], grid.valid)
@@ -255,7 +256,7 @@ def _flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
 def _functions_of_time(
     clusters: list[Cluster], years: Array, dates: Sequence[str], given: Sequence[TimeFunction]
 ) -> list[TimeFunction]:
-    """A trend, a year, what the clusters of deformation follow and the user expects, and what is scanned."""
+    """Functions of time: trend, annual cycle, those of deformation clusters and of the user, and scanned ones."""
     functions = [trend(years)]
     if years[-1] - years[0] >= 1.0:
         functions += annual(years)
@@ -280,7 +281,7 @@ def _find_clusters(
     clusterer: Clusterer | None,
     rng: np.random.Generator,
 ) -> tuple[list[Cluster], float, Sources]:
-    """Cluster the sources of the pairs of good dates and of as many of every baseline, and label the clusters."""
+    """Cluster the sources of the pairs of good dates and of as many random pairs, and label the clusters."""
     good, between = grid.good, pairs[np.isin(pairs, grid.good).all(axis=1)]
     extra = draw_pairs(rng, grid.years[good], max(len(between), FEWEST_SOURCES)).T
     both = np.sort(np.concatenate([np.searchsorted(good, between), extra]), axis=1)

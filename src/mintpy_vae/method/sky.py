@@ -1,10 +1,10 @@
-"""The sky's covariance in space, by scale, and how much slower than chance the sky is. Arrays only.
+"""Covariance of the atmosphere ("the sky") in space, by scale, and its excess variance in slow functions of time.
 
 The atmosphere of date t is ``e_t N(0, C)`` with a strength e_t of its own; C is a free constant, a slope with height,
-and turbulence in bands of wavenumber (turbulence looks alike everywhere; Hanssen, 2001). White in time it is not: on a
-trend or on a year the sky has several times the variance that independent dates would give it, more at some scales than
-at others. So each persistent function of time q has a covariance of its own, ``C_q``, in which every band and the fine
-part are scaled by factors that the stack's own map of that function tells (:func:`slowness`).
+and turbulence in bands of wavenumber with stationary statistics (Hanssen, 2001). The sky is not white in time: on a
+trend or an annual cycle it has several times the variance of independent dates, with a factor that depends on the
+scale. Therefore each persistent function of time q has its own covariance ``C_q``, in which every band and the fine
+part are scaled by factors estimated from the stack's own map of that function (:func:`slowness`). Arrays only.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from .covariance import date_strength, height_slopes, radial_spectrum
 from .observations import Grid
 
 EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
-"""Bounds of the bands, cycles per shorter side of the scene; what is finer is one part with the noise."""
+"""Bounds of the bands, cycles per shorter side of the scene; finer scales form one part together with the noise."""
 CENTRES = np.array([0.6, 1.05, 1.6, 2.5, 4.0, 6.4, 9.8])
 SPARSE = (4, 5)
-"""Bands in which motion is sparse, 3 to 8 cycles: what they say of the slow sky is carried over to broader ones."""
+"""Bands in which motion is sparse, 3 to 8 cycles; their factors are extrapolated to broader bands."""
 GROWTH = 0.5
-"""The slow sky's factor grows towards broad scales as wavenumber to minus this power, at most."""
+"""The factor of the slow sky grows towards broad scales at most as wavenumber to minus this power."""
 MARGIN = 1.5
-"""Of what is carried over; what a band holds beyond it may be motion and is left in the data."""
+"""Margin on the extrapolated factor; the variance of a band beyond it may be motion and is left in the data."""
 WALK = 0.4
-"""Standard deviation of the step in log factor from band to band."""
+"""Standard deviation of the change of the log factor from band to band."""
 REML_STEPS = 8
 LEAST = 0.05
 """Smallest factor of a band."""
 FREE = 100.0
-"""Standard deviation of what is in effect unknown, in units of the atmosphere's."""
+"""Standard deviation of an effectively unknown quantity, in units of that of the atmosphere."""
 BAD = 10.0
-"""Factor on the strength of dates known to be bad."""
+"""Factor on the strength e_t of dates known to be bad."""
 SHORTEST = 0.02
 """Shortest wavelength of the turbulence, as a fraction of the scene's shorter side."""
 CHI2_MEDIAN, CHI2_95 = 0.455, 3.841
-"""Of chi-squared with one degree of freedom."""
+"""Median and 95th percentile of chi-squared with one degree of freedom."""
 
 
 @dataclass(frozen=True)
 class Slowness:
-    """What scales the covariance of the sky in one function of time.
+    """Factors on the covariance of the sky in one function of time.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Slowness:
     fine : float
         Factor of the fine part and the noise.
     removed : (bands,)
-        Share of what the band holds that is taken for sky; the rest is left in the data.
+        Share of each band's variance that is regarded as sky; the rest is left in the data.
     """
 
     bands: Array
@@ -65,7 +65,7 @@ class Slowness:
     removed: Array
 
     def at_most(self, limit: float) -> Slowness:
-        """The same with no factor above ``limit``; of a band that holds more, the rest is left in the data."""
+        """Limit all factors to ``limit``, or 1 if that is larger; the excess of a band is left in the data."""
         bands = np.minimum(self.bands, max(limit, 1.0))
         return Slowness(bands, min(self.fine, max(limit, 1.0)), self.removed * bands / self.bands)
 
@@ -77,7 +77,7 @@ CHANCE = Slowness(np.ones(N_BANDS), 1.0, np.ones(N_BANDS))
 
 @dataclass(frozen=True)
 class Sky:
-    """The statistics of one stack's atmosphere, from what is left of its series without motion.
+    """Statistics of the atmosphere of one stack, estimated from its series without motion.
 
     Attributes
     ----------
@@ -90,8 +90,8 @@ class Sky:
     height : (pixels,)
         Metres, zero mean.
     slope_std : float
-        Standard deviation of the slope with height, radians per metre; twice the scatter of dates, so that the slope is
-        in effect free where relief matters.
+        Standard deviation of the slope with height, radians per metre; twice the scatter of the dates, so that the
+        slope is effectively free where relief matters.
     modes : (modes, pixels)
         Constant, height and cosine modes of the bands, each scaled by its standard deviation.
     band : (modes - 2,) int
@@ -99,7 +99,7 @@ class Sky:
     cycles : (modes - 2,)
         Its wavenumber, cycles per shorter side.
     fine : (pixels, pixels)
-        Covariance of what is finer than the bands, white noise included.
+        Covariance of scales finer than the bands, including white noise.
     noise : float
         Variance of the white noise, from the flat end of the spectrum.
     """
@@ -136,7 +136,7 @@ class Sky:
         return np.bincount(self.band, minlength=N_BANDS).astype(np.float64)
 
     def covariance(self, slowness: Slowness = CHANCE) -> Covariance:
-        """Covariance of the sky in a function of time; constant and, but for chance, slope with height are free."""
+        """Covariance of the sky in a function of time; constant and (except for ``CHANCE``) height slope are free."""
         largest = max(1.0, float(slowness.bands.max(initial=0.0)))
         slope = 1.0 if slowness is CHANCE else max(FREE, largest)
         return Covariance(self, np.sqrt(np.r_[largest, slope, slowness.bands[self.band]]), slowness.fine)
@@ -155,9 +155,9 @@ class Covariance:
     ----------
     sky : Sky
     scale : (modes,)
-        Of each mode.
+        Factor on each mode.
     factor : float
-        Of the fine part.
+        Factor on the fine part.
     """
 
     def __init__(self, sky: Sky, scale: Array, factor: float) -> None:
@@ -201,21 +201,21 @@ class Precision:
         return self.apply(Footprints(self.sky, maps))
 
     def apply(self, footprints: Footprints) -> Array:
-        """The same, from the maps' footprints."""
+        """Like :meth:`whiten`, from the footprints of the maps."""
         return np.asarray(self.weight * footprints.fine - (footprints.along @ self.core) @ self.sky.whitened_modes.T)
 
     def energies(self, footprints: Footprints) -> Array:
-        """``m @ C^-1 @ m`` of each of some maps m, (maps,)."""
+        """``m @ C^-1 @ m`` for each map m, (maps,)."""
         along = footprints.along
         return np.asarray(self.weight * footprints.own - np.einsum("ij,ij->i", along @ self.core, along))
 
     def products(self, maps: Footprints, others: Footprints, fine: Array) -> Array:
-        """``m @ C^-1 @ o`` of each map m with each of some `others` o, (maps, others); ``fine`` is ``m fine^-1 o``."""
+        """``m @ C^-1 @ o`` for each map m and each of `others` o, (maps, others); ``fine`` is ``m fine^-1 o``."""
         return np.asarray(self.weight * fine - maps.along @ (self.core @ others.along.T))
 
 
 class Footprints:
-    """Maps (maps, pixels) as every precision of one sky needs them: ``m fine^-1``, and its product with the modes."""
+    """Products of maps (maps, pixels) that all precisions of one sky share: ``m fine^-1``, and this times the modes."""
 
     def __init__(self, sky: Sky, maps: Array) -> None:
         self.maps = maps
@@ -241,7 +241,7 @@ def sky_statistics(residual: Array, grid: Grid) -> Sky:
     residual : (dates, pixels)
         Radians.
     grid : Grid
-        The spectrum is taken from its good dates; bad ones count as ``BAD`` times as strong as they are.
+        The spectrum is estimated from the good dates; the strength of bad dates is multiplied by ``BAD``.
     """
     height, valid, good = grid.height, grid.valid, grid.good
     slopes = height_slopes(residual, height)
@@ -283,7 +283,7 @@ def inverse(matrix: Array) -> Array:
     Raises
     ------
     numpy.linalg.LinAlgError
-        When it is not positive definite.
+        If it is not positive definite.
     """
     factor, status = lapack.dpotrf(matrix, lower=0)
     if status == 0:
@@ -303,15 +303,15 @@ def _cosines(variance: Array, valid: NDArray[np.bool_]) -> Array:
 
 
 def typical_factor(scores: Array, widths: Array) -> float:
-    """How much more than chance a map holds at places that do not move (Efron, 2004).
+    """Factor by which the variance of a map exceeds chance at places that do not move (Efron, 2004).
 
-    Motion is sparse, so the median over places of the scores of bells of one width is that of ground that does not
+    Motion is sparse, so the median over places of the scores of bells of one width belongs to ground that does not
     move.
 
     Parameters
     ----------
     scores : (bells,)
-        Chi-squared with one degree of freedom by chance.
+        By chance, chi-squared with one degree of freedom.
     widths : (bells,)
 
     Returns
@@ -326,12 +326,12 @@ def typical_factor(scores: Array, widths: Array) -> float:
 def slowness(
     sky: Sky, values: Array, motion: Array, start: Slowness, typical: float, information: Array | None = None
 ) -> Slowness:
-    """How the sky in one function of time compares with chance, scale by scale.
+    """Estimate the variance of the sky in one function of time relative to independent dates, band by band.
 
-    Restricted maximum likelihood by expectation and maximisation (Dempster et al., 1977), with the maps of the motion
-    found, the constant and the slope with height as unknowns. Neighbouring bands are alike, as a random walk. A broad
-    band is not believed beyond what the bands where motion is sparse say, nor beyond the typical place: it may hold
-    motion as broad as the scene, of which only the sky's part is removed.
+    The estimate is restricted maximum likelihood by expectation and maximisation (Dempster et al., 1977), with the maps
+    of the motion found, the constant and the slope with height as unknowns. The log factors of neighbouring bands are
+    tied by a random walk. The factor of a broad band is limited by the extrapolation from the bands where motion is
+    sparse and by the typical factor, because the band may contain motion as broad as the scene.
 
     Parameters
     ----------
@@ -341,13 +341,12 @@ def slowness(
     motion : (pieces, pixels)
         Maps of the motion found in this function.
     start : Slowness
-        Where the iteration begins.
+        First value of the iteration.
     typical : float
         See :func:`typical_factor`.
     information : (pieces,), optional
-        What is known beforehand of the amplitude of each piece of motion, which is that it is zero: the inverse of its
-        variance. A piece that is likely chance is so left to the sky, and none appears or vanishes at a blow. None is
-        known by default.
+        Inverse of the prior variance of the amplitude of each piece of motion, whose prior mean is zero. It assigns a
+        piece that is probably due to chance to the sky, without abrupt changes. By default the amplitudes are free.
     """
     unknown = np.vstack([np.ones(len(values)), sky.height / max(float(sky.height.std()), 1e-12), *motion])
     k = len(unknown)
@@ -373,7 +372,7 @@ def slowness(
 
 
 def _limit(bands: Array, weight: Array, typical: float) -> Array:
-    """Largest factor of each band that the scales where motion is sparse, and the typical place, allow."""
+    """Largest factor of each band, from the bands where motion is sparse and from the typical factor."""
     growth = (CENTRES / CENTRES[SPARSE[0]]) ** -GROWTH
     some = list(SPARSE)
     level = np.exp((np.log(bands[some] / growth[some]) * weight[some]).sum() / max(weight[some].sum(), 1.0))
@@ -382,7 +381,7 @@ def _limit(bands: Array, weight: Array, typical: float) -> Array:
 
 
 def _smooth(found: Array, weight: Array) -> Array:
-    """Most probable factors, given the mean squares `found` of so many modes and a random walk of the logarithms."""
+    """Most probable factors, given mean squares `found` of `weight` modes each and a random walk of the logarithms."""
     step = np.diff(np.eye(N_BANDS), axis=0)
     tie = step.T @ step / WALK**2
     log = np.full(N_BANDS, np.log((found * weight).sum() / max(weight.sum(), 1.0) + 1e-9))

@@ -1,4 +1,4 @@
-"""What the method asks of a network that separates sources, and of what trains it: to swap the network, write these."""
+"""Interfaces of the network that separates sources and of its training; implement them to replace the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Fit", "SourceModel", "Trainer", "basis_maps", "source_weights"]
 
 
 class SourceModel(Protocol):
-    """A network that takes the difference of two dates for a sum of sources, each a sum of basis maps."""
+    """A network that describes the difference of two dates as a sum of sources, each a sum of basis maps."""
 
     def basis(self) -> torch.Tensor:
         """Basis maps that all sources share, (N_BASIS, height, width), in units of the maps it was trained on."""
@@ -34,7 +34,7 @@ class SourceModel(Protocol):
         ...
 
     def state_dict(self) -> Mapping[str, torch.Tensor]:
-        """Everything that was trained, by name."""
+        """Trained parameters, by name."""
         ...
 
 
@@ -51,7 +51,7 @@ class Fit:
     losses : (steps,) float
         Loss per pixel at each step.
     seed : int
-        The seed that worked; another than the user's after a restart.
+        The seed of this network; after a restart it differs from that of the settings.
     device : torch.device
     """
 
@@ -74,7 +74,7 @@ class Trainer(Protocol):
         settings: Settings,
         progress: Steps | None = None,
     ) -> Fit:
-        """The trained network."""
+        """Train a network and return it."""
         ...
 
 
@@ -92,7 +92,7 @@ def source_weights(
     Returns
     -------
     mean, noise : (slots, pairs, N_BASIS)
-        At the posterior mean of the codes, and at one posterior standard deviation.
+        Weights at the posterior mean of the codes, and at one posterior standard deviation.
     """
     data = torch.tensor(series / fit.scale, dtype=torch.float32, device=fit.device)
     i, j = torch.tensor(first, device=fit.device), torch.tensor(second, device=fit.device)

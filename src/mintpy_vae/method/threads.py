@@ -1,4 +1,4 @@
-"""One thread for each seed, so that its result is the same on every number of cores; several seeds side by side."""
+"""Run each seed in one thread, so that its result does not depend on the number of cores; seeds can run in parallel."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Let torch and the linear algebra under NumPy use one thread; afterwards they have as many as before.
+    """Limit torch and NumPy's linear algebra to one thread within the context.
 
-    Sums over threads depend on their number in the last bits, and training carries that on. The networks are too small
-    to gain from a second thread, and lose much where another process has the core.
+    The last bits of sums depend on the number of threads, and training amplifies the difference. The networks are too
+    small to gain from a second thread, and become much slower if another process uses the core.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -33,14 +33,14 @@ def single_threaded() -> Iterator[None]:
 
 
 class InBackground(Generic[T]):
-    """Work in a second thread while a ``with`` block runs; whatever ends the block early ends the thread, too.
+    """Work in a second thread while a ``with`` block runs; an exception that ends the block ends the thread, too.
 
     Parameters
     ----------
     work : callable
-        Without arguments.
+        Called without arguments.
     now : bool
-        Start it with the block; otherwise it is done when its result is asked for, without a second thread.
+        Start with the block; otherwise the work runs in :meth:`result`, without a second thread.
     """
 
     def __init__(self, work: Callable[[], T], now: bool = True) -> None:
@@ -67,7 +67,7 @@ class InBackground(Generic[T]):
         if not self._thread:
             return self._work()
         while self._thread.is_alive():
-            self._thread.join(0.5)  # with a timeout, so that signals are seen on every system
+            self._thread.join(0.5)  # with a timeout, so that signals are handled on every system
         if self._error:
             raise self._error
         return self._result

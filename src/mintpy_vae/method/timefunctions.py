@@ -1,4 +1,4 @@
-"""Functions of time that deformation may follow: trend, seasonal, step, postseismic decay."""
+"""Functions of time of deformation: trend, annual cycle, step, postseismic decay, ramp."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..dates import acquisition_years
 DECAY_YEARS = (0.02, 0.1, 0.5)
 """Relaxation times that are tried for a postseismic logarithm."""
 RAMP_DAYS = (60, 120)
-"""Durations of the ramps that are scanned: slow slip, a landslide's acceleration."""
+"""Durations of the ramps that are scanned, for slow slip and accelerating landslides."""
 SCANNED_DECAY = 0.1
-"""Relaxation time, years, of the logarithms that are scanned: motion that goes on after a step, ever slower."""
+"""Relaxation time in years of the logarithms that are scanned, for decelerating motion."""
 MIN_NEW = 0.3
-"""Least share of a function's variance that must lie outside the span of those known; two steps at neighbouring dates
-would together explain anything at the date between them."""
+"""Least share of a function's variance outside the span of the known functions. Two steps at neighbouring dates, for
+example, could explain any value on the date between them."""
 MIN_NEW_GIVEN = 0.01
-"""The same for a function that the user names: a step amid the stack is three quarters trend, but meant as a step."""
+"""The same for a function that the user gives: three quarters of a step in the middle of the stack is trend."""
 MAX_LEVERAGE = 0.3
-"""Largest share of a new function's energy at one date: the atmosphere of that date would count as motion."""
+"""Largest share of a new function's energy on one date; otherwise the atmosphere of that date would count as motion."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
 
@@ -37,7 +37,7 @@ class TimeFunction:
         For example ``trend``, ``step 20210908``.
     values : (dates,)
     family : str
-        Of a function scanned over the dates: what it shares with its neighbours. Empty for one that is not scanned.
+        Name of the family of a function that is scanned over the dates; empty for one that is not scanned.
     """
 
     name: str
@@ -56,10 +56,10 @@ def step(dates: Sequence[str], index: int, family: str = "") -> TimeFunction:
 
 
 def scanned(dates: Sequence[str]) -> list[TimeFunction]:
-    """Motion that comes and ends within the stack: a step at every date, and ramps that start at every date.
+    """Functions scanned over the dates: a step, a logarithmic decay, and ramps at every date.
 
-    Motion that begins at a date and slows down comes along (Marone et al., 1991). Each leaves two dates or more before
-    and after it; a ramp is no longer than a quarter of the stack and holds a date.
+    The logarithm describes motion that begins at a date and decelerates (Marone et al., 1991). At least two dates are
+    before and after each change; a ramp is at most a quarter of the stack long and contains a date.
     """
     years = acquisition_years(dates)
     found = [step(dates, k, "step") for k in range(2, len(dates) - 1)]
@@ -85,17 +85,17 @@ def annual(years: Array) -> list[TimeFunction]:
 
 
 class Rotation:
-    """Time in orthonormal coordinates: first the persistent functions, then all the rest, the constant left out.
+    """Orthonormal coordinates of time: first the persistent functions, then the rest, without the constant.
 
-    Orthonormal in the metric of dates of unequal strength: independent noise of the dates' strengths is white in every
-    coordinate.
+    The metric accounts for the unequal strengths of the dates: independent noise with these strengths is white in the
+    coordinates.
 
     Parameters
     ----------
     strength : (dates,)
         Strength e_t of the atmosphere.
     persistent : sequence of TimeFunction
-        In the order of the coordinates; each stands for what those before it leave.
+        In the order of the coordinates; each is made orthogonal to those before it.
     """
 
     def __init__(self, strength: Array, persistent: Sequence[TimeFunction]) -> None:
@@ -122,10 +122,10 @@ class Rotation:
 
 
 def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[TimeFunction]:
-    """Name the functions, besides a line, that an amplitude series follows.
+    """Find the functions of time, in addition to a line, that an amplitude series follows.
 
     A seasonal cycle, a step at any date and a step with logarithmic decay (Marone et al., 1991) compete by the Bayesian
-    information criterion; a scanned date or relaxation time counts as a parameter.
+    information criterion; the date of a step and a relaxation time count as parameters.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
     Returns
     -------
     list of TimeFunction
-        Empty when a line is enough.
+        Empty if a line is sufficient.
     """
     n = len(years)
     line = np.stack([np.ones(n), years], axis=1)
@@ -166,7 +166,7 @@ def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float 
 
 
 def lasts(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
-    """Whether what ``function`` says, and a constant and the ``known`` ones do not, is about more than one date."""
+    """Whether the part of ``function`` outside a constant and the ``known`` ones extends over more than one date."""
     energy = _new_part(known, function) ** 2
     return bool(energy.max() < MAX_LEVERAGE * energy.sum())
 

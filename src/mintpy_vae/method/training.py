@@ -1,4 +1,4 @@
-"""Fit the autoencoder to the pairs of one stack: device, seed, schedule, progress, divergence."""
+"""Train the autoencoder on the pairs of one stack: device, seed, schedule, progress, restart after divergence."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Run = tuple[VAE, NDArray[np.float64]]
 LEARNING_RATE = 2e-3
 RESTARTS = 2
 _RANDOM_STATE = Lock()
-"""Layers draw their first weights from the state of the whole process, which two seeds side by side must not mix."""
+"""Lock for the random state of the process, from which layers draw their first weights; parallel seeds must not mix."""
 _GPU = Lock()
-"""Two networks at a time would share the GPU's kernels and settings, and gain nothing."""
+"""Lock for the GPU: two networks at a time would share its settings and gain nothing."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        For ``cuda`` where PyTorch sees no GPU.
+        For ``cuda`` if PyTorch finds no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no CUDA GPU here. Use --device auto or cpu.")
@@ -50,8 +50,8 @@ def train(
 ) -> Fit:
     """Train a network on all pairs of a series of maps.
 
-    Every pair (i, j) of dates is a sample, in both orders; half of each batch is drawn evenly over the temporal
-    baseline, so that the long pairs, which expose deformation, are seen as often as the short ones.
+    Every pair (i, j) of dates is a sample, in both orders. Half of each batch is drawn evenly over the temporal
+    baseline, so that long pairs, in which deformation is large, are used as often as short ones.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def train(
     Raises
     ------
     NotEnoughEvidence
-        When training diverges, from ``RESTARTS`` other seeds too.
+        If the training diverges, also with ``RESTARTS`` other seeds.
     InputError
-        Where a GPU has no memory for even one pair.
+        If a GPU has too little memory for a single pair.
     """
     device = choose_device(settings.device)
     scale = float(series[:, valid].std()) or 1.0
@@ -89,13 +89,13 @@ def train(
         if _converged(losses):
             return Fit(model.eval(), scale, losses, seed, device)
     raise NotEnoughEvidence(
-        f"the training of the network diverged from {RESTARTS + 1} different seeds; the stack may hold extreme values"
+        f"the training of the network diverged with {RESTARTS + 1} different seeds; the stack may have extreme values"
     )
 
 
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
-    """One training at a time on a GPU, by kernels that give the same bits every time."""
+    """Allow one training at a time on a GPU, with deterministic kernels."""
     if device.type != "cuda":
         yield
         return
@@ -104,7 +104,7 @@ def _reproducible(device: torch.device) -> Iterator[None]:
 
 
 def _in_parts(run: Callable[[int], Run], most: int) -> Run:
-    """A training run; where the GPU's memory is too small, again with each batch in twice as many parts."""
+    """Run a training; if the GPU's memory is too small, repeat it with each batch in twice as many parts."""
     parts = 1
     while True:
         try:
@@ -118,7 +118,7 @@ def _in_parts(run: Callable[[int], Run], most: int) -> Run:
 
 @dataclass(frozen=True)
 class _Data:
-    """On the device: maps (dates, height, width) at unit variance, which pixels count, and times of the dates."""
+    """Data on the device: maps (dates, height, width) of unit variance, mask of valid pixels, times of the dates."""
 
     maps: torch.Tensor
     mask: torch.Tensor
@@ -133,9 +133,9 @@ def _run(
     progress: Steps | None,
     parts: int,
 ) -> Run:
-    """One training run. The losses stay on the device, and a GPU waits for the host only where progress is shown.
+    """Run one training. The losses stay on the device, and a GPU waits for the host only to show progress.
 
-    The gradients of the ``parts`` of a batch are added up, so that the result is the same but for rounding.
+    The gradients of the ``parts`` of a batch are summed, so the result is the same except for rounding.
     """
     steps, batch, device = settings.train_steps, settings.batch_size, data.maps.device
     model = _network(slots, data.years.cpu(), data.maps.shape[1:], device, seed)
@@ -151,7 +151,7 @@ def _run(
     now = torch.zeros(1, dtype=torch.int64, device=device)
 
     def gradients() -> None:
-        """Loss and gradients of step ``now``, which is then the next; all it reads and writes stays in its place."""
+        """Compute loss and gradients of step ``now`` and increment it; all tensors stay in place, for a CUDA graph."""
         optimizer.zero_grad(set_to_none=True)
         first, second = pairs[now][0]
         for i, j, z in zip(first.chunk(parts), second.chunk(parts), noise.chunk(parts), strict=True):
@@ -176,9 +176,9 @@ def _run(
 
 
 def _captured(work: Callable[[], None], warm_ups: int = 3) -> Callable[[], None]:
-    """``work`` as a CUDA graph, which the host launches as a whole: hundreds of kernels are too small to launch alone.
+    """Capture ``work`` as a CUDA graph: launching its hundreds of small kernels one by one would be slow.
 
-    It runs a few times before, on a stream of its own, as PyTorch asks of what is to be captured.
+    It is first run a few times on a separate stream, as PyTorch requires before a capture.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -195,7 +195,7 @@ def _captured(work: Callable[[], None], warm_ups: int = 3) -> Callable[[], None]
 def empty_network(
     slots: Sequence[tuple[str, int]], times: NDArray[np.float64], shape: tuple[int, ...], device: torch.device
 ) -> VAE:
-    """An untrained network as :func:`train` begins with, to load weights into."""
+    """Untrained network of the same shape as in :func:`train`, into which weights can be loaded."""
     return _network(slots, _years(times), shape, device, seed=0)
 
 
@@ -213,7 +213,7 @@ def _network(
 
 
 def draw_pairs(rng: np.random.Generator, years: NDArray[np.floating], batch: int) -> NDArray[np.int64]:
-    """Date indices (2, batch) of random pairs: half any two dates, half evenly over the temporal baseline."""
+    """Date indices (2, batch) of random pairs: half of any two dates, half evenly over the temporal baseline."""
     n = len(years)
     first = rng.integers(0, n, batch)
     second = (first + rng.integers(1, n, batch)) % n
@@ -230,6 +230,6 @@ def draw_pairs(rng: np.random.Generator, years: NDArray[np.floating], batch: int
 
 
 def _converged(losses: NDArray[np.float64]) -> bool:
-    """Whether the loss is finite everywhere and ended below that of the untrained network."""
+    """Whether all losses are finite and the last ones are below that of the untrained network."""
     tail = max(1, len(losses) // 10)
     return bool(np.isfinite(losses).all() and losses[-tail:].mean() < losses[0])

@@ -1,4 +1,4 @@
-"""Maps of the training grid on the stack's own grid, rows at a time."""
+"""Interpolate maps from the training grid to the stack's own grid, block by block of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Bilinear", "FullResolution", "cell_centres"]
 
 
 class FullResolution:
-    """The atmosphere on the stack's own grid, rows at a time.
+    """The atmosphere on the stack's own grid, for a block of rows at a time.
 
     The turbulent part is a cubic spline between the centres of the multilooked pixels; the stratified part follows the
     height of each full-resolution pixel.
@@ -22,7 +22,7 @@ class FullResolution:
     ----------
     atmosphere : PhasePerDate
     height : (length, width)
-        Metres relative to the mean the slope refers to; NaN counts as 0.
+        Metres relative to the mean height of the training grid; NaN counts as 0.
     factor : int
         Looks of the training grid in both directions.
     """
@@ -42,7 +42,7 @@ class FullResolution:
 
 
 class Bilinear:
-    """Maps of the training grid on the stack's own grid, rows at a time, bilinear between the centres of its pixels.
+    """Bilinear interpolation of maps between the pixel centres of the training grid, for a block of rows at a time.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Bilinear:
         self.down, self.across = (_hats(size, factor) for size in shape)
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """(n, rows, width)."""
+        """Interpolated maps on ``rows``, (n, rows, width)."""
         return tensor_product(self.maps, self.down[rows], self.across)
 
 
@@ -70,14 +70,14 @@ def cell_centres(size: int, factor: int) -> Array:
 
 def tensor_product(maps: Float32, down: Float32, across: Float32) -> Float32:
     """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
-    near = down.any(axis=0)  # some rows of the maps take part, not all
+    near = down.any(axis=0)  # only these rows of the maps contribute
     return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
 
 
 def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
-    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that makes their coefficients.
+    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that gives their coefficients.
 
-    They interpolate values at the centres of ``factor``-pixel cells, and stay flat outside.
+    They interpolate values at the centres of ``factor``-pixel cells and are constant outside.
     """
     centres = cell_centres(size, factor)
     if len(centres) == 1:
@@ -88,7 +88,7 @@ def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
 
 
 def _hats(size: int, factor: int) -> NDArray[np.float32]:
-    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells; flat outside."""
+    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells, constant outside."""
     centres = cell_centres(size, factor)
     units = np.eye(len(centres))
     return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)

@@ -1,9 +1,9 @@
 """The convolutional variational autoencoder: one encoder, several sources, one shared decoder.
 
 After Neri, Badeau and Depalle (2021): an encoder gives K latent sources of a mixture (an interferogram), one decoder
-turns each into its own signal, and their sum is the mixture. What makes the sources identifiable is a prior that
-depends on what is known of the pair, its two dates (Khemakhem et al., 2020). Everything is odd: swapping the dates of
-a pair flips the sign of its codes and of its sources. Knows tensors only.
+turns each into its own signal, and their sum is the mixture. The sources are identifiable because the prior depends on
+the two dates of the pair (Khemakhem et al., 2020). All functions are odd: swapping the dates of a pair changes the sign
+of its codes and of its sources. This module works on tensors only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEPARATOR_SLOTS = (("trend", 4), ("steps", 4), ("free", 12), ("free", 12))
 
 @dataclass(frozen=True)
 class Codes:
-    """What the encoder says of a batch of pairs: a Gaussian per latent.
+    """Posterior of the codes of a batch of pairs: a Gaussian per latent.
 
     ``mean``, ``variance`` and ``prior`` (the variance of the zero-mean prior) are (batch, latents).
     """
@@ -45,7 +45,7 @@ class PairPrior(nn.Module):
 
     A ``trend`` slot grows with the temporal baseline: dt^2, for motion at a constant rate. A ``steps`` slot adds
     learned non-negative weights of the intervals between the two dates, for motion at any time. A ``free`` slot has
-    unit variance whatever the dates, as the atmosphere has.
+    unit variance for all dates, like the atmosphere.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class PairPrior(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Odd convolutional encoder: no bias, tanh, plus a linear way past the convolutions.
+    """Odd convolutional encoder: no bias, tanh, and a linear path that bypasses the convolutions.
 
     Maps (batch, 1, height, width), both sides multiples of 8, to (batch, latents).
     """
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Shared convolutional decoder: a learned seed grows into basis maps; a code gives their weights.
+    """Shared convolutional decoder: basis maps are made from a learned seed; a code gives their weights.
 
     A source is ``w(z) @ basis`` with an odd function w, so that decoding, closure and sums are matrix products.
     """
@@ -157,7 +157,7 @@ class VAE(nn.Module):
     def encode(self, x: Tensor, first: Tensor, second: Tensor) -> Codes:
         """Codes of maps ``x`` (batch, height, width) of the pairs ``first``, ``second`` (batch,).
 
-        The posterior is the product of the prior N(0, p) and the encoder's N(m(x), s^2), so that a slot stays silent
+        The posterior is the product of the prior N(0, p) and the encoder's N(m(x), s^2), so a slot has small codes
         where its prior is narrow: mean p m / (p + s^2), variance p s^2 / (p + s^2).
         """
         prior = self.prior(first, second)

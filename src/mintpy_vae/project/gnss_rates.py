@@ -72,8 +72,8 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
         notes.append(f"GNSS stations where the stack has no data are left out: {', '.join(empty)}.")
     if len(stations) < _FEWEST:
         notes.append(
-            f"vae.gnssFile: {len(stations)} of {len(table)} stations can be used, and rates of a stack are relative; "
-            f"with fewer than {_FEWEST} GNSS is not used."
+            f"vae.gnssFile: only {len(stations)} of {len(table)} stations can be used. The rates of a stack are "
+            f"relative, so GNSS is not used with fewer than {_FEWEST} stations."
         )
         stations = []
     return stations, notes
@@ -89,22 +89,22 @@ def _read_table(file: Path) -> list[tuple[str, dict[str, float]]]:
     try:  # line by line: no quotation mark shall swallow the end of a line
         rows = [[word.strip() for word in next(csv.reader([line]))] for _, line in numbered]
     except csv.Error as error:
-        raise InputError(f"vae.gnssFile: {file} is no table of comma-separated values: {error}.") from error
+        raise InputError(f"vae.gnssFile: {file} is not a table of comma-separated values: {error}.") from error
     header = [word.lower() for word in rows[0]] if rows else []
     rates = next((c for c in (_LINE_OF_SIGHT, _COMPONENTS) if {*_PLACE, *c} <= set(header)), None)
     if rates is None:
         forms = " or ".join(",".join(_PLACE + c) for c in (_LINE_OF_SIGHT, _COMPONENTS))
-        raise InputError(f"vae.gnssFile: {file} needs a first line {forms}.")
+        raise InputError(f"vae.gnssFile: {file} must begin with a line {forms}.")
     table = []
     for (k, _), row in zip(numbered[1:], rows[1:], strict=True):
         if len(row) != len(header):
-            raise InputError(f"vae.gnssFile: line {k} of {file} has {len(row)} values, its header {len(header)}.")
+            raise InputError(f"vae.gnssFile: line {k} of {file} has {len(row)} values, but the header {len(header)}.")
         words = dict(zip(header, row, strict=True))
         values = {key: _number(file, k, key, words[key]) for key in (*_PLACE[1:], *rates)}
         if abs(values["lat"]) > 90 or abs(values["lon"]) > 360:
-            raise InputError(f"vae.gnssFile: line {k} of {file}: lat and lon are in degrees.")
+            raise InputError(f"vae.gnssFile: line {k} of {file}: lat and lon must be in degrees.")
         if any(values[key] <= 0 for key in rates if key.startswith("s")):
-            raise InputError(f"vae.gnssFile: line {k} of {file}: a standard deviation must be above 0.")
+            raise InputError(f"vae.gnssFile: line {k} of {file}: a standard deviation must be positive.")
         table.append((words["station"], values))
     return table
 
@@ -115,7 +115,7 @@ def _number(file: Path, line: int, key: str, word: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"vae.gnssFile: line {line} of {file}: {key} = {word!r} is no number.")
+        raise InputError(f"vae.gnssFile: line {line} of {file}: {key} = {word!r} is not a number.")
     return value
 
 

@@ -88,7 +88,7 @@ def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
         if name and not os.path.isfile(path):  # also where the name is too long for one
             raise InputError(f"{option} = {name}: there is no file {path}.")
         if name and option in files:
-            raise InputError(f"{option} = {settings.bad_dates}: give dates, or one file.")
+            raise InputError(f"{option} = {settings.bad_dates}: give either dates or one file.")
         if name:
             files[option] = path
     return files
@@ -133,7 +133,7 @@ def read_functions(
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
             raise InputError(
-                f"{option} = {template[option]}: {reason}; write no, or what MintPy reads, for example {example}."
+                f"{option} = {template[option]}: {reason}; use no, or a value that MintPy reads, for example {example}."
             ) from error
         warnings += [
             f"{option} = {onset} lies outside the dates of the stack, {dates[0]} to {dates[-1]}, and is ignored; "
@@ -158,7 +158,7 @@ def _read_model(key: str, value: Any, dates: Sequence[str]) -> tuple[dict[str, A
         if inps.polynomial < 0:
             raise ValueError("a degree cannot be negative")
         if inps.polynomial > len(dates) - 2:
-            raise ValueError(f"{len(dates)} dates do not determine it")
+            raise ValueError(f"{len(dates)} dates are too few to determine it")
         # MintPy refuses these too, but with the whole velocity step
         outside = [d for d in inps.stepDate if not first < ptime.yyyymmdd2years(d) < last]
         inps.stepDate = sorted(d for d in inps.stepDate if d not in outside)
@@ -210,11 +210,11 @@ def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[M
         coarse = {key: mask & ~border for key, mask in coarse.items()}
     for key, mask in coarse.items():
         if not mask.any():
-            besides = f", besides what is in {_MOVING if key == STABLE else STABLE} too," if len(coarse) == 2 else ""
+            besides = f", except what {_MOVING if key == STABLE else STABLE} marks too," if len(coarse) == 2 else ""
             raise InputError(f"{key}: {files[key]} marks nothing{besides} that fills a pixel of the training grid.")
     if _MOVING in coarse and coarse[_MOVING].all():
-        raise InputError(f"{_MOVING} marks the whole scene: no ground is left to tell the atmosphere from motion.")
-    note = f"{both.mean():.1%} of the scene is in {STABLE} and in {_MOVING}; there, neither is used."
+        raise InputError(f"{_MOVING} marks the whole scene: no other ground is left to estimate the atmosphere from.")
+    note = f"{both.mean():.1%} of the scene is marked by both {STABLE} and {_MOVING}; neither mask is used there."
     return coarse.get(STABLE), coarse.get(_MOVING), [note] if both.any() else []
 
 
@@ -264,7 +264,7 @@ def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack,
     for date in bad:
         if not any(_stands_for(date, d) for d in stack.dates):
             nearest = min(stack.dates, key=lambda d: abs(_moment(d) - _moment(date)))
-            raise InputError(f"{_BAD}: {date} is no date of the stack; the nearest is {nearest}.")
+            raise InputError(f"{_BAD}: {date} is not a date of the stack; the nearest is {nearest}.")
     return [k for k, d in enumerate(dates) if any(_stands_for(date, d) for date in bad)]
 
 

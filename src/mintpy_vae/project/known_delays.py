@@ -141,15 +141,17 @@ def find_known_delays(
             off.append(kind.option)
             what = f"set {kind.option} = no" if inside else f"{kind.option} is no in the corrected directory"
             warnings.append(
-                f"The {kind.name} cannot be subtracted by MintPy's step {kind.step}, because {reason}: {what}; what "
-                "comes and goes of it is taken out with the atmosphere."
+                f"The {kind.name} cannot be subtracted by MintPy's step {kind.step}, because {reason}: {what}. Its "
+                "variable part is removed with the atmosphere."
             )
             LOGGER.info("%s", warnings[-1])
         else:
             row["std_mm"] = round(1000 * size, 2)
             if lacking:
                 dates = ", ".join(lacking[:3]) + ", ..." * (len(lacking) > 3)
-                warnings.append(f"{row['source']} lacks {dates}; of these dates MintPy will subtract no {kind.name}.")
+                warnings.append(
+                    f"{row['source']} lacks {dates}; on these dates MintPy will not subtract the {kind.name}."
+                )
             found.append(delay)
             LOGGER.info("%s: up to %.1f mm, left to MintPy's step %s", kind.name, row["std_mm"], kind.step)
         summary.append(row)
@@ -211,7 +213,7 @@ def _find_tides(task: _Task) -> _Found:
     if ours.is_file():
         return "inputs/SET.h5", *_from_file(ours, stack)
     if task.inside and there and not fits(theirs, stack):
-        raise InputError(f"{theirs} is of another scene; delete it")
+        raise InputError(f"{theirs} belongs to another scene; delete it")
     if task.inside and there:
         return "inputs/SET.h5", *_from_file(theirs, stack)
     if there and fits(theirs, stack):
@@ -236,14 +238,14 @@ def _find_ionosphere(task: _Task) -> _Found:
     from mintpy.cli import iono_split_spectrum
 
     if (method := task.template[_IONOSPHERE]) != "split_spectrum":
-        raise InputError(f"{_IONOSPHERE} = {method} is no method of MintPy")
+        raise InputError(f"{_IONOSPHERE} = {method} is not a method of MintPy")
     source = task.project / "inputs" / "ionStack.h5"
     if not source.is_file():
         raise InputError(f"there is no {source}")
     if not fits(source, task.stack):
-        raise InputError(f"{source} is of another size than the stack, or of another scene")
+        raise InputError(f"{source} has another size than the stack, or belongs to another scene")
     if len(str(task.place).split()) > 1:
-        raise InputError(f"there is a blank in the path {task.place}, which MintPy's step does not take")
+        raise InputError(f"the path {task.place} contains a blank, which MintPy's step does not support")
     copy, series, count = task.place / "inputs" / source.name, task.place / "ion.h5", task.place / "numInvIon.h5"
     if not (series.is_file() and count.is_file()):
         shutil.copy2(source, copy)
@@ -304,7 +306,7 @@ def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = Non
     """A time-series of MintPy, and the dates of the stack that it lacks."""
     with open_hdf5(file) as f, damage(file):
         if not {"date", "timeseries"} <= set(f) or f["timeseries"].shape[1:] != stack.shape:
-            raise InputError(f"{file} is no time-series of the pixels of the stack")
+            raise InputError(f"{file} is not a time series on the pixels of the stack")
         index = {date.decode(): k for k, date in enumerate(f["date"][:])}
         level = np.zeros(len(index), np.float32)
         if stack.ref_yx is not None:

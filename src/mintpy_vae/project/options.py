@@ -21,18 +21,18 @@ HEADER = """\
 _HEADING = "########## correct_vae"
 TITLE = f"""\
 {_HEADING} - atmospheric correction of the interferogram stack, before invert_network
-## Put the lines to change into your MintPy template; those left out, or set to auto, take their default.
+## Copy the options that you want to change into your MintPy template; all others keep their defaults.
 ## vae_smallbaselineApp.py TEMPLATE runs MintPy's workflow with this step; vae_correct.py runs the step alone,
-## and its command line beats the template: vae_correct.py inputs/ifgramStack.h5 -t TEMPLATE
+## where command line options take precedence: vae_correct.py inputs/ifgramStack.h5 -t TEMPLATE
 ## The corrected directory gets a copy of the template with mintpy.troposphericDelay.method = no,
-## or MintPy would take the atmosphere out a second time.
+## because MintPy would otherwise correct the atmosphere a second time.
 ## reference: Ghosh et al. (2025, Remote Sensing, https://doi.org/10.3390/rs17183189)
 """
 _GROUPS = {  # the first option of each
     "device": "computing",
     "coarsePixels": "network training",
-    "minSamples": "clustering and what counts as deformation",
-    "stableMask": "what you know already (paths start at the project directory); mintpy.timeFunc.* are read, too",
+    "minSamples": "clustering and detection of deformation",
+    "stableMask": "prior information (paths relative to the project directory); mintpy.timeFunc.* are read, too",
     "minDate": "when to leave the stack uncorrected",
 }
 _BEFORE = "########## 5. invert_network"
@@ -40,7 +40,7 @@ _SPECIAL = {  # key: values, default, meaning, where the field itself does not s
     "device": (
         "auto / cpu / cuda",
         "a GPU if there is one or else the CPU",
-        "where the network trains",
+        "device for the training",
     ),
     **dict.fromkeys(("stableMask", "movingMask", "gnssFile"), ("file / no", None, None)),
     "priorDelay": ("file / no", "inputs/ERA5.h5 or the like", None),

@@ -108,16 +108,16 @@ def _checked(file: Path, stack: Stack) -> PriorDelay:
     with open_hdf5(file) as f, damage(file):
         series, dates = linked(f, "timeseries"), linked(f, "date")
         if series is None or dates is None or len(series.shape) != 3 or len(series) != len(dates):
-            raise InputError(f"{file} is no time series of MintPy.")
+            raise InputError(f"{file} is not a time series of MintPy.")
         if series.attrs.get(COMPLETE):
             raise InputError(f"{file} was written by vae_correct.py itself.")
         if series.shape[1:] != stack.shape or not fits(file, stack):
             size = " x ".join(map(str, series.shape[1:]))
-            raise InputError(f"{file}, of {size} pixels, is not of the pixels of the stack.")
+            raise InputError(f"{file} has {size} pixels and does not fit the grid of the stack.")
         index = {_text(date): k for k, date in enumerate(dates[:])}
     layers = {k: index[date] for k, date in enumerate(stack.dates) if date in index}
     if len(layers) < FEWEST:
-        raise InputError(f"{file} has {len(layers) or 'none'} of the dates of the stack.")
+        raise InputError(f"{file} contains {len(layers) or 'none'} of the dates of the stack.")
     return PriorDelay(file, layers, to_phase(stack))
 
 
@@ -126,7 +126,7 @@ def _lacking(delay: PriorDelay, stack: Stack) -> list[str]:
     if not dates:
         return []
     some = ", ".join(dates[:3]) + ", ..." * (len(dates) > 3)
-    return [f"{delay.file.name} lacks {some}; nothing of it is used on these dates ({OPTION})."]
+    return [f"{delay.file.name} lacks {some}; it is not used on these dates ({OPTION})."]
 
 
 def _text(value: object) -> str:

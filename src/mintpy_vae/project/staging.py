@@ -60,7 +60,7 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
         except KeyboardInterrupt as stop:
             place = next((p for p in (staging, target) if any((p / NETWORKS).glob("*"))), None)
             if keep := place is not None:
-                stop.args = (f"the trained networks are kept in {place}, from which the same command goes on",)
+                stop.args = (f"the trained networks are kept in {place}, and the same command continues with them",)
             raise
         finally:
             if _is(handle, staging / _LOCK):
@@ -81,11 +81,13 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 def _claim(staging: Path, target: Path) -> int:
     """Make and lock the place; return the handle of the lock, which the kernel lets go if the process is killed."""
-    busy = InputError(f"Another vae_correct.py is at work on {target}; wait for it, or choose another place with -o.")
+    busy = InputError(
+        f"Another vae_correct.py is writing {target}; wait until it ends, or choose another directory with -o."
+    )
     try:
         foreign = staging.exists() and any(staging.iterdir()) and not (staging / _LOCK).exists()
         if foreign or staging.is_symlink():
-            raise InputError(f"{staging} is in the way and was not made by vae_correct.py; move it elsewhere.")
+            raise InputError(f"{staging} is in the way, but was not made by vae_correct.py; move it elsewhere.")
         while True:
             staging.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # the other process has just put it in place
@@ -104,7 +106,7 @@ def _claim(staging: Path, target: Path) -> int:
                     raise busy
                 (target / _LOCK).unlink()
     except OSError as error:
-        reason = f"{target.parent} cannot be written to: {error.strerror}. Choose another place with -o."
+        reason = f"{target.parent} cannot be written to: {error.strerror}. Choose another directory with -o."
         raise InputError(reason) from error
     return handle
 
@@ -156,5 +158,5 @@ def _publish(staging: Path, target: Path) -> None:
             os.replace(target, staging / _EARLIER)
         os.replace(staging, target)
     except OSError as error:
-        raise InputError(f"{target} cannot be replaced: {error.strerror}. Choose another place with -o.") from error
+        raise InputError(f"{target} cannot be replaced: {error.strerror}. Choose another directory with -o.") from error
     shutil.rmtree(target / _EARLIER, ignore_errors=True)

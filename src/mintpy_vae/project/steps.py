@@ -64,7 +64,7 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
         _run(work_dir, template_file, ["modify_network", "reference_point"])
         found = _reference_point(file)
     if found is None:
-        raise InputError(f"MintPy selected no reference point in {file}; set mintpy.reference.yx in {template_file}.")
+        raise InputError(f"MintPy found no reference point in {file}; set mintpy.reference.yx in {template_file}.")
     return found
 
 
@@ -129,5 +129,5 @@ def at_work(what: str, work: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             message = " ".join(filter(None, (reason(error), error.filename)))
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
-            message = f"it ended with exit code {error.code}, its output says why"
+            message = f"it ended with exit code {error.code}; see its output for the reason"
         raise InputError(f"MintPy failed in {work} ({what}): {message.rstrip('.')}.") from error

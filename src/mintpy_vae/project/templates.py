@@ -96,7 +96,9 @@ def _check_lines(path: Path) -> None:
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         words = line.lstrip("\ufeff \t")  # the mark that some editors put before the first line
         if words.lower().startswith(PREFIX) and (line.startswith("\ufeff") or "=" not in words.split("#")[0]):
-            raise InputError(f"The template {path} cannot be understood: line {number} is no option = value.")
+            raise InputError(
+                f"The template {path} cannot be understood: line {number} is not of the form option = value."
+            )
 
 
 def _read_text(path: Path) -> str:

@@ -126,8 +126,8 @@ def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
     free = shutil.disk_usage(work).free
     if needed > free:
         raise InputError(
-            f"{work} needs about {needed / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB left; make room, or "
-            "choose another place with -o."
+            f"{work} needs about {needed / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB free; make room, or "
+            "choose another directory with -o."
         )
 
 
@@ -136,7 +136,7 @@ def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:
     wants_hdfeos5 = options.get("mintpy.save.hdfEos5", "auto").lower() == "yes"
     if wants_hdfeos5 and "Y_FIRST" in stack.attributes and "geo" in str(work):
         raise InputError(
-            f"The path {work} contains the letters 'geo', with which MintPy's step hdfeos5 fails on a geocoded stack; "
+            f"The path {work} contains the letters 'geo', which make MintPy's step hdfeos5 fail on a geocoded stack; "
             "choose another directory or set mintpy.save.hdfEos5 = no."
         )
 
@@ -170,11 +170,11 @@ def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> 
     for name in left:
         if name in named and name not in made:
             raise InputError(
-                f"{named[name]} = {name} is not of the same pixels as {stack.file.name}; cut it with subset.py, or set "
+                f"{named[name]} = {name} is not on the same grid as {stack.file.name}; cut it with subset.py, or set "
                 "the option to auto."
             )
     if left:
-        LOGGER.warning("%s: not of the pixels of %s, and not copied.", ", ".join(left), stack.file.name)
+        LOGGER.warning("%s: not copied, because it is not on the grid of %s.", ", ".join(left), stack.file.name)
     return chosen
 
 

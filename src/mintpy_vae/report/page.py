@@ -61,7 +61,7 @@ def _attempt(make: Callable[[Any], Section | None], data: Any) -> Section | None
         return make(data)
     except Exception as error:  # one chart must not cost the reader the others
         title = make.__name__.replace("_", " ")
-        return Section(make.__name__, title, [f"This part could not be made ({type(error).__name__}: {error})."])
+        return Section(make.__name__, title, [f"This section could not be made ({type(error).__name__}: {error})."])
 
 
 def _render(title: str, lead: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:

@@ -30,9 +30,9 @@ def lead(data: Data) -> str:
     worse = data.result["pairs_worse"]
     atoms = len(data.result["deformation_pieces"])
     return (
-        f"The median pair went from {bold(f'{before:.1f} mm')} to {bold(f'{after:.1f} mm')} of spatial standard "
-        f"deviation (without what moves steadily); {bold(f'{worse:.0%}')} of the pairs got worse. "
-        f"Local motion was described by {bold(atoms)} pieces and left in the data."
+        f"The median spatial standard deviation of the pairs fell from {bold(f'{before:.1f} mm')} to "
+        f"{bold(f'{after:.1f} mm')} (without steady motion); {bold(f'{worse:.0%}')} of the pairs got worse. "
+        f"Local motion, described by {bold(atoms)} pieces, was kept in the data."
     )
 
 
@@ -47,14 +47,16 @@ def velocity(data: Data) -> Section | None:
     before, after, _ = data.velocities
     limit = draw.robust_limit(before, after)
     moving = np.where(data.found.valid, data.found.moving, np.nan)
-    source = "MintPy's inversion" if data.inverted else "the training grid, since MintPy has not inverted yet"
+    source = (
+        "MintPy's inversion" if data.inverted else "the training grid, because MintPy has not inverted the stack yet"
+    )
     return Section(
         "velocity",
-        "Velocity before, after, and what was taken out",
+        "Velocity before, after, and the difference",
         [
-            f"From {source}; one colour scale, blue moves away from the satellite, relative to the scene's median. "
-            "What moves should look the same before and after; the third map should look like weather or relief, "
-            "not like your signal."
+            f"From {source}, relative to the scene's median, on one colour scale; blue is motion away from the "
+            "satellite. Moving ground should look the same before and after; the third map should look like weather "
+            "or relief, not like your signal."
         ],
         [
             draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
@@ -70,13 +72,18 @@ def atmosphere(data: Data) -> Section | None:
     order = np.argsort(-taken.std(axis=1))[:SHOWN_DATES]
     limit = draw.robust_limit(taken[order])
     maps = [draw.colour_map(data.found.on_grid(taken[k]), data.found.dates[k], "mm", limit) for k in order]
-    return Section("atmosphere", "Atmosphere of the largest dates", ["What is subtracted, training grid."], maps)
+    return Section(
+        "atmosphere",
+        "Atmosphere of the largest dates",
+        ["The atmosphere that is subtracted, on the training grid."],
+        maps,
+    )
 
 
 def pairs(data: Data) -> Section | None:
     """Bars and table of the noise of each pair."""
     before, after = 1000 * data.found.noise
-    text = "Spatial standard deviation without what moves steadily. The menu above the bars and the table sorts them."
+    text = "Spatial standard deviation of each pair, without steady motion. The menus sort the bars and the table."
     shown = [draw.pair_bars(data.names, before, after), draw.pair_table(data.names, before, after)]
     return Section("pairs", "Noise pair by pair", [text], wide=shown)
 
@@ -86,7 +93,9 @@ def network(data: Data) -> Section | None:
     found = data.found
     reduction = 100 * (1 - found.noise[1] / found.noise[0])
     figure = draw.network(found.dates, found.pairs, found.bperp, reduction)
-    return Section("network", "Network, by the noise removed", ["One line is one pair."], wide=[figure])
+    return Section(
+        "network", "Network of pairs, coloured by the noise removed", ["Each line is a pair."], wide=[figure]
+    )
 
 
 def latent_space(data: Data) -> Section | None:
@@ -101,9 +110,9 @@ def latent_space(data: Data) -> Section | None:
     kinds = [c["kind"] for c in data.clusters]
     names = [f"{found.dates[i]}_{found.dates[j]}" for i, j in found.source_pairs[chosen]]
     text = (
-        f"Each point is a source of one pair, {len(chosen)} of {len(found.points)}; near points are similar maps, "
-        f"whatever their strength and sign ({method}; distances across the picture mean little). Stars are "
-        "deformation, circles atmosphere, squares undecided, crosses belong to no cluster."
+        f"Each point is a source of one pair ({len(chosen)} of {len(found.points)} are shown). Near points have "
+        f"similar maps, whatever their strength and sign ({method}; large distances mean little). Stars are "
+        "deformation, circles atmosphere, squares undecided; crosses belong to no cluster."
     )
     figure = draw.latent(places, found.source_labels[chosen], kinds, names)
     return Section("latent", "Latent space", [text], wide=[figure])
@@ -132,8 +141,8 @@ def clusters(data: Data) -> Section | None:
     )  # fmt: skip
     texts = [
         "Deformation is smooth in time (roughness near 0, small p-value) and does not follow the height; atmosphere "
-        "comes and goes (roughness near 1). Clusters tell which functions of time to look for; they are not what is "
-        "subtracted.",
+        "is independent from date to date (roughness near 1). Clusters determine which functions of time are searched "
+        "for; they are not subtracted.",
     ]
     return Section("clusters", "Clusters and the evidence for their labels", texts, maps, [series], [table])
 
@@ -169,7 +178,7 @@ def structure_functions(data: Data) -> Section | None:
         "Structure functions",
         [
             "Semivariogram: half the mean squared difference of two pixels against their distance. The atmosphere "
-            "makes it rise; the sill is the variance that is left, the range how far noise stays alike."
+            "makes it rise. The sill is the variance that is left, the range the distance over which it is correlated."
         ],
         [
             draw.lines({k: v[:2] for k, v in rate.items()}, "distance [km]", "velocity [(mm/yr)^2]"),
@@ -184,7 +193,7 @@ def phase_against_elevation(data: Data) -> Section | None:
     found = data.found
     height = found.height[found.valid]
     if np.nanstd(height) < 1:
-        return Section("elevation", "Phase against elevation", ["The scene has no relief to speak of."])
+        return Section("elevation", "Phase against elevation", ["The scene has hardly any relief."])
     first, second = found.pairs.T
     series = {"before": found.before, "after": found.after}
     values = {k: 1000 * (s[second] - s[first]) for k, s in series.items()}
@@ -198,8 +207,8 @@ def phase_against_elevation(data: Data) -> Section | None:
         "elevation",
         "Phase against elevation",
         [
-            f"The pair that followed the relief most, {data.names[worst]}. Median absolute correlation over all pairs: "
-            f"{median['before']:.2f} before, {median['after']:.2f} after."
+            f"The pair with the highest correlation with height, {data.names[worst]}. Median absolute correlation of "
+            f"all pairs: {median['before']:.2f} before, {median['after']:.2f} after."
         ],
         wide=[draw.lines(curves, "height [m]", "displacement [mm]", markers=True)],
     )
@@ -223,7 +232,7 @@ def time_series(data: Data) -> Section | None:
             shown.append(draw.time_series(data.inverted.dates, series, f"{name} (row {full[0]}, column {full[1]})"))
     if not shown:
         return None
-    text = "Displacement towards the satellite; pixels relative to the median of the scene at each date."
+    text = "Displacement towards the satellite, relative to the median of the scene on each date for single pixels."
     return Section("series", "Time series", [text], shown)
 
 
@@ -233,7 +242,7 @@ def training(data: Data) -> Section | None:
     steps = np.arange(len(losses), dtype=np.float64)
     step = max(1, len(steps) // 500)
     curves = {"separator": (steps[::step], losses[::step])}
-    text = "Loss per pixel of the network that separates sources. It should fall and level off."
+    text = "Loss per pixel of the network that separates sources. It should decrease and level off."
     return Section("training", "Training", [text], wide=[draw.lines(curves, "step", "loss")])
 
 
@@ -250,7 +259,7 @@ def evaluation(data: Data) -> Section | None:
     skipped = [f"Left out: {s['method']}, because {s['reason']}." for s in data.evaluation.get("skipped", [])]
     return Section(
         "evaluation",
-        "Against other corrections",
+        "Comparison with other corrections",
         [data.evaluation["note"], *_same(data.evaluation), *skipped],
         tables=tables,
     )
@@ -262,10 +271,10 @@ def injection(data: Data) -> Section | None:
     if not rows:
         return None
     kinds = dict.fromkeys(r["kind"] for r in rows)
-    text = "Known motion added to copies of your pairs before the correction: the share of it that comes back (gain)."
+    text = "Known motion was added to copies of your pairs before the correction; the gain is the share that is kept."
     sentences = [text, " ".join(r["sentence"] for r in rows)]
     shown = [draw.gains(kind, [r for r in rows if r["kind"] == kind]) for kind in kinds]
-    return Section("injection", "Signals that are safe, and those that are not", sentences, shown)
+    return Section("injection", "Injected signals: kept or lost", sentences, shown)
 
 
 def left_to_mintpy(data: Data) -> Section | None:
@@ -274,12 +283,12 @@ def left_to_mintpy(data: Data) -> Section | None:
     if not rows:
         return None
     texts = [
-        "MintPy subtracts these from the time-series. Before anything was learned they were subtracted from the pairs, "
-        "so that the correction holds nothing of them; the corrected stack still does, for MintPy: each is taken out "
-        "once. Noise of pairs and dates on this page is given without them."
+        "MintPy subtracts these from the time-series. They were subtracted from the pairs before the training, so the "
+        "correction does not contain them. The corrected stack still contains them, for MintPy to subtract: each is "
+        "removed once. Noise of pairs and dates on this page is given without them."
     ]
     table = Table(
-        ["delay", "MintPy's step", "known from", "largest standard deviation of a date [mm]"],
+        ["delay", "MintPy's step", "source", "largest standard deviation of a date [mm]"],
         [
             [row["name"], row["step"], row["source"], f"{row['std_mm']:.1f}"]
             if row["subtracted"]
@@ -297,9 +306,9 @@ def prior_delay(data: Data) -> Section | None:
         return None
     values = np.array(list(found["coefficients"].values()), dtype=float)
     text = (
-        f"Share of the delay of {found['file']} that this stack bears out and that was removed, with the rest of the "
-        f"atmosphere: {values.mean():.2f} in the mean, over {SOME_OF_IT:g} on {(values > SOME_OF_IT).sum()} of "
-        f"{len(values)} dates. 0: the map says nothing that the date confirms; 1: it is taken as it is."
+        f"Share of the delay of {found['file']} that the stack confirms and that was removed with the rest of the "
+        f"atmosphere: mean {values.mean():.2f}, above {SOME_OF_IT:g} on {(values > SOME_OF_IT).sum()} of "
+        f"{len(values)} dates. 0: the date does not confirm the map; 1: the map is removed completely."
     )
     return Section(
         "prior-delay", "Weather model", [text], wide=[draw.coefficients(list(found["coefficients"]), values)]
@@ -313,7 +322,7 @@ def provenance(data: Data) -> Section:
         [k, str(v)] for k, v in {**result["settings"], **result["versions"], "device": result.get("device", "")}.items()
     ]
     hashes = [[k, str(result[k])[:16]] for k in ("stack_sha256", "geometry_sha256", "model_sha256") if k in result]
-    texts = [f"Go on with: {result['next_command']}"]
+    texts = [f"Next command: {result['next_command']}"]
     return Section("settings", "Settings and versions", texts, tables=[Table(["", ""], rows + hashes)])
 
 

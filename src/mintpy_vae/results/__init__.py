@@ -1,4 +1,4 @@
-"""Files of a corrected project that are read again: the outcome, the evidence of the method, MintPy's time series."""
+"""Results of a correction that other parts read: the outcome, the evidence of the method, MintPy's time series."""
 
 from .evidence import Evidence, read_evidence, write_evidence
 from .inverted import Inverted, read_delay, read_inverted

@@ -1,4 +1,4 @@
-"""What the method saw and found on its training grid, as a small file beside the result: ``vae_evidence.h5``.
+"""Input and result of the method on the training grid, in a small file beside the result: ``vae_evidence.h5``.
 
 The report and ``vae_evaluate.py`` read it; MintPy does not.
 """
@@ -32,7 +32,7 @@ class Evidence:
     Attributes
     ----------
     dates : (dates,) str
-        YYYYMMDD, those that kept pairs reach.
+        YYYYMMDD; the dates of kept pairs.
     pairs : (pairs, 2) int
         Kept pairs, indices into `dates`.
     bperp : (pairs,)
@@ -48,18 +48,18 @@ class Evidence:
     before, after : (dates, pixels)
         Line-of-sight displacement of the valid pixels, metres, relative to the mean over pixels and over dates.
     noise : (2, pairs)
-        Spatial standard deviation of each pair before and after, metres, without what moves steadily.
+        Spatial standard deviation of each pair before and after, metres, without steady motion.
     points : (sources, axes), source_pairs : (sources, 2), source_labels : (sources,)
         See :class:`~mintpy_vae.method.clustering.Sources`.
     maps : (clusters, pixels)
         Mean map of each cluster, unit norm.
     amplitudes : (clusters, dates)
-        Its amplitude series.
+        Amplitude series of each cluster.
     losses : (steps,)
-        Training curves of the separator and of the atmosphere's network.
+        Training loss of the network that separates sources.
     recipe : (dates, pixels), recipe_slope : (dates,)
-        What :mod:`~mintpy_vae.method.recipe` would subtract: metres of displacement, and metres per metre of height.
-        None in a file of an earlier version.
+        Delay that :mod:`~mintpy_vae.method.recipe` would subtract: metres of displacement, and metres per metre of
+        height. None in a file of an earlier version.
     """
 
     dates: Sequence[str]
@@ -103,7 +103,7 @@ def write_evidence(
     file : path
     found : Separation
     observations : Observations
-        From which it was separated.
+        The observations that were separated.
     noise : (2, pairs)
         Radians.
     factor : int
@@ -135,7 +135,7 @@ def write_evidence(
         recipe=metres * recipe.turbulent[:, found.valid],
         recipe_slope=metres * recipe.slope,
     )
-    image = io.BytesIO()  # not on the disk: where that is full HDF5 can take the process down
+    image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
         for item in fields(Evidence):
             values = getattr(content, item.name)
@@ -149,7 +149,7 @@ def write_evidence(
 
 
 def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
-    """The file of a work directory; None where there is none, as in one that was left uncorrected."""
+    """Read the file of a work directory; None if there is none, as for an uncorrected stack."""
     file = Path(work_dir, EVIDENCE)
     if not file.is_file():
         return None

@@ -1,7 +1,7 @@
-"""MintPy's inversion of a corrected directory, and by subtraction that of the uncorrected stack, multilooked.
+"""Multilooked time series from MintPy's inversion of a corrected directory, after and before the correction.
 
-The correction is a difference of one field per date, so it commutes with MintPy's inversion: the time-series without it
-is the corrected one plus ``inputs/VAE.h5``. One inversion serves every correction of that kind.
+The correction of a pair is the difference of two fields, one per date, so it commutes with MintPy's inversion: the time
+series before the correction is the corrected one plus ``inputs/VAE.h5``. One inversion serves every such correction.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Inverted:
     height : (h, w)
         Metres, NaN where unknown.
     incidence : (h, w)
-        Incidence angle, degrees from the vertical; NaN where the geometry file does not say.
+        Incidence angle, degrees from the vertical; NaN where the geometry file does not give it.
     factor : int
         Looks of the grid along both axes.
     pixel : (float, float)
@@ -48,7 +48,7 @@ class Inverted:
     ref_yx : (int, int)
         Reference pixel at full resolution.
     attributes : dict
-        Of the time-series file, at full resolution.
+        Attributes of the time-series file, at full resolution.
     """
 
     dates: list[str]
@@ -64,23 +64,23 @@ class Inverted:
     attributes: dict[str, str]
 
     def referenced(self, maps: Floats) -> NDArray[np.float64]:
-        """Maps (dates, h, w) less that of MintPy's reference date."""
+        """Maps (dates, h, w) relative to that of MintPy's reference date."""
         return np.asarray(maps - maps[self.dates.index(self.attributes.get("REF_DATE", self.dates[0]))])
 
 
 def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) -> Inverted:
-    """Read the directory that ``vae_correct.py`` has written and taken through MintPy's inversion.
+    """Read a directory that ``vae_correct.py`` has written and MintPy has inverted.
 
     Parameters
     ----------
     work_dir : path
     max_pixels : int
-        The maps are multilooked to at most so many pixels.
+        Largest number of pixels of the multilooked maps.
 
     Raises
     ------
     InputError
-        When there is no inversion.
+        If MintPy has not inverted the directory.
     """
     work = Path(work_dir)
     series, delay = work / "timeseries.h5", work / "inputs" / "VAE.h5"
@@ -132,12 +132,12 @@ def read_delay(
     Raises
     ------
     InputError
-        If the file lacks a date, or is of another size.
+        If the file lacks a date, or has another size.
     """
     with open_hdf5(file) as f:
         rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
         if missing := [date for date in dates if date not in rows]:
-            raise InputError(f"{file} lacks the date {missing[0]}.")
+            raise InputError(f"{file} does not contain the date {missing[0]}.")
         if f["timeseries"].shape[1:] != good.shape:
             raise InputError(f"{file} has maps of {f['timeseries'].shape[1:]}, not of {good.shape}.")
         maps = []
@@ -148,7 +148,7 @@ def read_delay(
 
 
 def full_mask(work_dir: str | os.PathLike[str]) -> NDArray[np.bool_]:
-    """Pixels (length, width) at full resolution that count, as in :func:`read_inverted`."""
+    """Valid pixels (length, width) at full resolution, as in :func:`read_inverted`."""
     work = Path(work_dir)
     with open_hdf5(work / "timeseries.h5") as f:
         return _mask(work, f["timeseries"], f["timeseries"].shape[1:])
@@ -166,7 +166,7 @@ def _mask(work: Path, series: h5py.Dataset, shape: tuple[int, int]) -> NDArray[n
 
 
 def geometry_file(work: Path, attributes: Mapping[str, str]) -> Path:
-    """The geometry of a MintPy directory on the grid that the attributes are of; another may lie beside it."""
+    """Geometry file of a MintPy directory on the grid of the attributes; there may be another one beside it."""
     path = work / "inputs" / ("geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5")
     if not path.is_file():
         raise InputError(f"There is no geometry file {path}.")

@@ -1,4 +1,4 @@
-"""The outcome of a correction: what is returned, written to ``vae_result.json`` and printed."""
+"""The outcome of a correction, which is returned, written to ``vae_result.json`` and printed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RESULT = "vae_result.json"
 
 
 class MintpyState(StrEnum):
-    """How far MintPy has come in the corrected directory."""
+    """Progress of MintPy in the corrected directory."""
 
     NOT_RUN = "not run"
     PENDING = "pending"
-    """It is running, or was cut off."""
+    """MintPy is running, or was interrupted."""
     DONE = "reference_date"
-    """All steps up to this one."""
+    """All steps up to this one are done."""
 
 
 MINTPY_AT_REST = (MintpyState.NOT_RUN, MintpyState.DONE)
@@ -43,12 +43,12 @@ class Result:
         Why the stack was left uncorrected; empty otherwise.
     work_dir : Path
     next_command : str
-        What to type to go on with MintPy.
+        Shell command that continues with MintPy.
     warnings : list of str
     details : dict
         Everything else in the file: versions, settings, hashes, timings, clusters, noise per pair and per date.
     skipped : bool
-        Nothing was done, because an earlier result is of the same input and settings; not in the file.
+        True if an earlier result of the same input and settings was kept; not in the file.
     """
 
     status: str
@@ -61,7 +61,7 @@ class Result:
 
 
 def read_result(directory: Path) -> dict[str, Any]:
-    """What ``vae_result.json`` of a directory says; nothing if there is none that can be read."""
+    """Content of ``vae_result.json`` of a directory; empty if there is none or it cannot be read."""
     try:
         content = json.loads((directory / RESULT).read_text())
     except (OSError, ValueError):
@@ -70,7 +70,7 @@ def read_result(directory: Path) -> dict[str, Any]:
 
 
 def write_result(directory: Path, result: Result) -> None:
-    """Write ``vae_result.json`` whole or not at all. Raises InputError where it cannot be written."""
+    """Write ``vae_result.json`` completely or not at all. Raises InputError if it cannot be written."""
     content = {
         "status": result.status,
         "reason": result.reason,
@@ -88,12 +88,12 @@ def write_result(directory: Path, result: Result) -> None:
 
 
 def log_result(result: Result, what: str = "the stack") -> None:
-    """Say what a correction did."""
+    """Log the outcome of a correction."""
     LOGGER.info("")
     if result.skipped:
-        LOGGER.info("Nothing changed since the last run; %s in %s stays as it is.", what, result.work_dir)
+        LOGGER.info("Nothing changed since the last run; %s in %s is left as it is.", what, result.work_dir)
     if result.status == "uncorrected":
-        left = "holds the phase of the input" if what == "the stack" else "is not there"
+        left = "contains the phase of the input" if what == "the stack" else "was not written"
         LOGGER.warning("UNCORRECTED, because %s.", result.reason)
         LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
     elif result.details:
@@ -106,7 +106,7 @@ def log_result(result: Result, what: str = "the stack") -> None:
 
 
 def _summary(details: Mapping[str, Any]) -> Iterator[str]:
-    """Clusters and noise, for people."""
+    """Lines that summarise clusters, noise and deformation."""
     yield "cluster  label        sources  energy  roughness  p-value  height correlation"
     for c in details["clusters"]:
         yield (
@@ -116,10 +116,10 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     if prior := details.get("prior_delay"):
         shares = list(prior["coefficients"].values())
         yield (
-            f"delay of {prior['file']}: coefficient {sum(shares) / len(shares):.2f} in the mean over the dates, from "
+            f"delay of {prior['file']}: mean coefficient over the dates {sum(shares) / len(shares):.2f}, from "
             f"{min(shares):.2f} to {max(shares):.2f}"
         )
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    yield f"places and functions of time with local deformation: {len(details['deformation_pieces'])}"
+    yield f"pieces of local deformation (a place and a function of time each): {len(details['deformation_pieces'])}"

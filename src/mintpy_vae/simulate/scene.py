@@ -131,9 +131,9 @@ def simulate(
     case = _preset(preset, changes)
     number = case.dates if n_dates is None else n_dates
     if number < 3:
-        raise InputError(f"{number} dates cannot be simulated; ask for 3 or more.")
+        raise InputError(f"{number} dates are too few; choose 3 or more.")
     if min(size) < SMALLEST:
-        raise InputError(f"{size[0]} x {size[1]} pixels are too few; ask for {SMALLEST} x {SMALLEST} or more.")
+        raise InputError(f"{size[0]} x {size[1]} pixels are too few; choose {SMALLEST} x {SMALLEST} or more.")
     if coord not in ("geo", "radar"):
         raise InputError(f"coord = {coord!r}: choose geo or radar.")
     if sky not in SKIES:

@@ -52,7 +52,7 @@ def phase_name(template: Mapping[str, Any]) -> str:
         return MAIN
     if method not in VARIANTS:
         raise InputError(
-            f"mintpy.unwrapError.method = {method} is no method of MintPy; choose no or one of {', '.join(VARIANTS)}."
+            f"mintpy.unwrapError.method = {method} is not a method of MintPy; use no or one of {', '.join(VARIANTS)}."
         )
     return VARIANTS[method]
 
@@ -61,7 +61,7 @@ def check_attributes(path: Path, attributes: Mapping[str, str]) -> None:
     """Refuse what is no stack, or lacks what MintPy needs."""
     kind = attributes.get("FILE_TYPE", "missing")
     if kind != "ifgramStack":
-        raise InputError(f"{path} is no interferogram stack: its FILE_TYPE is {kind}, not ifgramStack.")
+        raise InputError(f"{path} is not an interferogram stack: its FILE_TYPE is {kind}, not ifgramStack.")
     wanted = _MANDATORY + (_MANDATORY_GEO if "Y_FIRST" in attributes else _MANDATORY_RADAR)
     missing = [key for key in wanted if not attributes.get(key, "").strip()]
     if missing:
@@ -77,7 +77,7 @@ def _number(path: Path, attributes: Mapping[str, str], key: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is no number.")
+        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is not a number.")
     return value
 
 
@@ -85,7 +85,7 @@ def whole(path: Path, attributes: Mapping[str, str], key: str) -> int:
     """An attribute that has to be a whole number."""
     value = _number(path, attributes, key)
     if value != int(value):
-        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is no whole number.")
+        raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is not a whole number.")
     return int(value)
 
 
@@ -94,7 +94,7 @@ def size(path: Path, attributes: Mapping[str, str]) -> tuple[int, int]:
     shape = whole(path, attributes, "LENGTH"), whole(path, attributes, "WIDTH")
     if not all(0 < n < 10**9 for n in shape):
         length, width = (_short(attributes[key]) for key in ("LENGTH", "WIDTH"))
-        raise InputError(f"{path}: LENGTH = {length} and WIDTH = {width} are no size of a scene in pixels.")
+        raise InputError(f"{path}: LENGTH = {length} and WIDTH = {width} are not a valid scene size in pixels.")
     return shape
 
 
@@ -115,12 +115,12 @@ def check_datasets(path: Path, f: h5py.File, phase_name: str, shape: tuple[int, 
             continue
         if name in VARIANTS.values():
             raise InputError(
-                f"{path} has no dataset {name}, which MintPy would invert by mintpy.unwrapError.method; run "
+                f"{path} has no dataset {name}, which mintpy.unwrapError.method makes MintPy invert; run "
                 "smallbaselineApp.py --dostep correct_unwrap_error first."
             )
         raise InputError(f"{path} has no dataset {name}.")
     if f[phase_name].attrs.get(COMPLETE) and f.attrs.get("atmos_correct_method") == METHOD:
-        raise InputError(f"{path} has been corrected already; give the stack of the original project.")
+        raise InputError(f"{path} has been corrected already; use the stack of the original project.")
     n_pairs = f["date"].shape[0] if f["date"].ndim else 0
     expected = {
         **{name: (n_pairs, *shape) for name in (MAIN, phase_name, "coherence")},
@@ -129,11 +129,11 @@ def check_datasets(path: Path, f: h5py.File, phase_name: str, shape: tuple[int, 
         "bperp": (n_pairs,),
     }
     if n_pairs == 0:
-        raise InputError(f"{path} holds no pair.")
+        raise InputError(f"{path} contains no pairs.")
     for name, size in expected.items():
         if f[name].shape != size:
             raise InputError(
-                f"{path}: {name} has shape {f[name].shape}, but date, LENGTH and WIDTH ask for {size}; load it again."
+                f"{path}: {name} has shape {f[name].shape}, but date, LENGTH and WIDTH imply {size}; load it again."
             )
     kinds = {MAIN: "f", phase_name: "f", "coherence": "f", "bperp": "fiu", "dropIfgram": "b", "date": "SO"}
     for name, letters in kinds.items():
@@ -151,20 +151,22 @@ def read_pairs(path: Path, f: h5py.File) -> tuple[list[str], list[str], np.ndarr
             moment(text)
         except ValueError:
             raise InputError(
-                f"{path}: {text!r} in the dataset date is no date of the form YYYYMMDD or YYYYMMDDTHHMM."
+                f"{path}: {text!r} in the dataset date is not a date of the form YYYYMMDD or YYYYMMDDTHHMM."
             ) from None
         if not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
-            raise InputError(f"{path}: {text} in the dataset date is no date of a radar satellite.")
+            raise InputError(f"{path}: {text} in the dataset date is not a possible acquisition date.")
     forms = {len(text): text for row in texts for text in row}
     if len(forms) > 1:
         some = " and ".join(forms.values())
-        raise InputError(f"{path}: the dataset date holds dates of several forms, like {some}; MintPy reads one.")
+        raise InputError(
+            f"{path}: the dataset date contains dates of several forms, such as {some}; MintPy reads only one form."
+        )
     for a, b in texts:
         if a == b:
-            raise InputError(f"{path}: the pair {a}_{b} joins a date with itself.")
+            raise InputError(f"{path}: the pair {a}_{b} connects a date with itself.")
     doubles = [f"{a}_{b}" for (a, b), n in Counter(tuple(sorted(pair)) for pair in texts).items() if n > 1]
     if doubles:
-        raise InputError(f"{path} holds pairs more than once: {_some(doubles)}.")
+        raise InputError(f"{path} contains pairs more than once: {_some(doubles)}.")
     if not keep.any():
         raise InputError(f"{path}: all pairs are dropped (dropIfgram); reset with modify_network.py --reset.")
     return [a for a, _ in texts], [b for _, b in texts], keep.astype(bool)
@@ -189,7 +191,7 @@ def reference_pixel(path: Path, attributes: Mapping[str, str], shape: tuple[int,
     if not given:
         return None
     if len(given) == 1:
-        raise InputError(f"{path} has {given[0]} but only half of a reference pixel; run reference_point.py again.")
+        raise InputError(f"{path} has {given[0]}, only half of a reference pixel; run reference_point.py again.")
     y, x = whole(path, attributes, "REF_Y"), whole(path, attributes, "REF_X")
     if not (0 <= y < shape[0] and 0 <= x < shape[1]):
         raise InputError(f"{path}: the reference pixel y/x {y}, {x} lies outside the scene of {shape[0]} x {shape[1]}.")
@@ -203,7 +205,7 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
     name = "geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5"
     neighbour = path.with_name(name)
     if not neighbour.is_file():
-        raise InputError(f"There is no geometry file {name} beside {path}; name it with -g.")
+        raise InputError(f"There is no geometry file {name} beside {path}; give it with -g.")
     return neighbour
 
 
@@ -222,7 +224,7 @@ def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
         land = np.nan_to_num(f["waterMask"][:]).astype(bool) if "waterMask" in f else None
     height[unknown] = np.nan
     if unknown.all():
-        raise InputError(f"height in {path} holds no valid value.")
+        raise InputError(f"height in {path} contains no valid value.")
     if land is not None and not land.any():
         raise InputError(f"waterMask in {path} marks the whole scene as water.")
     return height, land, warnings + units.incidence_warnings(path)
@@ -261,8 +263,12 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
                     return
                 seen = "without coherence" if valid.any() else seen
     if not seen:
-        raise InputError(f"{path}: {phase_name} holds no data, every value of the kept pairs is 0 or NaN.")
-    what = "its water mask leaves none of it" if seen == "under water" else "coherence is 0 or NaN wherever it has data"
+        raise InputError(f"{path}: {phase_name} contains no data: all values of the kept pairs are 0 or NaN.")
+    what = (
+        "the water mask leaves no pixel with data"
+        if seen == "under water"
+        else "the coherence is 0 or NaN wherever there is phase"
+    )
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
 
 
@@ -277,8 +283,8 @@ def check_phase(path: Path, phase_name: str, pooled: np.ndarray, weight: np.ndar
         off = np.abs(values - np.median(values))
         if not off.max() < _HIGHEST_PHASE or (off.max() == 0 and abs(values[0]) >= _HIGHEST_PHASE):
             raise InputError(
-                f"{path}: {phase_name} holds values like {values[off.argmax()]:.3g} rad, which no phase has (the "
-                f"median of the pair is {np.median(values):.3g} rad); missing data must be 0 or NaN."
+                f"{path}: {phase_name} contains impossible phase values such as {values[off.argmax()]:.3g} rad "
+                f"(the median of the pair is {np.median(values):.3g} rad); missing data must be 0 or NaN."
             )
 
 
@@ -293,5 +299,7 @@ def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray,
     text = f"the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs"
     if empty == len(values):
         raise InputError(f"{path}: {text}; choose another one with reference_point.py.")
-    advice = "MintPy cannot refer these to it and inverts their constants; choose another one with reference_point.py."
+    advice = (
+        "MintPy cannot reference these pairs to it and inverts their constants; choose another with reference_point.py."
+    )
     return [f"{text[0].upper()}{text[1:]}: {advice}"] if empty else []

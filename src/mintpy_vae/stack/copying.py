@@ -69,7 +69,7 @@ class Copy:
         if self._left_out:
             names = ", ".join(self._left_out)
             _LOGGER.warning(
-                "Left out of the copy of %s, for what they point to is not in it: %s.", self.source.filename, names
+                "Not copied from %s, because they point to something outside the copy: %s.", self.source.filename, names
             )
 
     def _enter(self, old: Object, new: Object) -> None:

@@ -110,7 +110,7 @@ class Places:
             azimuth = float(ut.heading2azimuth_angle(float(self.attributes["HEADING"]), "left" if left else "right"))
         if not (math.isfinite(incidence) and math.isfinite(azimuth)) or incidence == 0:
             raise InputError(
-                f"East, north and up of GNSS cannot be projected, for {self.geometry_file} lacks incidenceAngle or "
+                f"GNSS rates cannot be projected on the line of sight: {self.geometry_file} lacks incidenceAngle or "
                 f"azimuthAngle at a station (y/x {y}, {x}); load the geometry with them, or leave the station out."
             )
         return incidence, azimuth
@@ -156,15 +156,15 @@ def _projection(attributes: Mapping[str, str], file: Path) -> Projection | None:
             system = CRS.from_epsg(int(float(code.upper().removeprefix("EPSG:"))))
         except (CRSError, ValueError, OverflowError) as error:
             raise InputError(
-                f"Places cannot be found: {file} is on a grid with the attribute EPSG = {code}, an unknown code."
+                f"Coordinates cannot be converted: the grid of {file} has the attribute EPSG = {code}, an unknown code."
             ) from error
         if system.is_projected:
             to_metres = Transformer.from_crs("EPSG:4326", system, always_xy=True)
             return partial(_northing_easting, to_metres)
     if not attributes.get("X_UNIT", "degrees").strip().lower().startswith("deg"):
         raise InputError(
-            f"Places cannot be found: {file} is on a grid in {attributes['X_UNIT']}, without the attribute UTM_ZONE or "
-            "EPSG that says of which projection; add one of them to the stack."
+            f"Coordinates cannot be converted: the grid of {file} is in {attributes['X_UNIT']}, without an attribute "
+            "UTM_ZONE or EPSG that gives the projection; add one of them to the stack."
         )
     return None
 
@@ -181,8 +181,8 @@ def _lookup_table(geometry_file: Path, inputs: Path) -> Path:
         if {"latitude", "azimuthCoord"} & set(readfile.get_dataset_list(str(path))):
             return path
     raise InputError(
-        f"Places cannot be found in radar coordinates: {geometry_file} has no latitude and longitude, nor is there a "
-        "lookup table beside the stack; load the geometry with them."
+        f"Coordinates cannot be converted: {geometry_file} has no latitude and longitude, and there is no lookup "
+        "table beside the stack; load the geometry with one of them."
     )
 
 

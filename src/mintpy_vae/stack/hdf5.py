@@ -78,7 +78,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         if not h5py.is_hdf5(path):
             with open(path, "rb"):  # a file that may not be read is no HDF5 file either: say which it is
                 pass
-            raise InputError(f"{path} is not an HDF5 file (or its beginning is lost).")
+            raise InputError(f"{path} is not an HDF5 file (or its beginning is missing).")
         f = h5py.File(path, "r")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}.") from error
@@ -90,16 +90,16 @@ def reason(error: BaseException) -> str:
     """What an OSError says, without the traces of HDF5's insides."""
     text, number = str(error), getattr(error, "errno", None)
     if "truncated" in text:
-        return "it is truncated, part of it was lost when it was written or copied"
+        return "it is truncated: part of it was lost when it was written or copied"
     if "lock file" in text and number not in (None, *_LOCKED):  # of NFS and Lustre without a lock daemon, mostly
         return (
-            f"its file system gives no locks ({os.strerror(number)}); set the environment variable "
+            f"its file system does not support locks ({os.strerror(number)}); set the environment variable "
             "HDF5_USE_FILE_LOCKING=FALSE and run this again"
         )
     if "lock file" in text or "already open" in text:
         return (
-            "another program has it open for writing, or was killed while it had (h5clear -s frees it then); where "
-            "neither is so, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+            "another program has it open for writing, or was killed while it had it open (h5clear -s frees it then); "
+            "otherwise set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
         )
     if number:
         return os.strerror(number)

@@ -25,7 +25,7 @@ def check_wavelength(path: Path, value: float) -> None:
     """Refuse a wavelength that is not in metres."""
     if not SHORTEST <= value <= LONGEST:
         raise InputError(
-            f"{path}: WAVELENGTH = {value:g}, but radars have {SHORTEST:g} to {LONGEST:g} m; write it in metres."
+            f"{path}: WAVELENGTH = {value:g}, but radars have {SHORTEST:g} to {LONGEST:g} m; give it in metres."
         )
 
 
@@ -41,7 +41,7 @@ def check_coherence(path: Path, f: h5py.File, phase_name: str) -> None:
             found.append(quality[has_data(read(f[phase_name], block, rows)) & np.isfinite(quality)])
     values = np.concatenate(found)
     if values.size and (values > 1.001).mean() > MOST_ABOVE:
-        raise InputError(f"{path}: coherence goes up to {values.max():g}, not to 1; divide it by what stands for 1.")
+        raise InputError(f"{path}: coherence goes up to {values.max():g}, not to 1; scale it to 0..1.")
 
 
 def check_height(path: Path, height: np.ndarray) -> list[str]:
@@ -52,14 +52,14 @@ def check_height(path: Path, height: np.ndarray) -> list[str]:
     high = height[np.isfinite(height) & (height > HIGHEST)]
     if high.size > 0.001 * height.size and len(np.unique(high)) > _DISTINCT:
         raise InputError(
-            f"{path}: height goes up to {high.max():g}, and no ground is higher than {HIGHEST:g} m; write it in metres."
+            f"{path}: height goes up to {high.max():g}, but no ground is higher than {HIGHEST:g} m; give it in metres."
         )
     ground = height[np.isfinite(height) & (np.abs(height) <= HIGHEST) & (height != 0)]
     if ground.size == 0 or not 0 < np.ptp(ground) < FLATTEST or np.abs(ground).max() > FLATTEST:
         return []
     return [
-        f"All heights in {path.name} lie between {ground.min():g} and {ground.max():g} m: if that is in kilometres, "
-        "write metres."
+        f"All heights in {path.name} lie between {ground.min():g} and {ground.max():g} m: if they are in "
+        "kilometres, convert them to metres."
     ]
 
 
@@ -74,6 +74,6 @@ def incidence_warnings(path: Path) -> list[str]:
     if not angle.size or np.pi / 2 < np.median(angle) < 90:
         return []
     return [
-        f"The incidence angle in {path.name} is {np.median(angle):.3g} in the middle, and MintPy takes it for degrees; "
-        "write degrees."
+        f"The median incidence angle in {path.name} is {np.median(angle):.3g}, but MintPy expects degrees; convert it "
+        "to degrees."
     ]

@@ -60,7 +60,7 @@ class Compute:
             with contextlib.redirect_stdout(io.StringIO()):
                 number = DaskCluster.format_num_worker(cluster, str(workers))
         except ValueError:
-            raise InputError(f"{_KEYS[1]} = {workers} is no number of workers for the cluster {cluster}.") from None
+            raise InputError(f"{_KEYS[1]} = {workers} is not a number of workers for the cluster {cluster}.") from None
         return cls(cluster, str(number), config or None) if number > 1 else cls()
 
 

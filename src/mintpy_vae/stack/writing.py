@@ -180,12 +180,12 @@ def _new_file(out_file: str | os.PathLike[str], size: int, inputs: list[Path]) -
     part = out.with_name(out.name + ".part")
     for source in inputs:
         if any(p.exists() and p.samefile(source) for p in (out, part)):
-            raise InputError(f"{out} is the input itself, which is never written to; choose another place.")
+            raise InputError(f"{out} is the input file, which is never written to; choose another path.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
         if size > free:
-            raise InputError(f"{out} needs {size / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB left.")
+            raise InputError(f"{out} needs {size / 1e9:.3g} GB, but its disk has only {free / 1e9:.3g} GB free.")
         _reserve(part, size)
         with h5py.File(part, "r+") as f:
             yield f
@@ -243,7 +243,7 @@ def _layers(of_rows: Rows, stack: Stack, rows: slice) -> np.ndarray:
     values = np.asarray(of_rows(rows), np.float32)
     expected = (len(stack.dates), rows.stop - rows.start, stack.shape[1])
     if values.shape != expected:
-        raise ValueError(f"what is of rows {rows.start}:{rows.stop} has shape {values.shape}, not {expected}")
+        raise ValueError(f"the values of rows {rows.start}:{rows.stop} have shape {values.shape}, not {expected}")
     return values
 
 

@@ -1,4 +1,4 @@
-"""From a stack on disk to a corrected project, a delay file, or MintPy's workflow with the step ``correct_vae``."""
+"""Workflows: write a corrected project, write a delay file, or run MintPy with the step ``correct_vae``."""
 
 from .correction import correct
 from .delay import write_delay

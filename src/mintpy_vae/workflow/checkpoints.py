@@ -1,4 +1,4 @@
-"""Networks on disk: those of a finished correction, and those that an interrupted one leaves to the next."""
+"""Trained networks on disk: those of a finished correction, and those that an interrupted run leaves for the next."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = ["RememberedTraining", "save_networks"]
 
 
 class RememberedTraining:
-    """Trains as :func:`~mintpy_vae.method.training.train` does, and keeps every network for a run that is to go on.
+    """Trains as :func:`~mintpy_vae.method.training.train` does, and saves every network for a later run.
 
-    A network is taken from the folder if everything that decides it is the same. Its file holds plain arrays and is
-    read without pickle, so that it cannot bring code; a file that is broken or was not made here is of no consequence.
+    A network is read from the folder if data, settings, versions and device are the same. Its file contains plain
+    arrays and is read without pickle, so it cannot contain code. A damaged or foreign file is ignored.
 
     Parameters
     ----------
     folder : Path
-        Made when the first network is there.
+        Created when the first network is saved.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,24 +57,24 @@ class RememberedTraining:
         if file.exists():
             try:
                 fit = _load(file, key, empty_network(slots, times, valid.shape, device), device)
-            except Exception as error:  # whatever a broken or foreign file makes of it
+            except Exception as error:  # a damaged or foreign file may raise anything
                 LOGGER.debug("the network in %s is not used (%s: %s)", file, type(error).__name__, error)
             else:
-                LOGGER.info("A network that an interrupted run has trained is taken over.")
-                LOGGER.debug("network taken over: %s", file)
+                LOGGER.info("Using the network that an interrupted run has trained.")
+                LOGGER.debug("network loaded: %s", file)
                 return fit
         fit = train(series, valid, times, slots, settings, progress)
         try:
             _save(file, key, fit)
-            LOGGER.debug("network kept: %s", file.name)
-        except OSError as error:  # without it, a run that is interrupted starts anew
-            LOGGER.debug("the network could not be kept: %s", error)
+            LOGGER.debug("network saved: %s", file.name)
+        except OSError as error:  # an interrupted run then has to train again
+            LOGGER.debug("the network could not be saved: %s", error)
         return fit
 
 
 def save_networks(file: Path, networks: Mapping[str, Fit], settings: Settings) -> None:
     """Save networks as plain tensors and numbers, so that they load with ``weights_only=True``."""
-    content = io.BytesIO()  # on a disk that is full torch.save would say something that nobody understands
+    content = io.BytesIO()  # on a full disk the error of torch.save would be incomprehensible
     torch.save(
         {
             "version": __version__,
@@ -104,7 +104,7 @@ def _key(
     settings: Settings,
     device: torch.device,
 ) -> str:
-    """SHA-256 of all that decides a network."""
+    """SHA-256 of everything that determines a network."""
     used = (settings.seed, settings.train_steps, settings.batch_size)
     made_by = (__version__, torch.__version__, np.__version__, platform.machine(), str(device))
     digest = hashlib.sha256(repr((tuple(slots), used, made_by, series.shape)).encode())
@@ -127,12 +127,12 @@ def _save(file: Path, key: str, fit: Fit) -> None:
 
 
 def _load(file: Path, key: str, network: VAE, device: torch.device) -> Fit:
-    """The network in a file, put into an untrained one of its shape; an exception if it is not the one asked for."""
+    """Load the network of a file into an untrained one of its shape; raise an exception if it has another key."""
     with open(file, "rb") as f, np.load(f, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     marks = str(arrays.pop("key")), str(arrays.pop("content"))
     if marks != (key, _hash_of(arrays)):
-        raise ValueError("it is of another stack or setting, or was changed")
+        raise ValueError("it belongs to another stack or other settings, or was changed")
     state = {
         name.removeprefix("state."): torch.from_numpy(a) for name, a in arrays.items() if name.startswith("state.")
     }

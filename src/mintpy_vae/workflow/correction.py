@@ -1,4 +1,4 @@
-"""From an interferogram stack to a corrected MintPy directory: learn, write, drive MintPy, write down what was done."""
+"""Correct an interferogram stack into a MintPy directory: learn, write, run MintPy's steps, record the result."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def correct(
     settings : Settings, optional
         By default those of the template, with ``overrides`` by field name.
     update : bool
-        Skip what is done when `work_dir` holds the result of the same input and settings; other options of MintPy are
-        taken over.
+        Skip what is already done if `work_dir` contains the result of the same input and settings; changed options of
+        MintPy are copied.
     invert : bool
-        Drive MintPy's steps up to ``reference_date`` in `work_dir`.
+        Run MintPy's steps up to ``reference_date`` in `work_dir`.
     progress : callable, optional
         Called with (stage, done, total, message).
 
     Raises
     ------
     InputError
-        With one sentence that says what is wrong. Nothing is left behind, unless it is MintPy that failed on the
-        corrected stack, which then stays in `work_dir`.
+        With one sentence that says what is wrong. Nothing is left behind, except if MintPy failed on the corrected
+        stack, which then stays in `work_dir`.
     """
     start = time.time()
     job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
@@ -143,7 +143,7 @@ def _make(
 
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
-    """Bring the templates of an earlier result up to date; MintPy's own update mode finds what they change."""
+    """Update the templates of an earlier result; MintPy's own update mode detects what they change."""
     result.skipped = False
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)
@@ -154,7 +154,7 @@ def _take_options(result: Result, stack: Stack, project: Path, template_file: st
 
 
 def _drive_mintpy(result: Result, stack: Stack) -> None:
-    """Run MintPy's steps in the work directory; a result that says ``pending`` was cut off in them."""
+    """Run MintPy's steps in the work directory; the state ``pending`` marks an interrupted run."""
     result.skipped = False
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)
@@ -167,18 +167,18 @@ def _drive_mintpy(result: Result, stack: Stack) -> None:
 
 
 def write_page(work_dir: Path) -> list[str]:
-    """Write the report of a corrected directory. Returns warnings, for no failure there is worth the correction."""
+    """Write the report of a corrected directory. A failure is returned as a warning, so the correction is kept."""
 
     def write() -> None:
-        from ..report import write_report  # here: a broken Plotly must not keep anyone from correcting
+        from ..report import write_report  # imported here, so that a broken Plotly does not prevent the correction
 
         write_report(work_dir)
 
-    return _spared("The report", write)
+    return _without_failing("The report", write)
 
 
-def _spared(what: str, write: Callable[[], None]) -> list[str]:
-    """Write what nothing depends on; whatever goes wrong there must not cost the user the correction. Warnings."""
+def _without_failing(what: str, write: Callable[[], None]) -> list[str]:
+    """Write an optional file; return an exception as a warning, so that the correction is kept."""
     try:
         write()
     except Exception as error:
@@ -208,8 +208,8 @@ def _correct_into(
         write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
         write_delay_file(stack, inputs / "VAE.h5", learned.atmosphere, memory, marks, rows_of("VAE.h5"))
         write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
-        said = _spared("The evidence", lambda: _write_evidence(staging, learned))
-    warnings = learned.details["warnings"] + said
+        failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
+    warnings = learned.details["warnings"] + failed
     return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
 
@@ -218,14 +218,14 @@ def _write_evidence(staging: Path, learned: Learned) -> None:
     try:
         write_evidence(staging / EVIDENCE, learned.found, data.observations, learned.noise, data.factor, learned.stack)
     except BaseException:
-        (staging / EVIDENCE).unlink(missing_ok=True)  # half of it would look like all
+        (staging / EVIDENCE).unlink(missing_ok=True)  # an incomplete file would look complete
         raise
 
 
 def _leave_uncorrected(
     staging: Path, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the stack with the phase of the input, and no delay file."""
+    """Write the stack with the phase of the input, without a delay file."""
     marks = provenance("uncorrected", stack, settings, fingerprint)
 
     def nothing(rows: slice) -> NDArray[np.float32]:
@@ -236,41 +236,43 @@ def _leave_uncorrected(
 
 
 def _hash_of_options(template: Mapping[str, str]) -> str:
-    """SHA-256 of MintPy's options; ours are compared by value, and comments do not matter."""
+    """SHA-256 of MintPy's options; the ``vae.*`` options are compared by value, and comments do not matter."""
     options = sorted((key, value) for key, value in template.items() if not key.startswith(PREFIX))
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
 def _check_target(target: Path, project: Path) -> Path:
-    """Refuse a work directory that holds something else than an earlier result; follow a link."""
+    """Refuse a work directory that contains something other than an earlier result; follow a link."""
     try:
         target = target.resolve() if target.is_symlink() else target
         if project.resolve().is_relative_to(target.resolve()):
-            raise InputError(f"{target} is the project itself or holds it; choose another directory with -o.")
+            raise InputError(f"{target} is the project itself or contains it; choose another directory with -o.")
         if target.exists() and not target.is_dir():
-            raise InputError(f"{target} exists and is no directory; choose another one with -o.")
+            raise InputError(f"{target} exists and is not a directory; choose another one with -o.")
         if target.is_mount():
             raise InputError(
-                f"{target} is a file system of its own and cannot be replaced; choose a place in it with -o."
+                f"{target} is the root of a file system and cannot be replaced; choose a directory in it with -o."
             )
         occupied = target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
-    except (OSError, RuntimeError) as error:  # Python up to 3.12 calls links in a circle a RuntimeError
+    except (OSError, RuntimeError) as error:  # up to Python 3.12, circular links raise a RuntimeError
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{target} cannot be used: {reason}. Choose another one with -o.") from error
     if occupied:
-        raise InputError(f"{target} holds something else than a result of vae_correct.py; choose another one with -o.")
+        raise InputError(
+            f"{target} contains something other than a result of vae_correct.py; choose another one with -o."
+        )
     return target
 
 
 def _check_replaceable(target: Path) -> None:
-    """The shell of a user who is in the directory that is replaced would be left in a deleted one."""
+    """Refuse to replace the current directory: the user's shell would be left in a deleted directory."""
     here = current()
     if here and target.is_dir() and here.is_relative_to(target.resolve()):
-        raise InputError(f"{target} is to be replaced, but it is the current directory; run this from elsewhere.")
+        raise InputError(f"{target} would be replaced, but is the current directory; run this from another directory.")
 
 
 def _earlier(target: Path, fingerprint: Mapping[str, Any]) -> Result | None:
-    """The finished result in ``target`` if it has the same input and settings."""
+    """Return the finished result in ``target`` if it has the same input and settings."""
     content = read_result(target)
     whole = (target / "inputs" / "ifgramStack.h5").is_file() and content.get("mintpy") in MINTPY_AT_REST
     if not whole or not same_input(content, fingerprint):

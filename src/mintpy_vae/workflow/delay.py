@@ -1,4 +1,4 @@
-"""The correction inside the user's own project: one new file, which two lines of the template make MintPy subtract."""
+"""Write the correction as a delay file into the user's project; MintPy subtracts it with two lines in the template."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .job import log_job, prepare, provenance
 from .learning import learn
 
 NAME = "VAE.h5"
-"""What MintPy looks for in ``inputs`` with ``weatherModel = VAE``; the name has to be in capitals."""
+"""File that MintPy reads from ``inputs`` with ``weatherModel = VAE``; the name has to be in capitals."""
 TEMPLATE_LINES = """\
 mintpy.troposphericDelay.method       = pyaps
 mintpy.troposphericDelay.weatherModel = VAE
@@ -51,23 +51,23 @@ def write_delay(
     stack_file, geometry_file, template_file, settings, progress, **overrides
         As for :func:`mintpy_vae.correct`.
     update : bool
-        Leave the file as it is if it is of the same input and settings.
+        Keep the file if it was made from the same input and settings.
 
     Returns
     -------
     Result
-        Its `work_dir` is the project. Of an uncorrected stack there is no file; an earlier one is removed, or MintPy
-        would go on subtracting it.
+        Its `work_dir` is the project. If the stack is left uncorrected no file is written and an earlier one is
+        removed, because MintPy would continue to subtract it.
 
     Raises
     ------
     InputError
-        With one sentence that says what is wrong, among others where VAE.h5 was not written by this tool.
+        With one sentence that says what is wrong, for example that VAE.h5 was not written by this tool.
     """
     start = time.time()
     job = prepare(stack_file, geometry_file, template_file, settings, **overrides)
     if job.stack.file.parent.name != "inputs":
-        raise InputError(f"{job.stack.file} does not lie in a directory inputs, where MintPy looks for {NAME}.")
+        raise InputError(f"{job.stack.file} is not in a directory named inputs, where MintPy looks for {NAME}.")
     out = job.stack.file.with_name(NAME)
     earlier = _marks(out)
     fingerprint = job.fingerprint({})
@@ -82,7 +82,7 @@ def write_delay(
     log_environment()
     log_job(job, fingerprint)
     watched = ProgressLog(progress)
-    # beside the file: what an interrupted run has trained, and a lock against another run
+    # beside the file: the networks of an interrupted run, and a lock against a concurrent run
     with staged(out.with_suffix("")) as (scratch, _):
         check_space(scratch, job.stack, *space_needed(job.stack, job.project, job.template))
         with stage("known delays", timings):
@@ -106,18 +106,18 @@ def write_delay(
 
 
 def _marks(file: Path) -> dict[str, str]:
-    """What an earlier run has written down in its file; refuses a file of another origin."""
+    """Attributes of the file of an earlier run; a file of another origin is refused."""
     if not os.path.lexists(file):
         return {}
     marks: dict[str, Any] = {}
-    if file.is_file() and not file.is_symlink():  # and no pipe, which would be waited for
+    if file.is_file() and not file.is_symlink():  # opening a pipe would block
         try:
             with suppress(KeyError, RuntimeError), h5py.File(file, "r") as f:
                 marks = dict(f["timeseries"].attrs)
         except OSError as error:
-            if h5py.is_hdf5(file):  # damaged or locked; whose it is cannot be told
+            if h5py.is_hdf5(file):  # damaged or locked: its origin is unknown
                 raise InputError(
-                    f"{file} cannot be read: {reason(error)}. It may have to be moved elsewhere."
+                    f"{file} cannot be read: {reason(error)}. If it is not needed, move it elsewhere."
                 ) from error
     if marks.get(COMPLETE) != "yes":
         raise InputError(f"{file} was not written by vae_correct.py; move it elsewhere.")

@@ -1,4 +1,4 @@
-"""The job: templates, stack and what the user knows, read and checked; and what identifies its result."""
+"""A job: templates, stack and prior information, read and checked, with the fingerprint that identifies its result."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from ..stack import Stack, content_hash, file_hash, files_of, open_stack, projec
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be corrected, checked.
+    """The checked input of one correction.
 
     Attributes
     ----------
     project : Path
-        The directory that holds ``inputs/``.
+        The directory that contains ``inputs/``.
     template : dict
-        MintPy's options and ours.
+        Options of MintPy and ``vae.*`` options.
     settings : Settings
     stack : Stack
     knowledge : Knowledge
     known : KnownDelays
-        What MintPy will subtract itself.
+        Delays that MintPy will subtract itself.
     prior : PriorDelay or None
         Delay of a weather model.
     prior_warnings : list of str
-        About files with one that are not used, and dates that it lacks.
+        About delay files that are not used, and dates without a delay.
     """
 
     project: Path
@@ -57,21 +57,21 @@ class Job:
 
     @property
     def warnings(self) -> list[str]:
-        """What is doubtful in the stack, and in what the user knows."""
+        """Warnings about the stack and the prior information."""
         return self.stack.warnings + self.knowledge.warnings + self.prior_warnings
 
     def of_island(self, keep: NDArray[np.bool_]) -> Job:
-        """The same with fewer pairs kept."""
+        """The same job for one island of the network: only the pairs ``keep`` are kept."""
         stack = replace(self.stack, keep=keep)
-        return replace(self, stack=stack, knowledge=what_is_known(self.template, self.settings, stack))
+        return replace(self, stack=stack, knowledge=read_prior_information(self.template, self.settings, stack))
 
     def fingerprint(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides the correction.
+        """Everything that determines the correction, for comparison with other runs.
 
         Parameters
         ----------
         earlier : mapping
-            Fingerprint of an earlier run: files that it knows by path, size and time are not read again.
+            Fingerprint of an earlier run; files with the same path, size and time are not read again.
         """
         known: dict[str, Any] = {}
         for name, (path, digest) in self._files().items():
@@ -91,7 +91,7 @@ class Job:
         }
 
     def _files(self) -> dict[str, tuple[Path, Callable[[Path], str]]]:
-        """Files that decide the correction, with the function that identifies their contents."""
+        """Files that determine the correction, each with the function that computes its hash."""
         own: dict[str, tuple[Path, Callable[[Path], str]]]
         own = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
         if self.prior is not None:
@@ -99,14 +99,16 @@ class Job:
         return own | inputs(self.stack, self.project, self.template)
 
     def check_unchanged(self, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse to go on with files that another program has written to since their fingerprint was taken."""
+        """Raise an error if another program has changed a file since its fingerprint was taken."""
         for name, (path, _) in self._files().items():
             if not path.is_file() or _state(path) != fingerprint.get(f"{name}_state"):
-                raise InputError(f"{path} was changed by another program meanwhile; run this again when it is done.")
+                raise InputError(
+                    f"{path} was changed by another program during the run; run this again when that program has ended."
+                )
 
 
 def _state(path: Path) -> str:
-    """Of a file, and of the others where values of its datasets lie."""
+    """Path, size and time of a file, and of the other files that contain values of its datasets."""
     return " ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files_of(path))
 
 
@@ -122,14 +124,14 @@ def prepare(
     project = project_of(path)
     template = read_templates(project, template_file)
     settings = settings or Settings.from_template(template, **overrides)
-    choose_device(settings.device)  # a missing GPU shows now, not after minutes of reading
+    choose_device(settings.device)  # report a missing GPU now, not after minutes of reading
     stack = open_with_network(path, geometry_file, template)
-    job = Job(project, template, settings, stack, what_is_known(template, settings, stack))
+    job = Job(project, template, settings, stack, read_prior_information(template, settings, stack))
     return with_prior(job)
 
 
 def with_prior(job: Job) -> Job:
-    """The same with the delay of a weather model, if there is one."""
+    """Add the delay of a weather model to the job, if there is one."""
     prior, warnings = find_prior_delay(job.template, job.settings, job.stack)
     return replace(job, prior=prior, prior_warnings=warnings)
 
@@ -137,45 +139,45 @@ def with_prior(job: Job) -> Job:
 def open_with_network(
     stack_file: Path, geometry_file: str | os.PathLike[str] | None, template: Mapping[str, str]
 ) -> Stack:
-    """Open a stack; of its pairs those are kept that ``mintpy.network.*`` of the template keep, too."""
+    """Open a stack and drop the pairs that ``mintpy.network.*`` of the template drop."""
     stack = open_stack(stack_file, geometry_file, template)
     keep = pairs_kept(stack, project_of(stack_file), template)
     if dropped := int((stack.keep & ~keep).sum()):
-        LOGGER.info("The template's mintpy.network.* drop %d pairs; nothing is learned from them.", dropped)
+        LOGGER.info("The template's mintpy.network.* drop %d pairs; the method does not use them.", dropped)
     if not keep.any():
         raise InputError(f"{stack_file}: mintpy.network.* and the pairs dropped before (dropIfgram) leave no pair.")
     return replace(stack, keep=keep)
 
 
-def what_is_known(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
-    """What the user knows of the ground, on the training grid."""
-    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), looks(stack, settings))
+def read_prior_information(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
+    """Read the user's prior information and bring it onto the training grid."""
+    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), training_looks(stack, settings))
 
 
-def looks(stack: Stack, settings: Settings) -> int:
-    """Pixels of one pixel of the training grid, along both axes."""
+def training_looks(stack: Stack, settings: Settings) -> int:
+    """Looks of the training grid: stack pixels per pixel of the grid, the same along both axes."""
     return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
 
 
 def dates_to_learn_from(stack: Stack) -> list[str]:
-    """Dates that a kept pair reaches."""
+    """Dates of at least one kept pair."""
     return [stack.dates[k] for k in np.unique(stack.pairs[stack.keep])]
 
 
 def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
-    """Whether two fingerprints are of the same contents; where the files lie does not matter."""
+    """Whether two fingerprints have the same contents; the paths of the files do not matter."""
     return all(earlier.get(key) == value for key, value in fingerprint.items() if not key.endswith("_state"))
 
 
 def corrected_dir(project: Path) -> Path:
-    """Where the corrected directory of a project is, unless another place is asked for."""
+    """Default corrected directory of a project."""
     if not project.name:
-        raise InputError(f"{project} is the root of the file system, with nothing beside it; name a place with -o.")
+        raise InputError(f"{project} is the root of the file system; choose a directory with -o.")
     return project.with_name(project.name + "_vae")
 
 
 def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    """Attributes that say what a file was made of."""
+    """Attributes that record the input and the settings of a file."""
     return {
         "status": status,
         "version": __version__,
@@ -187,7 +189,7 @@ def provenance(status: str, stack: Stack, settings: Settings, fingerprint: Mappi
 
 
 def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
-    """Log what is to be corrected, and how."""
+    """Log the stack, the prior information and the settings."""
     stack, settings = job.stack, job.settings
     span = f"{len(stack.dates)} dates, {stack.dates[0]} to {stack.dates[-1]}"
     size = " x ".join(map(str, stack.shape))
@@ -195,7 +197,7 @@ def log_job(job: Job, fingerprint: Mapping[str, Any]) -> None:
     LOGGER.debug("stack: %d pairs, %d kept, %s, %s pixels", len(stack.pairs), int(stack.keep.sum()), span, size)
     LOGGER.debug("geometry: %s, SHA-256 %s", stack.geometry_file, fingerprint["geometry_sha256"])
     given = {key: fingerprint[key] for key in ("knowledge_sha256", "functions") if fingerprint[key]}
-    LOGGER.debug("known already: %s", given or "nothing")
+    LOGGER.debug("prior information: %s", given or "nothing")
     LOGGER.debug("settings: %s", ", ".join(f"{key} = {value}" for key, value in settings.as_dict().items()))
     seeds = [settings.seed + k for k in range(settings.num_seeds)]
     LOGGER.debug("seeds: %s; device: %s; workers: %s", seeds, choose_device(settings.device), stack.compute)

@@ -1,4 +1,4 @@
-"""From a stack on disk to its atmosphere at full resolution, by way of the training grid."""
+"""Estimate the atmosphere of a stack at full resolution, by way of the training grid."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
-from .job import Job, dates_to_learn_from, looks
+from .job import Job, dates_to_learn_from, training_looks
 
 ROOM_FOR_TWO = 1.0
-"""Memory (GB) that the user must allow for seeds to be worked on side by side; each takes some 0.6 GB."""
+"""Least ``vae.maxMemory`` (GB) at which two seeds run in parallel; each takes about 0.6 GB."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the method is given of a stack: its kept pairs on the training grid.
+    """Input of the method: the kept pairs of a stack on the training grid.
 
     Attributes
     ----------
     observations : Observations
-        The earlier date of a pair is first, whichever is in the stack.
+        The earlier date of each pair is first, whatever the order in the stack.
     used : (dates,) int
-        Indices of its dates into those of the stack.
+        Indices of the dates of kept pairs into the dates of the stack.
     factor : int
-        Looks along both axes.
+        Looks of the training grid along both axes.
     delay : PriorOfDates or None
         The weather model's delay, on the training grid and on the stack's own.
     """
@@ -56,9 +56,9 @@ class TrainingData:
 
 
 def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
-    """Read the stack onto the training grid, without what MintPy will subtract itself."""
+    """Read the stack onto the training grid, without the delays that MintPy will subtract itself."""
     stack, settings = job.stack, job.settings
-    factor = looks(stack, settings)
+    factor = training_looks(stack, settings)
     components = pool_components(stack, factor, settings.max_memory)
     reading = steps_of(progress, "reading the stack")
     phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components)
@@ -86,24 +86,24 @@ def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
 
 @dataclass(frozen=True)
 class Learned:
-    """The atmosphere of a stack, and what there is to say of it.
+    """The atmosphere of a stack, with diagnostics.
 
     Attributes
     ----------
     atmosphere : callable
-        Phase of each date, radians; 0 where a date was not corrected.
+        Rows -> phase of each date, radians; 0 where a date was not corrected.
     std : callable
-        Its posterior standard deviation, radians; NaN where a date was not corrected.
+        Rows -> posterior standard deviation of each date, radians; NaN where a date was not corrected.
     networks : dict
-        Those trained, ``separator`` and one more for each further island.
+        Trained networks: ``separator``, and one more for each further island.
     details : dict
-        What ``vae_result.json`` says.
+        Content of ``vae_result.json``.
     stack : Stack
     data : TrainingData
     found : Separation
     noise : (2, pairs)
-        Spatial standard deviation of each pair before and after, radians, without what moves steadily. These four are,
-        of a network in pieces, those of its largest island.
+        Spatial standard deviation of each pair before and after, radians, without steady motion. If the network has
+        several islands, `stack`, `data`, `found` and `noise` belong to the largest.
     """
 
     atmosphere: Rows
@@ -117,15 +117,15 @@ class Learned:
 
 
 def learn(job: Job, timings: dict[str, float], progress: Progress | None = None, trainer: Trainer = train) -> Learned:
-    """Read the stack and separate its atmosphere; networks are trained by ``trainer``.
+    """Read the stack and separate its atmosphere; ``trainer`` trains the networks.
 
-    Where no kept pair joins some dates with the others, each such island of the network is a stack of its own, with all
-    other pairs dropped; what is too small for it stays as it is.
+    If no kept pair joins some dates with the others, each such island of the network is corrected as a stack of its
+    own, with all other pairs dropped. An island that is too small stays uncorrected.
 
     Raises
     ------
     NotEnoughEvidence
-        When the data do not allow it, on no island.
+        If the data allow a correction of no island.
     """
     stack = job.stack
     label = islands(stack.pairs[stack.keep], len(stack.dates))
@@ -142,12 +142,12 @@ def learn(job: Job, timings: dict[str, float], progress: Progress | None = None,
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
     if not learned:
         raise left[0][1]
-    said = f"The network has {len(sizes)} islands that no pair joins; the report shows the largest that was corrected."
-    return _joined(learned, [said, *(text for text, _ in left)])
+    note = f"The pairs form {len(sizes)} islands that no kept pair joins; the report shows the largest corrected one."
+    return _joined(learned, [note, *(text for text, _ in left)])
 
 
 def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
-    """The islands of a network as one; details that are numbers are those of the first, which has most pairs."""
+    """Join the islands of a network; single numbers in the details are those of the first, which has most pairs."""
 
     def atmosphere(rows: slice) -> NDArray[np.float32]:
         return np.asarray(sum(island.atmosphere(rows) for island in learned))
@@ -176,14 +176,14 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
 
 
 def _learn(job: Job, timings: dict[str, float], progress: Progress | None, trainer: Trainer) -> Learned:
-    """The same for a network in one piece."""
+    """Separate the atmosphere of a network without islands."""
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
         data = training_data(job, progress)
     observations = data.observations
 
     def seed(k: int, progress: Progress | None) -> Separation:
-        """The method with the seed, or with the ``k``-th after it."""
+        """Run the method with the ``k``-th seed after that of the settings."""
         own = replace(settings, seed=settings.seed + k)
         return separate(observations, own, knowledge, trainer=trainer, progress=progress)
 
@@ -209,13 +209,13 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
     if max(seed_spread, default=0.0) > 1.0:
         details["warnings"].append(
             f"Another seed gives an atmosphere that differs by {max(seed_spread):.1f} times its stated "
-            "uncertainty: see whether what you look for is the same with another vae.seed."
+            "uncertainty: check with another vae.seed whether the signal that you study stays the same."
         )
     if data.delay is not None:
         shares = zip(observations.dates, found.delay_share, strict=True)
         coefficients = {date: round(float(share), 4) for date, share in shares}
         details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
-    # dates that no kept pair reaches keep the mean atmosphere of all dates, which is 0
+    # dates without a kept pair get the mean atmosphere over the dates, which is 0
     std = Bilinear(found.atmosphere.std, stack.shape, data.factor)
     return Learned(
         atmosphere=_of_all_dates(phase_removed(found, stack, data), len(stack.dates), data.used, 0.0),
@@ -234,7 +234,7 @@ def _of_seed(k: int, progress: Progress) -> Progress:
 
 
 def phase_removed(found: Separation, stack: Stack, data: TrainingData) -> Rows:
-    """Rows -> (dates, rows, width) phase of the atmosphere, radians, with what is believed of a weather model's."""
+    """Rows -> (dates, rows, width) phase of the atmosphere in radians, with the confirmed delay of a weather model."""
     full = FullResolution(found.atmosphere, stack.height - found.grid.mean_height, data.factor)
     if data.delay is None or not found.delay_share.any():
         return full
@@ -243,13 +243,13 @@ def phase_removed(found: Separation, stack: Stack, data: TrainingData) -> Rows:
 
 
 def _named(delay: PriorOfDates, stack: Stack) -> str:
-    """The file, from the project on where it lies there."""
+    """Path of the file, relative to the project if it is inside."""
     file, project = delay.delay.file, project_of(stack.file)
     return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
 
 
 def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
-    """Values of the dates ``used``, and ``others`` on the rest."""
+    """Rows -> values of all dates: those of the dates ``used``, and ``others`` for the rest."""
     if len(used) == n_dates:
         return of_some
 
@@ -265,14 +265,14 @@ def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others
 def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
     searched = {f.name for f in found.functions}
     return [
-        f"{f.name}, of mintpy.timeFunc, hardly differs from the other functions of time and was not searched for."
+        f"The function {f.name} (mintpy.timeFunc) hardly differs from the other functions of time: not searched for."
         for f in knowledge.functions
         if f.name not in searched
     ]
 
 
 def _details(found: Separation, observations: Observations, noise: Array, stack: Stack) -> dict[str, Any]:
-    """What ``vae_result.json`` says of a correction; noise in millimetres of line-of-sight displacement."""
+    """Content of ``vae_result.json``; noise in millimetres of line-of-sight displacement."""
     mm, dates, pairs = 1000 * abs(stack.metres_per_radian), observations.dates, observations.pairs
     date_before, date_after = found.noise.std(axis=2)
     moving = float(found.atmosphere.moving[found.valid].mean())

@@ -1,4 +1,4 @@
-"""MintPy's own workflow with one more step, ``correct_vae``; the steps after it run in the corrected directory."""
+"""MintPy's workflow with the additional step ``correct_vae``; later steps run in the corrected directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .job import corrected_dir
 class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
     """MintPy's routine workflow with the step ``correct_vae``.
 
-    Steps before it run in the project, those after it in its corrected sibling, ``PROJECT_vae``.
+    The steps before it run in the project, those after it in the corrected directory ``PROJECT_vae`` beside it.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
     workDir : path
         The project.
     progress : callable, optional
-        Told of the progress of the correction.
+        Reports the progress of the correction.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         self.progress = progress
 
     def open(self) -> None:
-        """As MintPy's; refuses bad ``vae.*`` options now rather than after the steps before ours."""
-        corrected_dir(self.project)  # and a project that can have none
+        """Open as MintPy does; invalid ``vae.*`` options are refused before any step is run."""
+        corrected_dir(self.project)  # raises an error for a project without a place for it
         Settings.from_template(read_templates(self.project, self.project_template))
-        # MintPy puts its newest template in the place of one that lacks an option, and drops what it does not know
+        # MintPy replaces a template that lacks an option by its newest one, and drops unknown options
         self.own_options = own_options(self.project / "smallbaselineApp.cfg")
         super().open()
 
@@ -67,7 +67,7 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
         Raises
         ------
         InputError
-            With what the correction or MintPy says.
+            With the message of the correction or of MintPy.
         """
         for step in steps:
             if step == STEP:
@@ -81,22 +81,22 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             except InputError as error:
                 if step != "quick_overview":
                     raise
-                # it fails on a stack without unwrapping errors, mintpy/utils/plot.py:1153
-                LOGGER.warning("%s It is an overview that nothing else needs; going on.", error)
+                # the step fails on a stack without unwrapping errors, mintpy/utils/plot.py:1153
+                LOGGER.warning("%s No other step needs this overview; the workflow continues.", error)
 
     def logged(self) -> AbstractContextManager[None]:
-        """What MintPy says in ``PROJECT_vae`` goes into the log there."""
+        """Write MintPy's output in ``PROJECT_vae`` into the log there."""
         work = Path(self.workDir)
         return nullcontext() if work == self.project else log_to(work / LOG)
 
     def run_correct_vae(self, step_name: str) -> None:
-        """Correct the stack into ``PROJECT_vae``, unless what is there is of the same input and settings."""
+        """Correct the stack into ``PROJECT_vae``, unless it contains a result of the same input and settings."""
         print(f"\n\n******************** step - {step_name} ********************")
         stack = self.project / "inputs" / "ifgramStack.h5"
         correct(stack, None, self.project_template, update=True, invert=False, progress=self.progress)
 
     def enter_corrected_directory(self) -> None:
-        """Go on in ``PROJECT_vae``, with the templates as they are now in the project."""
+        """Continue in ``PROJECT_vae``, with the project's present templates."""
         work = corrected_dir(self.project)
         if Path(self.workDir) == work:
             return
@@ -104,14 +104,16 @@ class VaeTimeSeriesAnalysis(TimeSeriesAnalysis):
             raise InputError(f"There is no corrected stack in {work} yet; run the step {STEP} first.")
         result = read_result(work)
         if result.get("mintpy") not in MINTPY_AT_REST:
-            raise InputError(f"The result in {work} is unfinished, a run was cut off there; run the step {STEP} first.")
+            raise InputError(
+                f"The result in {work} is incomplete because a run was interrupted; run the step {STEP} first."
+            )
         template = copy_templates(self.project, work, self.project_template, off=result.get("switched_off", ()))
         ensure_reference_point(work, template)
         self.workDir = str(work)
         self.customTemplateFile = None if self.project_template is None else str(template)
         with at_work("opening the templates", self.workDir):
             super().open()
-            if not (work / "avgSpatialCoh.h5").is_file():  # the project has not gone through this step
+            if not (work / "avgSpatialCoh.h5").is_file():  # the project has not run this step
                 super().run(["reference_point"])
         os.chdir(work)
 
@@ -132,14 +134,14 @@ def run(
     work_dir : path
         The project.
     steps : sequence of str
-        From :data:`~mintpy_vae.project.steps.STEPS`; none only writes ``smallbaselineApp.cfg``, or plots.
+        From :data:`~mintpy_vae.project.steps.STEPS`; without any, only ``smallbaselineApp.cfg`` is written, or plots.
     plot : bool
-        Plot even if there is nothing to run.
+        Plot even if no step is run.
     progress : callable, optional
         As for :class:`VaeTimeSeriesAnalysis`.
     """
     app = VaeTimeSeriesAnalysis(template_file, work_dir, progress)
-    with in_directory("."):  # MintPy goes elsewhere
+    with in_directory("."):  # MintPy changes the directory
         app.open()
         app.run(steps)
         if plot and not steps and (corrected_dir(app.project) / RESULT).is_file():
@@ -149,6 +151,8 @@ def run(
                 app.plot_result()
     app.cwd = str(current() or app.workDir)
     app.close()
-    if Path(app.workDir) != app.project:  # MintPy's maps and time series are newer than the report of our own step
+    if (
+        Path(app.workDir) != app.project
+    ):  # MintPy's maps and time series are newer than the report of the step correct_vae
         for warning in write_page(Path(app.workDir)):
             LOGGER.warning(warning)
