@@ -253,6 +253,7 @@ class Bench:
         explained = [explained_share(c.amplitude, motion @ c.map) for c in called]
         atmosphere = found.atmosphere
         estimate = atmosphere.turbulent[:, valid] + atmosphere.slope[:, None] * height
+        error = estimate - on_grid(self.scene.atmosphere)
         return {
             "labels_right": bool(called) == bool(self.scene.deforming.any())
             and all(e > LEAST_EXPLAINED for e in explained),
@@ -260,12 +261,22 @@ class Bench:
             "explained": explained,
             "warnings": sentences(atmosphere.guarded, 1e3 * abs(METRES)),
             "local_sky_share": found.local.share,
-            "within_one_sigma": metrics.within_one_sigma(
-                estimate, on_grid(self.scene.atmosphere), atmosphere.std[:, valid]
-            ),
+            **coverage(found, error, ""),
+            **coverage(found, metrics.velocity(error, self.scene.years), "velocity_"),
             "moves_as": sorted(found.deformation.functions),
             "pieces": len(found.deformation.pieces),
         }
+
+
+def coverage(found: Separation, error: NDArray[np.float64], name: str) -> dict[str, float]:
+    """Share of errors, of dates (dates, pixels) or of velocities (pixels,), within one and two stated sigmas."""
+    std = found.atmosphere.std if error.ndim > 1 else found.atmosphere.rate_std
+    values = {"one": 1.0, "two": 2.0}
+    nothing = np.zeros_like(error)
+    return {
+        f"{name}within_{word}_sigma": metrics.within_sigmas(error, nothing, std[..., found.valid], number)
+        for word, number in values.items()
+    }
 
 
 def subtracted(variant: Variant, found: Separation, observations: Observations) -> PhasePerDate:

@@ -190,7 +190,7 @@ class Case:
     def _own(self, variant: Any, seed: int, train_steps: int | None) -> tuple[Any, dict[str, Any]]:
         """As in :mod:`mintpy_vae.workflow.learning`, without files."""
         import numpy as np
-        from cases import METRES, pool_pairs, subtracted
+        from cases import METRES, coverage, pool_pairs, subtracted
 
         from mintpy_vae import metrics
         from mintpy_vae.method import Observations, separate
@@ -222,9 +222,8 @@ class Case:
             truth = truth - truth.mean(axis=1, keepdims=True)
             error = found.corrected - truth
             error = error - error.mean(axis=0)
-            own["within_one_sigma"] = metrics.within_one_sigma(
-                error, np.zeros_like(error), found.atmosphere.std[:, found.valid]
-            )
+            own |= coverage(found, error, "")
+            own |= coverage(found, metrics.velocity(error, self.years), "velocity_")
         return corrected, own
 
     def _judge(self, corrected: Any) -> dict[str, float]:

@@ -136,11 +136,16 @@ def figures(results: list[Result]) -> str:
                 lines.append(_row(case, ROW_LABELS[row], *(_number(r.get(c)) for c in columns)))
     own = [(c, r) for c in table.cases if (r := table.of(c, "ours"))]
     lines += ["", "## What was found\n"]
-    lines += ["| case | pieces | functions | within one sigma | said |", "|---|---|---|---|---|"]
+    lines += ["| case | pieces | functions | errors within one, two sigmas | of the velocity | said |"]
+    lines += ["|---|---|---|---|---|---|"]
     for case, r in own:
         said = " ".join(r.get("warnings", [])) or r["refused"]
         moves = ", ".join(r.get("moves_as", [])[:6])
-        lines.append(_row(case, str(r.get("pieces", "")), moves, _number(r.get("within_one_sigma")), said))
+        shares = [
+            " ".join(_number(r.get(f"{what}within_{word}_sigma")) for word in ("one", "two"))
+            for what in ("", "velocity_")
+        ]
+        lines.append(_row(case, str(r.get("pieces", "")), moves, *shares, said))
     return "\n".join(lines) + "\n"
 
 

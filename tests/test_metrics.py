@@ -19,7 +19,7 @@ from mintpy_vae.metrics import (
     temporal_coherence,
     velocity,
     velocity_uncertainty,
-    within_one_sigma,
+    within_sigmas,
 )
 
 YEARS = np.linspace(0, 2, 25) + 0.003 * np.sin(np.arange(25))
@@ -296,9 +296,9 @@ def test_explained_share_of_a_series():
 def test_within_one_sigma_is_68_percent_of_gaussian_errors(rng):
     truth = rng.normal(size=(60, 2000))
     error = rng.normal(size=truth.shape)
-    found = within_one_sigma(truth + error, truth, np.ones_like(truth))
+    found = within_sigmas(truth + error, truth, np.ones_like(truth))
     assert found == pytest.approx(0.683, abs=0.01)
-    assert within_one_sigma(truth + 2 * error, truth, np.ones_like(truth)) == pytest.approx(0.383, abs=0.01)
+    assert within_sigmas(truth + 2 * error, truth, np.ones_like(truth)) == pytest.approx(0.383, abs=0.01)
     # a constant per date and one per pixel do not matter
     moved = truth + error + rng.normal(size=(60, 1)) + rng.normal(size=2000)
-    assert within_one_sigma(moved, truth, np.ones_like(truth)) == pytest.approx(found)
+    assert within_sigmas(moved, truth, np.ones_like(truth)) == pytest.approx(found)

@@ -173,21 +173,23 @@ def step_gain(
     return gain(*steps)
 
 
-def within_one_sigma(estimate: Floats, truth: Floats, std: Floats) -> float:
-    """Share of the errors that are smaller than the standard deviation stated; 0.68 if Gaussian and calibrated.
+def within_sigmas(estimate: Floats, truth: Floats, std: Floats, sigmas: float = 1.0) -> float:
+    """Share of the errors that are smaller than so many stated standard deviations.
 
-    Both are taken relative to the mean over the pixels of each date, and to the mean over the dates of each pixel,
-    since only such differences matter to a correction.
+    Gaussian errors with the right standard deviation give 0.68 for one and 0.95 for two. Errors are relative to the
+    mean over the pixels, of series also to the mean over the dates, since only such differences matter.
 
     Parameters
     ----------
-    estimate, truth, std : (dates, pixels)
+    estimate, truth, std : (dates, pixels) or (pixels,)
         Same unit.
+    sigmas : float
     """
     error = np.asarray(estimate, np.float64) - truth
-    error = error - error.mean(axis=1, keepdims=True)
-    error -= error.mean(axis=0)
-    return float(np.mean(np.abs(error) <= std))
+    error = error - error.mean(axis=-1, keepdims=True)
+    if error.ndim > 1:
+        error -= error.mean(axis=0)
+    return float(np.mean(np.abs(error) <= sigmas * std))
 
 
 def closure_misfit(pair_values: Floats, pairs: Pairs) -> float:

@@ -20,7 +20,7 @@ from mintpy_vae.method.separation import separate, spread
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.method.training import train
 from mintpy_vae.method.upsampling import FullResolution
-from mintpy_vae.metrics import within_one_sigma
+from mintpy_vae.metrics import velocity, within_sigmas
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
@@ -175,7 +175,11 @@ def test_the_standard_deviation_holds_two_thirds_of_the_errors(preset):
     height = scene.height[valid] - found.grid.mean_height
     estimate = metres * (found.atmosphere.turbulent[:, valid] + found.atmosphere.slope[:, None] * height)
     std = abs(metres) * found.atmosphere.std[:, valid]
-    assert 0.60 < within_one_sigma(estimate, scene.atmosphere[:, valid], std) < 0.76
+    assert 0.60 < within_sigmas(estimate, scene.atmosphere[:, valid], std) < 0.76
+    rate = velocity(estimate - scene.atmosphere[:, valid], found.grid.years)
+    stated = abs(metres) * found.atmosphere.rate_std[valid]
+    assert 0.5 < within_sigmas(rate, np.zeros_like(rate), stated) < 0.85
+    assert within_sigmas(rate, np.zeros_like(rate), stated, 2.0) > 0.88
 
 
 def test_atmosphere_goes_and_what_it_cannot_make_stays():
@@ -293,7 +297,7 @@ def test_full_resolution_follows_smooth_fields_and_height():
     height = np.random.default_rng(0).normal(size=size) * 100
     height[3, 3] = np.nan
     nothing = np.zeros(coarse, dtype=bool)
-    atmosphere = Atmosphere(maps, np.array([0.01]), maps, nothing, [])
+    atmosphere = Atmosphere(maps, np.array([0.01]), maps, maps[0], nothing, [])
     full = FullResolution(atmosphere, height, factor)
     truth = wave(np.arange(size[0])[:, None], np.arange(size[1])[None])
     inside = (slice(None), slice(8, -8), slice(8, -8))

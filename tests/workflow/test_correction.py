@@ -123,6 +123,19 @@ def test_everything_else_in_the_stack_is_as_it_was(mapped):
         }
 
 
+def test_the_uncertainty_of_what_users_publish_is_written(mapped):
+    std, land = (
+        read(mapped.work / "velocity_vae_std.h5", "velocityStd"),
+        valid(read(mapped.stack, "unwrapPhase")).any(axis=0),
+    )
+    assert std.shape == land.shape and (std[land] > 0).all()
+    velocity, attributes = readfile.read(str(mapped.work / "velocity.h5"), datasetName="velocity")
+    of_std = readfile.read_attribute(str(mapped.work / "velocity_vae_std.h5"))
+    assert of_std["FILE_TYPE"] == attributes["FILE_TYPE"] and of_std["UNIT"] == attributes["UNIT"]
+    lines = [x for x in (mapped.work / "vae_covariance.csv").read_text().splitlines() if not x.startswith("#")]
+    assert lines[0].startswith("date,") and len(lines) == 1 + len(dates_of(mapped))
+
+
 def test_what_was_done_is_written_down(mapped):
     content = result_of(mapped.work)
     assert content["status"] == "corrected" and content["reason"] == "" and content["mintpy"] == "reference_date"

@@ -76,6 +76,7 @@ def test_info(place, capsys, file, said):
         ["inputs/ifgramStack.h5", "coherence-20180103_20180115"],
         ["inputs/VAE.h5", "--noaxis"],
         ["vae_std.h5", "--noaxis"],
+        ["velocity_vae_std.h5", "velocityStd"],
         ["timeseries.h5", "--noaxis"],
         ["velocity.h5", "velocity", "-u", "mm", "-m", "maskTempCoh.h5"],
     ],

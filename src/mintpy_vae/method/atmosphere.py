@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, median_filter
 
 from ..arrays import Array
 from .covariance import fill
@@ -37,6 +37,8 @@ FADE = 2.4
 """The local sky has half its weight where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 UNSTEADY_DAYS = 50
 """Days by which unsteady motion may begin before, and end after, the function of time that was found."""
+FINE_WINDOW = 9
+"""Pixels along each side of the window whose median tells how strong the fine residual is there."""
 MUCH_LEFT = 0.67
 """A broad band is reported if less than this share of its trend was removed."""
 BROAD = 0.15
@@ -108,6 +110,9 @@ class Atmosphere(PhasePerDate):
     ----------
     std : (dates, height, width)
         Posterior standard deviation, radians.
+    rate_std : (height, width)
+        Standard deviation of the velocity of the corrected series, radians per year: posterior, slow sky and
+        interpolation across motion included.
     moving : (height, width) bool
         Ground where the motion found exceeds half the posterior standard deviation (both RMS over the dates), or that
         the user knows to move.
@@ -116,6 +121,7 @@ class Atmosphere(PhasePerDate):
     """
 
     std: Array
+    rate_std: Array
     moving: NDArray[np.bool_]
     guarded: list[Guarded]
 
@@ -178,7 +184,9 @@ def estimate(
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
-    std = strength * np.sqrt(_variance(parts, len(local.blocks), left, sky, valid))
+    errors = _Errors(parts, len(local.blocks), left, sky, valid)
+    std = strength * np.sqrt(errors.of_dates())
+    rate_std = np.sqrt(errors.of_sum(_line(years) * joint.sky.strength))
 
     rate, slope_rate = _called_for(series - turbulent - np.outer(slope, sky.height), sky, grid, knowledge)
     turbulent += np.outer(years - years.mean(), rate)
@@ -188,7 +196,20 @@ def estimate(
     moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
     trend = parts[len(local.blocks)] if joint.slow else None
     guarded = _guarded(joint, trend, years, min(valid.shape))
-    return Atmosphere(fill(turbulent, valid), slope, fill(std, valid), moving, guarded)
+    return Atmosphere(
+        turbulent=fill(turbulent, valid),
+        slope=slope,
+        std=fill(std, valid),
+        rate_std=fill(rate_std[None], valid)[0],
+        moving=moving,
+        guarded=guarded,
+    )
+
+
+def _line(years: Array) -> Array:
+    """Weights of the dates in the slope of a least-squares line."""
+    centred = years - years.mean()
+    return np.asarray(centred / (centred @ centred))
 
 
 def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) -> tuple[Array, float]:
@@ -196,7 +217,7 @@ def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) ->
     stations, pixels = stations_on(knowledge.stations, grid.valid)
     if len(stations) < 2:
         return np.zeros(corrected.shape[1]), 0.0
-    line = (grid.years - grid.years.mean()) / ((grid.years - grid.years.mean()) ** 2).sum()
+    line = _line(grid.years)
     modes = sky.modes[np.r_[True, True, _removed(sky)[2:] > 0]]
     scale, noise = float(np.linalg.norm(line * sky.strength)), float(np.diag(sky.fine).mean())
     rates = anchor(line @ corrected[:, pixels], stations, pixels, modes, noise, scale)
@@ -222,8 +243,16 @@ class _Part:
     """
 
     def __init__(
-        self, functions: Array, values: Array, modes: Array, weighted: Array, removed: Array, sky: Sky
+        self,
+        functions: Array,
+        values: Array,
+        modes: Array,
+        weighted: Array,
+        removed: Array,
+        sky: Sky,
+        fine: float = 1.0,
     ) -> None:
+        self.fine = fine
         self.functions = functions
         # covariance^-1 modes', by Woodbury
         gain = np.linalg.solve(np.eye(len(modes)) + modes @ weighted, weighted.T).T
@@ -252,26 +281,61 @@ def _solve(matrix: Array, right: Array) -> Array:
     return np.asarray(cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False))
 
 
-def _variance(parts: Sequence[_Part], n_blocks: int, left: Array, sky: Sky, valid: NDArray[np.bool_]) -> Array:
-    """Variance of the error of each date, (dates, pixels), in units of its strength squared.
-
-    The first ``n_blocks`` of the ``parts`` belong to the blocks of dates; they cover the time that no other part does.
+class _Errors:
+    """Variance of the errors of the atmosphere, in units of the dates' strength squared.
 
     The part that is too fine to be removed stays in the data. Its variance per date and place is estimated from the
-    residual ``left`` (dates, pixels), the data without atmosphere and motion; the posterior variance is scaled with it.
+    residual, the data without atmosphere and motion; the posterior variance is scaled with it.
+
+    Parameters
+    ----------
+    parts : sequence of _Part
+    n_blocks : int
+        The first so many belong to the blocks of dates; they cover the time that no other part does.
+    left : (dates, pixels)
+        The residual.
+    sky : Sky
+    valid : (height, width) bool
     """
-    square = (left - left.mean(axis=1, keepdims=True)) ** 2
-    of_date = np.median(square, axis=1) / CHI2_MEDIAN
-    around = gaussian_filter(fill(square.mean(axis=0)[None], valid)[0], SHAPE_PIXELS)[valid]
-    of_place = around / max(float(around.mean()), 1e-30)
-    total = np.outer(of_date, of_place)
-    scale = float(of_date.mean() / np.diag(sky.fine).mean())
-    shares = [(part.functions**2).sum(axis=0) for part in parts]
-    alone = np.maximum(1.0 - sum(shares[n_blocks:], np.zeros(len(left))), 0.0)
-    shares[:n_blocks] = [share * alone for share in shares[:n_blocks]]
-    for share, part in zip(shares, parts, strict=True):
-        total += np.outer(share, scale * part.uncertain + part.kept_variance)
-    return total
+
+    def __init__(self, parts: Sequence[_Part], n_blocks: int, left: Array, sky: Sky, valid: NDArray[np.bool_]) -> None:
+        self.blocks, self.others = parts[:n_blocks], parts[n_blocks:]
+        self.left, self.valid = left - left.mean(axis=1, keepdims=True), valid
+        self.of_date = np.median(self.left**2, axis=1) / CHI2_MEDIAN
+        around = self._around((self.left**2).mean(axis=0))
+        self.of_place = around / max(float(around.mean()), 1e-30)
+        scale = float(self.of_date.mean() / np.diag(sky.fine).mean())
+        self.removed = [scale * part.uncertain + part.kept_variance for part in parts]
+
+    def of_dates(self) -> Array:
+        """Of each date, (dates, pixels)."""
+        shares = [(part.functions**2).sum(axis=0) for part in self.others]
+        alone = np.maximum(1.0 - sum(shares, np.zeros(len(self.of_date))), 0.0)
+        shares = [(part.functions**2).sum(axis=0) * alone for part in self.blocks] + shares
+        total = np.outer(self.of_date, self.of_place)
+        for share, variance in zip(shares, self.removed, strict=True):
+            total += np.outer(share, variance)
+        return total
+
+    def of_sum(self, weights: Array) -> Array:
+        """Of the sum of all dates with ``weights`` (dates,), as a velocity is one, (pixels,)."""
+        rest = weights.copy()
+        for part in self.others:
+            rest -= part.functions.T @ (part.functions @ weights)
+        along = [((part.functions @ rest) ** 2).sum() for part in self.blocks]
+        along += [((part.functions @ weights) ** 2).sum() for part in self.others]
+        total = (rest**2 @ self.of_date) * self.of_place
+        for share, variance in zip(along, self.removed, strict=True):
+            total += share * variance
+        for part, share in zip(self.others, along[len(self.blocks) :], strict=True):
+            square = ((part.functions @ self.left) ** 2).mean(axis=0)
+            local = median_filter(fill(square[None], self.valid)[0], FINE_WINDOW)[self.valid]
+            total += share * local / CHI2_MEDIAN
+        return total
+
+    def _around(self, square: Array) -> Array:
+        """Mean of ``square`` (pixels,) around each pixel."""
+        return np.asarray(gaussian_filter(fill(square[None], self.valid)[0], SHAPE_PIXELS)[self.valid])
 
 
 def _removed(sky: Sky, of_band: Array = CHANCE.removed) -> Array:
@@ -338,8 +402,7 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
         return said
     slow = joint.slow[0]
     # radians per year for a unit of the trend's orthonormal function
-    line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
-    rate = float(line @ (joint.sky.strength * trend.functions[0]))
+    rate = float(_line(years) @ (joint.sky.strength * trend.functions[0]))
     held = np.flatnonzero((slow.removed < MUCH_LEFT) & (joint.sky.modes_of_band > 0))
     if len(held):
         left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))

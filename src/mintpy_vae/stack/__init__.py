@@ -12,7 +12,15 @@ from .copying import files_of
 from .hdf5 import content_hash, damage, existing, file_hash, linked, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
-from .writing import Rows, copy_file, size_needed, write_corrected_stack, write_delay_file, write_std_file
+from .writing import (
+    Rows,
+    copy_file,
+    size_needed,
+    write_corrected_stack,
+    write_delay_file,
+    write_std_file,
+    write_velocity_std,
+)
 
 __all__ = [
     "COMPLETE",
@@ -39,4 +47,5 @@ __all__ = [
     "write_corrected_stack",
     "write_delay_file",
     "write_std_file",
+    "write_velocity_std",
 ]

@@ -25,6 +25,7 @@ Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, r
 
 _REFERENCE = ("REF_Y", "REF_X", "REF_LAT", "REF_LON", "REF_DATE")
 _ALMOST_ZERO = np.float32(1e-6)  # radians; stands for an exact 0, which MintPy would take for no-data
+_ROWS = 256  # of a map that is written
 _MEMORY = 0.2  # GB, for copies of geometries and masks
 _HEADERS = 100_000  # bytes of a new file that are not values of its datasets, an upper bound
 
@@ -137,6 +138,31 @@ def write_std_file(
     """
     to_metres = abs(stack.metres_per_radian)
     _write_series(stack, out_file, partial(_layers, std, stack), to_metres, max_memory, provenance or {}, progress)
+
+
+def write_velocity_std(
+    stack: Stack,
+    out_file: str | os.PathLike[str],
+    std: Rows,
+    provenance: Mapping[str, str] | None = None,
+) -> None:
+    """Write the standard deviation of the velocity as MintPy has it in ``velocity.h5``, metres per year.
+
+    Parameters as for :func:`write_delay_file`; ``std`` gives (1, rows, width) radians per year.
+    """
+    with _new_file(out_file, 4 * stack.shape[0] * stack.shape[1] + _HEADERS, [stack.file]) as out:
+        attributes = {key: value for key, value in stack.attributes.items() if key not in _REFERENCE}
+        attributes |= {"FILE_TYPE": "velocity", "UNIT": "m/year"}
+        attributes |= {"START_DATE": stack.dates[0], "END_DATE": stack.dates[-1]}
+        out.attrs.update(attributes)
+        values = out.create_dataset("velocityStd", stack.shape, np.float32)
+        for start in range(0, stack.shape[0], _ROWS):
+            rows = slice(start, min(start + _ROWS, stack.shape[0]))
+            values[rows] = abs(stack.metres_per_radian) * std(rows)[0]
+        values.attrs.update(_marks(provenance or {}))
+        values.attrs["UNIT"] = "m/year"
+        out.flush()
+        values.attrs[COMPLETE] = "yes"
 
 
 def _write_series(

@@ -24,15 +24,25 @@ from ..project.staging import NETWORKS, staged
 from ..project.steps import ensure_reference_point, next_command, run_to_reference_date
 from ..project.templates import copy_templates
 from ..project.work_dir import check_space, fill_work_dir
+from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
 from ..results.result import MINTPY_AT_REST, RESULT, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
-from ..stack import Stack, file_hash, size_needed, write_corrected_stack, write_delay_file, write_std_file
+from ..stack import (
+    Stack,
+    file_hash,
+    size_needed,
+    write_corrected_stack,
+    write_delay_file,
+    write_std_file,
+    write_velocity_std,
+)
+from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
 from .learning import Learned, learn
 
-STD = "vae_std.h5"
+STD, VELOCITY_STD, COVARIANCE = "vae_std.h5", "velocity_vae_std.h5", "vae_covariance.csv"
 
 
 def correct(
@@ -208,7 +218,9 @@ def _correct_into(
         write_corrected_stack(stack, inputs / "ifgramStack.h5", learned.atmosphere, marks, memory, rows_of("the stack"))
         write_delay_file(stack, inputs / "VAE.h5", learned.atmosphere, memory, marks, rows_of("VAE.h5"))
         write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
+        write_velocity_std(stack, staging / VELOCITY_STD, learned.rate_std, marks)
         failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
+        failed += _without_failing("The covariance", lambda: _write_covariance(staging, learned))
     warnings = learned.details["warnings"] + failed
     return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
@@ -220,6 +232,15 @@ def _write_evidence(staging: Path, learned: Learned) -> None:
     except BaseException:
         (staging / EVIDENCE).unlink(missing_ok=True)  # an incomplete file would look complete
         raise
+
+
+def _write_covariance(staging: Path, learned: Learned) -> None:
+    found, stack, factor = learned.found, learned.stack, learned.data.factor
+    residual = 1000 * abs(stack.metres_per_radian) * (found.corrected - found.deformation.series)
+    maps = np.where(found.valid, found.grid.maps(residual), np.nan)
+    size = pixel_size(stack.attributes)
+    pixel = (size[0] * factor / 1000, size[1] * factor / 1000)
+    write_covariance(staging / COVARIANCE, learned.data.observations.dates, maps, pixel)
 
 
 def _leave_uncorrected(

@@ -94,6 +94,9 @@ class Learned:
         Rows -> phase of each date, radians; 0 where a date was not corrected.
     std : callable
         Rows -> posterior standard deviation of each date, radians; NaN where a date was not corrected.
+    rate_std : callable
+        Rows -> (1, rows, width) standard deviation of the velocity of the corrected series, radians per year; of the
+        largest island where the network has several.
     networks : dict
         Trained networks: ``separator``, and one more for each further island.
     details : dict
@@ -108,6 +111,7 @@ class Learned:
 
     atmosphere: Rows
     std: Rows
+    rate_std: Rows
     networks: dict[str, Fit]
     details: dict[str, Any]
     stack: Stack
@@ -220,6 +224,7 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
     return Learned(
         atmosphere=_of_all_dates(phase_removed(found, stack, data), len(stack.dates), data.used, 0.0),
         std=_of_all_dates(std, len(stack.dates), data.used, np.nan),
+        rate_std=Bilinear(found.atmosphere.rate_std[None], stack.shape, data.factor),
         networks={"separator": found.network},
         details=details,
         stack=stack,
