@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from mintpy.utils import readfile
 
 from conftest import DROPPED, QUICK, make_simulated, read, run_mintpy, shell, tree, velocity_std
 from mintpy_vae.errors import InputError
@@ -124,12 +125,10 @@ def test_everything_else_in_the_stack_is_as_it_was(mapped):
 
 
 def test_the_uncertainty_of_what_users_publish_is_written(mapped):
-    std, land = (
-        read(mapped.work / "velocity_vae_std.h5", "velocityStd"),
-        valid(read(mapped.stack, "unwrapPhase")).any(axis=0),
-    )
+    std = read(mapped.work / "velocity_vae_std.h5", "velocityStd")
+    land = valid(read(mapped.stack, "unwrapPhase")).any(axis=0)
     assert std.shape == land.shape and (std[land] > 0).all()
-    velocity, attributes = readfile.read(str(mapped.work / "velocity.h5"), datasetName="velocity")
+    attributes = readfile.read_attribute(str(mapped.work / "velocity.h5"))
     of_std = readfile.read_attribute(str(mapped.work / "velocity_vae_std.h5"))
     assert of_std["FILE_TYPE"] == attributes["FILE_TYPE"] and of_std["UNIT"] == attributes["UNIT"]
     lines = [x for x in (mapped.work / "vae_covariance.csv").read_text().splitlines() if not x.startswith("#")]
