@@ -172,13 +172,15 @@ def compare(
 
 
 def _warnings(scene: EvaluationData, share: float, table: list[dict[str, Any]]) -> list[str]:
-    said = []
+    sentences = []
     if share == 1.0 and scene.truth is None:
-        said.append("No ground is marked as moving: the figures of stable ground include all motion (see --mask).")
+        sentences.append("No ground is marked as moving: the figures of stable ground include all motion (see --mask).")
     for row in table:
         if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:
-            said.append(f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity.")
-    return said
+            sentences.append(
+                f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity."
+            )
+    return sentences
 
 
 def _gnss_record(scene: EvaluationData, series: Mapping[str, Floats]) -> dict[str, Any]:

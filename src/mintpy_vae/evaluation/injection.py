@@ -83,7 +83,7 @@ class Signal:
         return np.asarray(np.exp(-(y**2 + x**2) / (2 * sigma**2)))
 
     def name(self) -> str:
-        """In words."""
+        """The signal in words, for messages."""
         size = f"{abs(self.amplitude):g} {KINDS[self.kind]}"
         if self.kind == "ramp":
             return f"a ramp of {size} across the scene"

@@ -31,7 +31,7 @@ class Data:
 
     @classmethod
     def read(cls, work: Path, result: dict[str, Any], evaluation: dict[str, Any] | None) -> Data:
-        """Whatever there is."""
+        """Read all available files."""
         try:
             inverted = read_inverted(work, PIXELS)
         except InputError:

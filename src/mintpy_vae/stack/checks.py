@@ -248,7 +248,7 @@ def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
 
 def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land: np.ndarray | None) -> None:
     """Refuse a stack without any usable value; stop reading at the first one."""
-    seen = ""
+    unusable = ""
     with damage(path):
         for rows, blocks in slabs(f[phase_name], _SCAN_MEMORY):
             for block in blocks:
@@ -257,16 +257,16 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
                     continue
                 if land is not None:
                     valid &= land[rows]
-                    seen = seen or "under water"
+                    unusable = unusable or "under water"
                 quality = f["coherence"][block, rows][keep[block]]
                 if (np.isfinite(quality) & (quality > 0) & valid).any():
                     return
-                seen = "without coherence" if valid.any() else seen
-    if not seen:
+                unusable = "without coherence" if valid.any() else unusable
+    if not unusable:
         raise InputError(f"{path}: {phase_name} contains no data: all values of the kept pairs are 0 or NaN.")
     what = (
         "the water mask leaves no pixel with data"
-        if seen == "under water"
+        if unusable == "under water"
         else "the coherence is 0 or NaN wherever there is phase"
     )
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
