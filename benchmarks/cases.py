@@ -33,6 +33,7 @@ from mintpy_vae.method.separation import Ablation, Separation, separate
 from mintpy_vae.method.source_model import Fit
 from mintpy_vae.method.threads import single_threaded
 from mintpy_vae.method.upsampling import FullResolution
+from mintpy_vae.progress import Steps
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
@@ -121,7 +122,7 @@ class Trainer:
         times: NDArray[np.float64],
         slots: Any,
         settings: Settings,
-        progress: training.Progress | None = None,
+        progress: Steps | None = None,
     ) -> Fit:
         """See :func:`mintpy_vae.method.training.train`."""
         used = (settings.device, settings.seed, settings.train_steps, settings.batch_size)

@@ -177,7 +177,7 @@ def trainings() -> plt.Figure:
     data = torch.randn(20, *valid.shape, generator=torch.Generator().manual_seed(1)) * torch.tensor(valid)
     mask, years = torch.tensor(valid, dtype=torch.float32), torch.arange(20) / 10
     settings = Settings(device="cpu", train_steps=60)
-    _, losses = training._run(data, mask, years, [("free", 8)], settings, 1, None, parts=1)
+    _, losses = training._run(training._Data(data, mask, years), [("free", 8)], settings, 1, None, parts=1)
     training.LEARNING_RATE = usual
     axis.plot(np.linspace(0, 1, 60), losses, color=GREY, lw=1, label="diverged")
     axis.set(xlabel="share of the steps", ylabel="loss per pixel", ylim=(-0.5, 4))

@@ -1,6 +1,7 @@
 """What the tests of the whole job share: simulated projects, and two of them corrected and taken through MintPy."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in the commands that are run
 
@@ -42,6 +43,27 @@ def shell(arguments, **how):
 def run_mintpy(template, work, start, end=None):
     done = shell(["smallbaselineApp.py", template, "--dir", work, "--start", start, *(["--end", end] if end else [])])
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+
+
+def refused(arguments, capsys, code=1):
+    """Run the command; return its only line on stderr, an error."""
+    from mintpy_vae.cli.vae_correct import main
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert signal.getsignal(signal.SIGTERM) is handler
+    printed = capsys.readouterr()
+    if code == 2:  # argparse
+        assert stop.value.code == 2 and "error:" in printed.err
+        return printed.err
+    assert isinstance(stop.value.code, str), stop.value.code  # which Python prints on stderr, with exit code 1
+    assert printed.err == "" and "Traceback" not in printed.out
+    return stop.value.code
+
+
+def one_sentence(text):
+    return text.startswith("ERROR: ") and text[-1] in ".?" and "\n" not in text and "--debug" not in text
 
 
 def read(file, name):

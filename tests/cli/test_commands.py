@@ -11,9 +11,8 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
-from test_hostile import refused
 
-from conftest import shell, tree
+from conftest import refused, shell, tree
 from mintpy_vae.cli.vae_correct import main
 from mintpy_vae.errors import InputError
 from mintpy_vae.project.staging import NETWORKS
@@ -96,7 +95,6 @@ PAUSED = """
 import os, sys, time
 from pathlib import Path
 import mintpy_vae.workflow.correction as workflow
-from mintpy_vae.project import steps, work_dir
 from mintpy_vae.cli import vae_correct
 
 def pause(function=None):
@@ -113,7 +111,7 @@ def exchange(source, target):
 
 moment = sys.argv[1]
 if moment == "start":
-    work_dir.fill_work_dir = pause()
+    workflow.fill_work_dir = pause()
 elif moment == "training":
     vae_correct.Bars.__call__ = pause()
 elif moment == "writing":
@@ -121,7 +119,7 @@ elif moment == "writing":
 elif moment == "exchange":
     os.replace = exchange
 elif moment == "mintpy":
-    steps.run_to_reference_date = pause()
+    workflow.run_to_reference_date = pause()
 vae_correct.main(sys.argv[2:])
 """
 

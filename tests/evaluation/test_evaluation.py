@@ -110,13 +110,13 @@ def test_the_closure_misfit_of_one_pair_that_is_off(tmp_path):
     pairs = np.array([[i, j] for i in range(5) for j in range(i + 1, min(i + 3, 5))])
     phase = incidence(pairs, 5) @ np.random.default_rng(0).normal(size=(5, 12))
     data = SimpleNamespace(phase=phase.reshape(len(pairs), 3, 4), weight=np.ones((len(pairs), 3, 4)), pairs=pairs)
-    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
+    assert consistency(tmp_path, data, None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
     data.phase += np.arange(len(pairs))[:, None, None]  # constants of pairs are no misfit
-    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
+    assert consistency(tmp_path, data, None)["closure_misfit"] == pytest.approx(0, abs=1e-9)
     data.phase[0, 1, :3] += 0.3  # the pair of dates 0 and 1 is in one of the three triplets
     data.weight[0, 0] = 0  # and counts on two thirds of the pixels
     expected = np.sqrt(0.09 * 3 / (2 * 12 + 8))
-    assert consistency(tmp_path, SimpleNamespace(data=data), None)["closure_misfit"] == pytest.approx(expected)
+    assert consistency(tmp_path, data, None)["closure_misfit"] == pytest.approx(expected)
 
 
 def test_csv_and_json_say_the_same(outcome):
@@ -566,6 +566,7 @@ def test_kept_ignores_what_is_alike_in_both():
     assert kept(method(), method(), motion, 0.056) == 0
 
 
+@pytest.mark.slow
 def test_the_cost_table_has_a_row_per_method_and_a_column_per_stack():
     script = Path(__file__).parents[2] / "benchmarks" / "cost.py"
     done = shell(

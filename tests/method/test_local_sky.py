@@ -22,7 +22,7 @@ PLACES /= PLACES.std()
 
 
 def sky_of(maps):
-    return sky_statistics(maps - maps.mean(axis=1, keepdims=True), NO_RELIEF, ALL, np.arange(len(maps)))
+    return sky_statistics(maps - maps.mean(axis=1, keepdims=True), grid_of(ALL, NO_RELIEF, np.arange(len(maps)) / 30))
 
 
 def clinging(seed, strength=0.5):

@@ -77,7 +77,7 @@ def test_a_network_whose_sources_are_zero_subtracts_none(stack):
     found, pairs, height = stack
     called_all = called(found, "atmosphere")
     assert sources_of_atmosphere(called_all, pairs).turbulent.std() > 0
-    silent = replace(called_all, separator=replace(found.network, scale=0.0))
+    silent = replace(called_all, network=replace(found.network, scale=0.0))
     assert only_stratified(sources_of_atmosphere(silent, pairs), silent, height)
 
 
@@ -117,6 +117,6 @@ def test_dates_that_the_network_has_not_seen_keep_their_sources(stack):
     found = called(found, "atmosphere")
     for unseen in ([5], [0, 13]):
         seen = np.setdiff1d(np.arange(len(found.series)), unseen)
-        removed = sources_of_atmosphere(replace(found, sources=replace(found.sources, seen=seen)), pairs, height)
+        removed = sources_of_atmosphere(replace(found, sources=replace(found.sources, seen=seen)), pairs)
         assert np.abs(removed.turbulent[unseen]).max() < 1e-9 * removed.turbulent.std()
         assert (removed.turbulent[seen].std(axis=(1, 2)) > 0).all() and removed.slope[unseen].all()

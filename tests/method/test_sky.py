@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_separation import ALL, NO_RELIEF, SHAPE, YEARS, N, turbulence
 
+from conftest import grid_of
 from mintpy_vae.method.sky import CENTRES, CHANCE, N_BANDS, Footprints, Precision, Slowness, sky_statistics, slowness
 from mintpy_vae.method.timefunctions import Rotation, annual, trend
 
@@ -12,7 +13,7 @@ SOME = Slowness(np.geomspace(20, 2, N_BANDS), 3.0, np.ones(N_BANDS))
 
 @pytest.fixture(scope="module")
 def sky():
-    return sky_statistics(turbulence(N, 0), NO_RELIEF, ALL, np.arange(N))
+    return sky_statistics(turbulence(N, 0), grid_of(ALL, NO_RELIEF, YEARS))
 
 
 @pytest.mark.parametrize("slow", [CHANCE, SOME])

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 from pathlib import Path
 
 import h5py
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 from hostile import BAD, GEOMETRY, STACK, attribute, dataset, edit
 
-from conftest import make_simulated, shell, tree
-from mintpy_vae.cli.vae_correct import main
+from conftest import make_simulated, one_sentence, refused, shell, tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import content_hash, open_stack, pool_pairs, write_corrected_stack
 from tiny import delays, make_project
@@ -32,25 +30,6 @@ def project(tiny, tmp_path):
 def everything(place):
     """What is there, pipes and links too."""
     return tree(place), sorted((str(p), p.is_symlink() and os.readlink(p)) for p in place.rglob("*"))
-
-
-def refused(arguments, capsys, code=1):
-    """Run the command; return its only line on stderr, an error."""
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert signal.getsignal(signal.SIGTERM) is handler
-    printed = capsys.readouterr()
-    if code == 2:  # argparse
-        assert stop.value.code == 2 and "error:" in printed.err
-        return printed.err
-    assert isinstance(stop.value.code, str), stop.value.code  # which Python prints on stderr, with exit code 1
-    assert printed.err == "" and "Traceback" not in printed.out
-    return stop.value.code
-
-
-def one_sentence(text):
-    return text.startswith("ERROR: ") and text[-1] in ".?" and "\n" not in text and "--debug" not in text
 
 
 # ------------------------------------------------------------------------------------------------------------- refused

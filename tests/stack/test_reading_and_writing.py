@@ -214,7 +214,7 @@ def test_pooling_depends_neither_on_memory_nor_on_chunks(tmp_path):
         stack = open_stack(root / "inputs" / "ifgramStack.h5")
         for max_memory in (1e-6, 2e-4, 5e-4, 4.0):
             done = []
-            phase, weight = pool_pairs(stack, 4, max_memory, lambda rows, n, done=done: done.append((rows, n)))
+            phase, weight = pool_pairs(stack, 4, max_memory, lambda rows, n, _, done=done: done.append((rows, n)))
             results.add((phase.tobytes(), weight.tobytes()))
             assert done[-1] == (30, 30) and done == sorted(set(done))
     assert len(results) == 1
@@ -263,7 +263,7 @@ def test_writing_depends_neither_on_memory_nor_on_chunks(tmp_path):
         stack = open_stack(root / "inputs" / "ifgramStack.h5")
         for max_memory in (1e-6, 3e-4, 6e-4, 4.0):
             done = []
-            progress = lambda rows, n, done=done: done.append((rows, n))  # noqa: E731
+            progress = lambda rows, n, _, done=done: done.append((rows, n))  # noqa: E731
             write_corrected_stack(stack, tmp_path / "out.h5", rows_of(delay), {}, max_memory, progress)
             results.add(read(tmp_path / "out.h5").tobytes())
             assert done[-1] == (30, 30)

@@ -44,7 +44,7 @@ def test_two_workers_make_the_same_bytes(tmp_path, monkeypatch, two_cores):
         write_corrected_stack(stack, place / "stack.h5", lambda rows: delay[:, rows], {}, MEMORY)
         write_delay_file(stack, place / "VAE.h5", lambda rows: delay[:, rows], MEMORY)
         made.append((phase.tobytes(), weight.tobytes(), contents(place / "stack.h5"), contents(place / "VAE.h5")))
-        assert progress[-1] == (30, 30) and len(progress) > 1
+        assert progress[-1] == (30, 30, "") and len(progress) > 1
     assert made[0] == made[1] and opened == [2, 2, 2]
     assert file_hash(file) == before and (tmp_path / "mine.o").exists()
 

@@ -208,6 +208,7 @@ def test_update_skips_what_is_done(simulated, remembered):
 
 
 # ------------------------------------------------------------------------------------------------------ what may happen
+@pytest.mark.slow
 def test_a_quiet_scene_stays_quiet(tmp_path):
     template = make_simulated(tmp_path / "WORK", "quiet", 24, (60, 60), text="vae.trainSteps = 150\nvae.numSeed = 1\n")
     alone = Path(shutil.copytree(template.parent, tmp_path / "ALONE"))

@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from conftest import read, shell
+from mintpy_vae import Settings
 from mintpy_vae.method import separation
 from mintpy_vae.method.threads import single_threaded
 
@@ -50,7 +51,7 @@ def test_the_learning_has_one_thread_and_gives_the_others_back(monkeypatch):
         seen = []
         monkeypatch.setattr(separation, "_to_dates", lambda *given: seen.append(threads()) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            separation.separate(None, None)
+            separation.separate(None, Settings())
         assert seen == [{1}] and torch.get_num_threads() == 2
         assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == given
         with single_threaded():

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import h5py
 import pytest
-from test_hostile import one_sentence
 
-from conftest import make_simulated, tree
+from conftest import make_simulated, one_sentence, tree
 from mintpy_vae.errors import InputError
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct

@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, capsys, monkeypatch, ar
 
 
 # ------------------------------------------------------------------------------------------------------------- the step
-@pytest.mark.parametrize("coord", ["mapped", "radar"])
+@pytest.mark.parametrize("coord", ["mapped", pytest.param("radar", marks=pytest.mark.slow)])
 def test_the_step_gives_what_the_two_commands_give(coord, request, tmp_path):
     run = request.getfixturevalue(coord)
     project = Path(shutil.copytree(run.project, tmp_path / "WORK"))

@@ -287,6 +287,7 @@ def test_islands_in_the_network(tmp_path, at, corrected):
     assert "could not be made" not in page and "the report shows the largest" in page
 
 
+@pytest.mark.slow
 def test_several_hundred_pairs(tmp_path):
     template = make_simulated(tmp_path / "WORK", "tehran", None, (26, 30))
     done = correct(template.parent / "inputs" / "ifgramStack.h5", template_file=template)
@@ -294,7 +295,10 @@ def test_several_hundred_pairs(tmp_path):
     check(template.parent, done.work_dir)
 
 
-@pytest.mark.parametrize("coord, how", [("geo", "subset"), ("geo", "multilooked"), ("radar", "multilooked")])
+@pytest.mark.parametrize(
+    "coord, how",
+    [("geo", "subset"), pytest.param("geo", "multilooked", marks=pytest.mark.slow), ("radar", "multilooked")],
+)
 def test_a_part_of_a_project_made_by_mintpy(tmp_path, monkeypatch, coord, how):
     """By its own subset.py and multilook.py."""
     template = make_simulated(tmp_path / "WHOLE", coord=coord)

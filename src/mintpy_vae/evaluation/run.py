@@ -15,6 +15,7 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError, NotEnoughEvidence
 from ..method.inversion import closure
+from ..method.observations import Observations
 from ..project.knowledge_input import STABLE, given_files
 from ..project.known_delays import find_known_delays
 from ..project.templates import read_templates
@@ -127,7 +128,7 @@ def evaluate(
         outcome["injection"] = []
         outcome["warnings"].append(f"Nothing was injected, because {reason}.")
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
-    outcome["stack"] = consistency(work, rerun, inverted)
+    outcome["stack"] = consistency(work, rerun.data.observations, inverted)
     outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
     if content_hash(stack.file) != result["stack_sha256"]:
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
@@ -147,7 +148,7 @@ def _stable_mask(
     return (STABLE, named[STABLE]) if STABLE in named and truth_file is None else None
 
 
-def consistency(work: Path, rerun: Rerun, inverted: Inverted) -> dict[str, float]:
+def consistency(work: Path, data: Observations, inverted: Inverted) -> dict[str, float]:
     """Measures of the stack that do not change with a correction by one field per date.
 
     ``temporal_coherence``: mean of MintPy's file over the valid pixels. ``closure_misfit``: root mean square over the
@@ -159,7 +160,6 @@ def consistency(work: Path, rerun: Rerun, inverted: Inverted) -> dict[str, float
             found["temporal_coherence"] = float(
                 pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
             )
-    data = rerun.data.observations
     misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
     # each pair is known up to a constant, which is not a misfit
     misfits = [closed - np.median(closed) for layer in misfit if (closed := layer[np.isfinite(layer)]).size]
