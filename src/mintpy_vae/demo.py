@@ -1,7 +1,7 @@
-"""The demo: simulate, correct, let MintPy make velocities before and after, compare with the truth.
+"""The demo: simulate, correct, compute velocities with MintPy before and after, and compare with the truth.
 
-``make demo`` or ``python -m mintpy_vae.demo`` writes ``./demo``. It ends with exit status 1 where a step fails, or
-where the correction does not keep what the README says.
+``make demo`` or ``python -m mintpy_vae.demo`` writes ``./demo``. It ends with exit status 1 if a step fails, or
+if the correction is worse than the README says.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Truth:
         return self.land & ~self.deforming
 
     def score(self, displacement: NDArray[np.float64]) -> dict[str, float]:
-        """The figures of one method."""
+        """Scores of one method."""
         return metrics.compare(displacement, self.displacement, self.years, self.deforming, self.land)
 
 
@@ -93,7 +93,7 @@ def main() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- the steps
 def _fresh(folder: Path) -> None:
-    """Make an empty folder; one of an earlier demo, which its log gives away, is removed."""
+    """Create an empty folder; one of an earlier demo, recognised by its log, is removed."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "mintpy.log").exists():
         raise Failure(f"{folder.resolve()} exists and was not made by this demo; move it away.")
     shutil.rmtree(folder, ignore_errors=True)
@@ -102,11 +102,11 @@ def _fresh(folder: Path) -> None:
 
 
 def _project(preset: str, dates: int, size: tuple[int, int]) -> Path:
-    """Simulate a project, and have MintPy make its velocity three times: as it is, height-corrected and corrected."""
+    """Simulate a project and compute its velocity with MintPy: uncorrected, height-corrected and corrected."""
     project = HERE / preset
     with _step(f"simulating the project {project}"):
         template = write_project(simulate(preset, dates, size, SEED), project)
-        # MintPy's hdfeos5 step fails below a directory with 'geo' in its name, and nobody needs it here
+        # MintPy's hdfeos5 step fails below a directory with 'geo' in its name, and is not needed here
         template.write_text(re.sub(r"(mintpy.save.hdfEos5\s*=).*", r"\1 no", template.read_text()))
     with _step("uncorrected: smallbaselineApp.py as it is"):
         steps = ["--start", "modify_network", "--end", "velocity"]
@@ -133,7 +133,7 @@ def _corrected(project: Path) -> Path:
 
 
 class _step:
-    """Announce a step, and say how long it took."""
+    """Print the name of a step and the time it took."""
 
     def __init__(self, name: str) -> None:
         print(f"   {name} ... ", end="", flush=True)
@@ -146,7 +146,7 @@ class _step:
 
 
 def _command(command: list[str]) -> list[str]:
-    """The command with its script taken from beside the running interpreter."""
+    """The command with the path of its script, which is beside the running interpreter."""
     script = Path(sys.executable).parent / command[0]
     if not script.is_file():
         raise Failure(f"{command[0]} is not installed beside {sys.executable}.")
@@ -158,7 +158,7 @@ def _environment() -> dict[str, str]:
 
 
 def _quietly(command: list[str], folder: Path = Path()) -> None:
-    """Run a command of MintPy, its output to the log."""
+    """Run a command of MintPy and write its output to the log."""
     with open(HERE / "mintpy.log", "a", encoding="utf8") as log:
         log.write(f"\n$ cd {folder}; {shlex.join(command)}\n")
         log.flush()
@@ -168,7 +168,7 @@ def _quietly(command: list[str], folder: Path = Path()) -> None:
 
 
 def _showing(command: list[str]) -> None:
-    """Run the correction: its progress and summary to the terminal, all of its output to a log of its own."""
+    """Run the correction; its progress and summary are shown, and all of its output is written to a log."""
     place = HERE / "vae_correct.log"
     with (
         open(place, "a", encoding="utf8") as log,
@@ -186,7 +186,7 @@ def _showing(command: list[str]) -> None:
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[str]:
-    """Lines, and each state of a progress bar."""
+    """Lines of the output, and each state of a progress bar."""
     rest = b""
     while data := os.read(stream.fileno(), 4096):
         *whole, rest = re.split(rb"[\r\n]", rest + data)
@@ -196,7 +196,7 @@ def _pieces(stream: IO[bytes]) -> Iterator[str]:
 
 
 class _Filter:
-    """Shows the correction's own output, and not that of the MintPy steps that it drives."""
+    """Shows the output of the correction itself, without that of the MintPy steps that it runs."""
 
     stages = ("separating sources:", "searching local deformation:")
     hidden = re.compile(
@@ -209,7 +209,7 @@ class _Filter:
 
     def __call__(self, piece: str) -> None:
         if piece.startswith(self.stages):
-            # a bar moves on a terminal; elsewhere, now and then a line
+            # a moving bar on a terminal, otherwise a line now and then
             if self.terminal:
                 print(f"\r   {piece}", end="", flush=True)
                 self.bar = True
@@ -239,7 +239,7 @@ def _truth(project: Path) -> Truth:
 
 
 def _series(project: Path, method: str) -> NDArray[np.float64]:
-    """Displacement (dates, length, width) in metres, of the file from which MintPy makes the velocity."""
+    """Displacement (dates, length, width) in metres, from the file of which MintPy computes the velocity."""
     with h5py.File(project / f"timeseries_demErr{DATASET[method]}.h5") as f:
         return f["timeseries"][:].astype(np.float64)
 
@@ -254,7 +254,7 @@ def _table(title: str, scores: Scores) -> None:
 
 
 def _judge(scores: Scores, silence: Scores) -> None:
-    """Stop with a reason where the correction is worse than the README says."""
+    """Fail with a reason if the correction is worse than the README says."""
     for case, table in (("bowls", scores), ("quiet", silence)):
         for column in ("velocity_stable", "displacement_stable"):
             before, after = table["uncorrected"][column], table["vae_correct.py"][column]
@@ -278,7 +278,7 @@ def _files(picture: Path, project: Path) -> None:
 
 
 def _near(path: Path) -> Path:
-    """The path as it is typed here: relative where it lies below."""
+    """The path relative to the current directory, if it is inside."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

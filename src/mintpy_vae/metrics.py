@@ -1,7 +1,7 @@
-"""Figures of a correction: noise left, signal kept; with a truth or without. Arrays only.
+"""Scores of a correction: remaining noise and kept signal, with or without a truth. Arrays only.
 
-Where there is a truth, always together: the error on stable ground, the error on moving ground and the gain. A
-smoother map alone proves nothing, since a map of zeros is the smoothest of all.
+With a truth, the error on stable ground, the error on moving ground and the gain are always given together. A smoother
+map alone proves nothing, since a map of zeros is the smoothest of all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def velocity(displacement: Floats, years: Floats) -> NDArray[np.float64]:
     Returns
     -------
     (...)
-        Unit of the input per year; NaN where any date is.
+        Unit of the input per year; NaN if any date is NaN.
     """
     centred = np.asarray(years, dtype=np.float64) - np.mean(years)
     energy = float(centred @ centred)
@@ -38,22 +38,22 @@ def velocity(displacement: Floats, years: Floats) -> NDArray[np.float64]:
 
 
 def gain(estimate: Floats, truth: Floats, where: Mask | None = None) -> float:
-    """Share of the truth that the estimate holds: ``<estimate, truth> / <truth, truth>``.
+    """Share of the truth in the estimate: ``<estimate, truth> / <truth, truth>``.
 
-    The slope of the regression of the estimate on the truth through the origin. 1 is perfect, 0 is a map of zeros;
-    noise that is uncorrelated with the truth does not change it.
+    This is the slope of the regression of the estimate on the truth through the origin. 1 is perfect, a map of zeros
+    has 0; noise that is uncorrelated with the truth does not change it.
 
     Parameters
     ----------
     estimate, truth : (...)
         Same unit.
     where : bool, broadcastable to (...), optional
-        What counts.
+        Values that are used.
 
     Returns
     -------
     float
-        NaN where the truth is zero or nothing counts. Values that are not finite do not count.
+        NaN if the truth is zero or no value is used. Values that are not finite are ignored.
     """
     e, t = _counted(estimate, truth, where)
     energy = float(t @ t)
@@ -61,15 +61,15 @@ def gain(estimate: Floats, truth: Floats, where: Mask | None = None) -> float:
 
 
 def rmse(estimate: Floats, truth: Floats, where: Mask | None = None) -> float:
-    """Root mean square error in the unit of the input; parameters as for :func:`gain`. NaN if nothing counts."""
+    """Root mean square error in the unit of the input; parameters as for :func:`gain`. NaN without values."""
     e, t = _counted(estimate, truth, where)
     return float(np.sqrt(np.mean((e - t) ** 2))) if e.size else float("nan")
 
 
 def referenced(displacement: Floats, stable: Mask) -> NDArray[np.float64]:
-    """Displacement without what the choice of reference point and date adds to it.
+    """Displacement independent of the choice of reference point and date.
 
-    Its mean over time is taken out of each pixel, then the median over stable ground out of each date.
+    The mean over time of each pixel is subtracted, then the median over stable ground of each date.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def compare(
     years : (dates,)
         Acquisition times in years.
     deforming : (...) bool
-        Ground that moves in truth.
+        Ground that truly moves.
     valid : (...) bool
-        Pixels that count.
+        Pixels that are used.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def compare(
 def false_velocity(
     displacement: Floats, truth_displacement: Floats, years: Floats, deforming: Mask, valid: Mask
 ) -> float:
-    """95th percentile of the absolute velocity error on stable ground, mm/yr: what a map would show as motion there.
+    """95th percentile of the absolute velocity error on stable ground, mm/yr: apparent motion of stable ground.
 
     Parameters as for :func:`compare`.
     """
@@ -157,7 +157,7 @@ def step_gain(
         Metres.
     years : (dates,)
     event : float
-        Time of the step, in the years of `years`; dates after it have moved.
+        Time of the step, as in `years`; it affects later dates.
     deforming, valid : (...) bool
         As for :func:`compare`.
     """
@@ -195,7 +195,7 @@ def within_sigmas(estimate: Floats, truth: Floats, std: Floats, sigmas: float = 
 def closure_misfit(pair_values: Floats, pairs: Pairs) -> float:
     """Largest absolute closure misfit over all triplets, in the unit of ``pair_values`` (pairs, ...).
 
-    0 for whatever is a difference of one field per date, and for a network without triplets. NaN does not count.
+    It is 0 for differences of one field per date, and for a network without triplets. NaN is ignored.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def closure_misfit(pair_values: Floats, pairs: Pairs) -> float:
 
 
 def _counted(estimate: Floats, truth: Floats, where: Mask | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as vectors of the values that count."""
+    """Both as vectors of the values that are used."""
     e, t = np.broadcast_arrays(np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64))
     use = np.isfinite(e) & np.isfinite(t)
     if where is not None:
@@ -222,7 +222,7 @@ def _counted(estimate: Floats, truth: Floats, where: Mask | None) -> tuple[NDArr
 def semivariogram(field: Floats, pixel: tuple[float, float], bins: int = 20) -> tuple[Floats, Floats, Floats]:
     """Half the mean squared difference of a map against distance (half the structure function; Hanssen, 2001, 4.7).
 
-    All pairs of pixels count, by the Fourier transform (Marcotte, 1996, doi:10.1016/S0098-3004(96)00026-X).
+    All pairs of pixels are used, by the Fourier transform (Marcotte, 1996, doi:10.1016/S0098-3004(96)00026-X).
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def semivariogram(field: Floats, pixel: tuple[float, float], bins: int = 20) -> 
     pixel : (float, float)
         Size of a pixel along rows and columns, any unit of length.
     bins : int
-        Of equal width, up to half the shorter side.
+        Number of bins of equal width, up to half the shorter side.
 
     Returns
     -------
@@ -266,7 +266,7 @@ def range_and_sill(distance: Floats, gamma: Floats, number: Floats) -> tuple[flo
     """Range and sill of the exponential model ``sill (1 - exp(-3 distance / range))`` (Chiles, Delfiner, 2012).
 
     Parameters as :func:`semivariogram` returns them. At the range, the model has reached 95 % of the sill. A range
-    longer than the distances at hand, as of a map with a trend, is given as infinite, with the largest gamma as sill.
+    longer than the given distances, as for a map with a trend, is infinite, with the largest gamma as sill.
 
     Returns
     -------
@@ -298,14 +298,14 @@ def spatial_std(field: Floats) -> float:
 
 
 def height_correlation(field: Floats, height: Floats, high_pass: float | None = None) -> float:
-    """Pearson correlation of a map with the height, where both are known.
+    """Pearson correlation of a map with the height, on pixels where both are known.
 
     Parameters
     ----------
     field, height : (length, width)
     high_pass : float, optional
-        Standard deviation (pixels) of the Gaussian mean around each pixel that is taken out of both first: plain
-        correlation also answers to a regional trend that happens to follow the relief.
+        Standard deviation (pixels) of the Gaussian mean around each pixel that is subtracted from both first. Without
+        it the correlation also contains regional trends that happen to follow the relief.
 
     Returns
     -------
@@ -331,7 +331,7 @@ def temporal_coherence(pair_phase: Floats, date_phase: Floats, pairs: Pairs) -> 
     Parameters
     ----------
     pair_phase : (pairs, ...)
-        Radians; NaN does not count.
+        Radians; NaN is ignored.
     date_phase : (dates, ...)
         Radians.
     pairs : (pairs, 2) int

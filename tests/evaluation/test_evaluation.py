@@ -348,7 +348,7 @@ def test_without_evidence_of_the_recipe_its_row_is_left_out(copies, no_page):
         del f["recipe"]
     assert "of an earlier version" in reason()
     (work / "vae_evidence.h5").unlink()
-    assert "is not there" in reason()
+    assert "does not exist" in reason()
 
 
 def write_mask(file, mask):
@@ -536,7 +536,7 @@ def test_injection_reaches_the_real_method_and_the_report(outcome):
     (row,) = found["injection"]
     assert 0.7 < row["gain"] < 1.2, row  # ten training steps; a bowl that no method should miss
     page = (out / "vae_report.html").read_text(encoding="utf8")
-    assert "Signals that are safe" in page and row["sentence"] in page and 'id="injection-0"' in page
+    assert "Injected signals: kept or lost" in page and row["sentence"] in page and 'id="injection-0"' in page
     warned = [w for w in found["warnings"] if row["name"] in w]
     assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
 

@@ -295,5 +295,5 @@ def test_a_change_in_another_file_is_noticed(project):
     with h5py.File(project / "inputs" / "more.h5", "r+") as f:
         f["coherence"][0] *= 0.5
     assert job.fingerprint(first)["stack_sha256"] == content_hash(project / STACK) != first["stack_sha256"]
-    with pytest.raises(InputError, match="was changed by another program meanwhile"):
+    with pytest.raises(InputError, match="was changed by another program during the run"):
         job.check_unchanged(first)

@@ -402,7 +402,7 @@ def test_the_input_is_never_the_output(project, stack, tmp_path):
     before = file_hash(stack.file)
     (tmp_path / "link.h5").symlink_to(stack.file)
     for out in (stack.file, tmp_path / "link.h5"):
-        with pytest.raises(InputError, match="is the input itself"):
+        with pytest.raises(InputError, match="is the input file"):
             write_corrected_stack(stack, out, rows_of(delays(N_DATES, SIZE)), {}, 1.0)
     assert file_hash(stack.file) == before
 

@@ -122,7 +122,7 @@ def run_in(places, small, tmp_path, foreseen):
 def test_a_disk_that_is_too_small_is_seen_before_the_training(small, tmp_path):
     found = run_in([("disk", 4), ("disk", 5000)], small, tmp_path, "yes")
     for case in found.values():
-        assert "needs about" in case["said"] and "GB left" in case["said"] and case["left"] == []
+        assert "needs about" in case["said"] and "GB free" in case["said"] and case["left"] == []
 
 
 def test_a_disk_that_fills_up_at_any_stage(small, tmp_path):
@@ -162,7 +162,7 @@ MEANWHILE = {
     "vanished": (lambda stack: stack.unlink(), "does not exist|No such file|changed by another program"),
     "cut": (lambda stack: os.truncate(stack, 1000), "truncated"),
     "text": (lambda stack: stack.write_text("text"), "is not an HDF5 file"),
-    "other phase": (other_phase, "changed by another program meanwhile"),
+    "other phase": (other_phase, "changed by another program during the run"),
     "geometry vanished": (lambda stack: next(stack.parent.glob("geometry*")).unlink(), "changed by another program"),
 }
 

@@ -24,7 +24,7 @@ from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn
 
 CALM = {"turbulence": 0.002, "stratified": 0.003, "stratified_annual": 0.003, "orbit": 0.0003, "unwrap_errors": 0.0}
-LIMITS = ("warned from", "diverged", "more noise")
+LIMITS = ("warning from", "diverged", "more noise")
 
 
 def project(root, preset="bowl", seed=11, n_dates=14, size=32, **changes):

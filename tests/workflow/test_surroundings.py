@@ -208,7 +208,7 @@ def test_from_a_deleted_directory_nothing_is_begun(tmp_path, command):
     script = f"mkdir gone && cd gone && rmdir ../gone && exec {name}.py {BAD[command][0][0]}"
     done = shell(["sh", "-c", script], cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("ERROR: The current directory has been deleted; change to another one")
+    assert done.stderr.startswith("ERROR: The current directory has been deleted; change to another directory")
 
 
 def test_a_directory_that_is_deleted_meanwhile_costs_nobody_the_result(simulated, remembered, tmp_path, monkeypatch):

@@ -1,3 +1,3 @@
-"""The commands: each module parses a command line and calls the package."""
+"""Command line programs: each module parses a command line and calls the package."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What the commands share: errors and interruptions in one sentence, progress bars, how much is said."""
+"""Functions shared by the commands: errors and interruptions in one sentence, progress bars, verbosity."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NOWHERE = "The current directory has been deleted; change to another directory 
 
 @contextmanager
 def command(iargs: Sequence[str] | None) -> Iterator[None]:
-    """Run a command line: end with one sentence, whatever goes wrong, or with the time used."""
+    """Run a command line; it ends with the time used or, after any error, with one sentence."""
     given = sys.argv if iargs is None else iargs
     start = time.time()
     with one_sentence("--debug" in given), _steady_streams():
-        if current() is None:  # in which neither MintPy nor MKL can be loaded
+        if current() is None:  # MintPy and MKL cannot be loaded there
             raise InputError(_NOWHERE)
         yield
         if "--quiet" not in given:
@@ -36,7 +36,7 @@ def command(iargs: Sequence[str] | None) -> Iterator[None]:
 
 
 def add_switches(parser: Any) -> None:
-    """How much is said."""
+    """Add --verbose, --quiet and --debug."""
     how_much = parser.add_mutually_exclusive_group()
     how_much.add_argument("--verbose", action="store_true", help="print everything that is written to vae.log")
     how_much.add_argument("--quiet", action="store_true", help="print only warnings, errors and the next command")
@@ -44,17 +44,17 @@ def add_switches(parser: Any) -> None:
 
 
 def level(inps: Namespace) -> int:
-    """What is printed, as a level of :mod:`logging`."""
+    """Level of :mod:`logging` from which messages are printed."""
     return logging.WARNING if inps.quiet else logging.DEBUG if inps.verbose else logging.INFO
 
 
 @contextmanager
 def _steady_streams() -> Iterator[None]:
-    """Within, nothing that is wrong with the terminal can stop what is worked on."""
+    """Within the context, no problem with the terminal can stop the work."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or else the next file that is opened, the result perhaps, is taken for standard output
+        except OSError:  # otherwise the next opened file would get this number and become standard output
             os.open(os.devnull, os.O_RDWR)
     out, err = _Steady(sys.stdout), _Steady(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
@@ -66,10 +66,10 @@ def _steady_streams() -> Iterator[None]:
 
 
 class _Steady:
-    """A stream that escapes what its encoding lacks, and is silent where nobody listens (closed, a pipe that broke)."""
+    """A stream that escapes characters outside its encoding and ignores a closed terminal or a broken pipe."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self.stream: Any = stream or io.TextIOBase()  # which takes nothing
+        self.stream: Any = stream or io.TextIOBase()  # which accepts no text
 
     def write(self, text: str) -> int:
         if encoding := getattr(self.stream, "encoding", None):
@@ -89,7 +89,7 @@ class _Steady:
     def _leave(self) -> None:
         if self.stream in (sys.__stdout__, sys.__stderr__):
             with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.stream.fileno())  # what Python still has to write when it ends
+                os.dup2(nowhere.fileno(), self.stream.fileno())  # for output that Python flushes at exit
         self.stream = io.TextIOBase()
 
     def __getattr__(self, name: str) -> Any:
@@ -97,13 +97,13 @@ class _Steady:
 
 
 class Bars:
-    """One of MintPy's progress bars per stage, a :data:`~mintpy_vae.progress.Progress`."""
+    """A :data:`~mintpy_vae.progress.Progress` that shows one of MintPy's progress bars per stage."""
 
     def __init__(self) -> None:
         self.stage, self.bar = "", None
 
     def __call__(self, stage: str, done: int, total: int, message: str) -> None:
-        """Move the bar of a stage."""
+        """Update the bar of a stage."""
         from mintpy.utils import ptime
 
         if stage != self.stage:
@@ -118,9 +118,9 @@ class Bars:
 
 @contextmanager
 def libraries_loading() -> Iterator[None]:
-    """Within :func:`one_sentence`: an interruption ends the process at once.
+    """Within the context, an interruption ends the process at once; to be used within :func:`one_sentence`.
 
-    Loading takes seconds, in which there is nothing to tidy up, and in which an exception can abort PyTorch's own code.
+    Loading takes seconds; there is nothing to clean up yet, and an exception could abort PyTorch's own code.
     """
 
     def leave(number: int, frame: Any) -> None:
@@ -133,7 +133,7 @@ def libraries_loading() -> Iterator[None]:
 
 @contextmanager
 def one_sentence(debug: bool) -> Iterator[None]:
-    """End the process with one sentence, whatever goes wrong inside; with ``debug``, let errors through."""
+    """End the process with one sentence after any error; with ``debug``, let errors pass."""
     try:
         with _terminated_like_interrupted():
             yield
@@ -148,7 +148,7 @@ def one_sentence(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, FileNotFoundError) and not error.filename and current() is None:
             sys.exit(f"ERROR: {_NOWHERE}")
-        if isinstance(error, OSError) and error.errno:  # of the disk or the system, not of ours
+        if isinstance(error, OSError) and error.errno:  # an error of the disk or the system, not of this package
             from mintpy_vae.stack import reason
 
             sys.exit(f"ERROR: {f'{error.filename}: ' if error.filename else ''}{reason(error)}.")
@@ -158,12 +158,13 @@ def one_sentence(debug: bool) -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, SIGTERM and SIGINT are handled so, in the main thread, where alone they arrive.
+    """Within the context, ``handler`` handles SIGTERM and SIGINT, which only the main thread receives.
 
-    SIGINT not where it is ignored, as in a shell's background; neither where a handler is not Python's to put back.
+    A signal is left alone if it is ignored, as SIGINT is in a shell's background, or if Python cannot restore its
+    handler.
     """
     before = {}
-    with suppress(ValueError):  # of another thread
+    with suppress(ValueError):  # in another thread
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
@@ -176,7 +177,7 @@ def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up after SIGTERM too, with which clusters and shells end a process; let neither get lost on its way."""
+    """Treat SIGTERM, with which clusters end a process, like Ctrl-C; make sure that no signal is lost."""
     received = []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -186,7 +187,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
     def once_more(unraisable: Any) -> None:
         if (
             unraisable.exc_type is KeyboardInterrupt and received
-        ):  # Python drops what is raised while it tidies up; after that, then
+        ):  # Python drops exceptions raised during garbage collection; send the signal again afterwards
             threading.Timer(0.05, os.kill, (os.getpid(), received[-1])).start()
         else:
             hook(unraisable)
@@ -196,7 +197,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
         with _handled_by(interrupt):
             yield
     except Exception:
-        if received:  # a bare except in MintPy has made another error of it
+        if received:  # a bare except in MintPy has replaced the interruption by another error
             raise KeyboardInterrupt from None
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Command line of the correction, in MintPy's manner."""
+"""Command line of the correction, in MintPy's style."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE = """example:
 
 
 def create_parser(subparsers: Any = None) -> Any:
-    """Parser of the command, with the options explained."""
+    """Create the parser of the command line."""
     from mintpy.utils.arg_utils import create_argument_parser
 
     synopsis = "Remove the atmosphere from a stack of interferograms with a variational autoencoder and clustering"
@@ -80,7 +80,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 
 def main(iargs: Sequence[str] | None = None) -> None:
-    """Run the command; exit status 0 when done or honestly uncorrected, 1 for bad input or an interruption."""
+    """Run the command. Exit status 0 if corrected or left uncorrected with a reason, 1 for an error or interruption."""
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
@@ -121,7 +121,7 @@ def _run(inps: Namespace) -> Any:
 
 
 def _from_here(word: str | None) -> str | None:
-    """A file named in the shell, where paths start at the current directory; dates stay, and ``no`` is none."""
+    """Make a path from the shell absolute; dates stay unchanged, and ``no`` means no file."""
     if word is None or word.replace(",", "").isdigit():
         return word
     return "" if word == "no" else os.path.abspath(os.path.expanduser(word))

@@ -1,4 +1,4 @@
-"""Command line of the evaluation, in MintPy's manner."""
+"""Command line of the evaluation, in MintPy's style."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXAMPLE = """example:
 
 
 def create_parser(subparsers: Any = None) -> Any:
-    """Parser of the command, with the options explained."""
+    """Create the parser of the command line."""
     from mintpy.utils.arg_utils import create_argument_parser
 
     synopsis = "Compare corrections of a stack: noise removed and signal kept"

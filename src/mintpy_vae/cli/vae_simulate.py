@@ -59,7 +59,7 @@ EXAMPLE = """example:
 
 
 def create_parser(subparsers: Any = None) -> ArgumentParser:
-    """The parser, in MintPy's manner."""
+    """Create the parser of the command line."""
     from mintpy.utils.arg_utils import create_argument_parser
 
     synopsis = "Simulate a MintPy project with known deformation and atmosphere"
@@ -98,7 +98,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 
 def main(iargs: Sequence[str] | None = None) -> None:
-    """Simulate and write; exits with 1 after one sentence when the request is impossible."""
+    """Simulate and write a project; exit status 1 after one sentence if the request is impossible."""
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():

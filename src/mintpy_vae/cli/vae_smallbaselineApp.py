@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Command line of MintPy's workflow with the step ``correct_vae``."""
+"""Command line of MintPy's workflow with the additional step ``correct_vae``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ through the step immediately preceding the starting step of the current run.
 
 @contextmanager
 def _mintpy_s_command_line() -> Iterator[Any]:
-    """MintPy's own command line, with one more step in its list and its help."""
+    """MintPy's own command line, with the additional step in its list and its help."""
     from mintpy.cli import smallbaselineApp
 
     from mintpy_vae.project.steps import STEPS
@@ -67,7 +67,7 @@ def _with_switches(parser: ArgumentParser) -> ArgumentParser:
 
 
 def create_parser(subparsers: Any = None) -> ArgumentParser:
-    """The parser of ``smallbaselineApp.py`` with the step ``correct_vae``."""
+    """Create the parser of ``smallbaselineApp.py`` with the step ``correct_vae``."""
     with _mintpy_s_command_line() as mintpy:
         return mintpy.create_parser()
 
@@ -89,7 +89,7 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
 
 
 def main(iargs: Sequence[str] | None = None) -> None:
-    """Run the command; exit status 0 when done, 1 after one sentence when something is wrong."""
+    """Run the command; exit status 0 if done, 1 after one sentence that says what is wrong."""
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():

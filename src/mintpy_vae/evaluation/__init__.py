@@ -1,4 +1,4 @@
-"""Corrections compared on the user's own stack: weather models, filters and others beside this one; injected motion."""
+"""Compare corrections on the user's own stack (weather models, filters and this method), and inject known motion."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Corrections of a displacement time-series that users have today, to be measured against. Arrays only.
+"""Existing corrections of a displacement time series, for comparison. Arrays only.
 
-All share one call, :class:`Correction`: the series of an inverted stack goes in, a series of the same shape comes out.
+All have the same interface, :class:`Correction`: they turn the series of an inverted stack into a corrected one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..method.labels import MAX_HEIGHT_CORRELATION, smoothness_p_value
 
 Series = NDArray[np.float32]
 SIGNIFICANCE = 0.01
-"""Largest p-value of a component that counts as deformation, the default of ours."""
+"""Largest p-value of a component that counts as deformation; the default of ``vae.significance``."""
 
 
 class Correction(Protocol):
-    """Corrects a time-series."""
+    """Correction of a time series."""
 
     def __call__(self, series: Floats, years: Floats, height: Floats) -> Series:
         """Corrected series.
@@ -46,8 +46,8 @@ class Correction(Protocol):
         Returns
         -------
         (dates, length, width) float32
-            Metres, NaN where `series` is. Pixels without data at some date, or without height where it is needed, do
-            not take part in the estimate of a correction.
+            Metres, NaN where `series` is NaN. Pixels without data at some date, or without a height where it is needed,
+            are not used to estimate the correction.
         """
         ...
 
@@ -56,8 +56,8 @@ class Correction(Protocol):
 class Baseline:
     """A correction and its short name for tables.
 
-    `along_sight`: its height is that along the line of sight, the vertical one divided by the cosine of the incidence
-    angle, as MintPy's ``tropo_phase_elevation.py`` takes it.
+    With `along_sight` the height is divided by the cosine of the incidence angle, as in MintPy's
+    ``tropo_phase_elevation.py``.
     """
 
     correct: Correction
@@ -70,7 +70,7 @@ class Baseline:
 
 
 def zero(series: Floats, years: Floats, height: Floats) -> Series:
-    """No motion anywhere: the smoothest map there is, without error on stable ground and without gain."""
+    """Zero everywhere: no error on stable ground, and no gain."""
     return np.asarray(0 * series, dtype=np.float32)
 
 
@@ -80,7 +80,7 @@ def uncorrected(series: Floats, years: Floats, height: Floats) -> Series:
 
 
 def line(series: Floats, years: Floats, height: Floats) -> Series:
-    """The straight line through the data of each pixel: nothing but its velocity."""
+    """Straight line through the series of each pixel: only its velocity is kept."""
     there = np.isfinite(series)
     count = np.maximum(there.sum(axis=0), 1)
 
@@ -95,8 +95,8 @@ def line(series: Floats, years: Floats, height: Floats) -> Series:
 def height_correlation(series: Floats, years: Floats, height: Floats, looks: int = 8) -> Series:
     """MintPy's ``tropo_phase_elevation.py`` with its defaults: a line against height per date (Doin et al., 2009).
 
-    MintPy's own functions; `looks` is its ``mintpy.troposphericDelay.looks``. MintPy's height is that along the line
-    of sight, see :class:`Baseline`.
+    It calls MintPy's own functions; `looks` is its ``mintpy.troposphericDelay.looks``. For the
+    height see :class:`Baseline`.
     """
     from mintpy import tropo_phase_elevation as mintpy
 
@@ -126,17 +126,17 @@ def gaussian(
 ) -> Series:
     """Spatio-temporal filter: the atmosphere is rough in time and smooth in space (Ferretti et al., 2001).
 
-    The high-pass in time is what a line fitted around each date with Gaussian weights leaves; its low-pass in space by
-    a Gaussian is subtracted (Hooper et al., 2012). A steady rate passes untouched.
+    The high-pass in time is the residual of a line fitted around each date with Gaussian weights. It is smoothed by a
+    Gaussian in space and subtracted (Hooper et al., 2012). A steady rate is not changed.
 
     Parameters
     ----------
     days : float
         Standard deviation of the weights in time.
     width : float
-        Standard deviation of the smoothing in space, a share of the scene's shorter side.
+        Standard deviation of the smoothing in space, as a share of the scene's shorter side.
     flatten : bool
-        Take the line against height out of each date first.
+        Remove the linear trend with height from each date first.
     """
     whole = _whole(series) & np.isfinite(height)
     start = flattened(series, height, whole) if flatten else series
@@ -147,10 +147,10 @@ def gaussian(
 
 
 def pca(series: Floats, years: Floats, height: Floats, components: int = 6) -> Series:
-    """Sum of the principal components that are smooth in time, the rest being called atmosphere.
+    """Keep the principal components that are smooth in time; the others are regarded as atmosphere.
 
-    A component is kept under the rule for our own clusters (:mod:`~mintpy_vae.method.labels`): smoother over the dates
-    than shuffled dates are, and not like the height.
+    A component is kept by the rule for clusters (:mod:`~mintpy_vae.method.labels`): its series is smoother than with
+    shuffled dates, and its map does not correlate with the height.
     """
     from sklearn.decomposition import PCA
 
@@ -162,7 +162,7 @@ def pca(series: Floats, years: Floats, height: Floats, components: int = 6) -> S
 
 
 def ica(series: Floats, years: Floats, height: Floats, components: int = 8) -> Series:
-    """Sum of the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
+    """Keep the independent components in space that are smooth in time (Ebmeier, 2016; Gaddes et al., 2019).
 
     Components are kept as for :func:`pca`.
     """
@@ -172,7 +172,7 @@ def ica(series: Floats, years: Floats, height: Floats, components: int = 8) -> S
     def decompose(maps: Floats) -> tuple[Floats, Floats]:
         model = FastICA(components, whiten="unit-variance", max_iter=1000, tol=1e-3, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the components that are there will do
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the components without convergence are sufficient
             sources = model.fit_transform(maps.T)
         return model.mixing_, sources
 
@@ -180,10 +180,10 @@ def ica(series: Floats, years: Floats, height: Floats, components: int = 8) -> S
 
 
 def nmf(series: Floats, years: Floats, height: Floats, components: int = 6) -> Series:
-    """Sum of the components of a non-negative factorisation (Lee and Seung, 1999) that are smooth in time.
+    """Keep the components of a non-negative factorisation (Lee and Seung, 1999) that are smooth in time.
 
-    Signed data become non-negative by putting their negative part beside the positive one as further dates (Kim and
-    Tidor, 2003). Components are kept as for :func:`pca`.
+    Signed data become non-negative by appending their negative part as further dates (Kim and Tidor, 2003). Components
+    are kept as for :func:`pca`.
     """
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
@@ -203,17 +203,17 @@ def nmf(series: Floats, years: Floats, height: Floats, components: int = 6) -> S
 def local_height_correlation(
     series: Floats, years: Floats, height: Floats, windows: int = 2, stiffness: float = 0.3
 ) -> Series:
-    """Line against height whose slope varies over the scene, as in moving windows (Bekaert et al., 2015).
+    """Subtract a linear trend with height whose slope varies over the scene (Bekaert et al., 2015).
 
-    Each window has a line of its own; slopes are blended with Gaussian weights of the window's size. Where the window
-    has little relief, its slope gives way to the scene's.
+    Each moving window has its own slope; slopes are blended with Gaussian weights of the window's size. In windows with
+    little relief the slope of the scene prevails.
 
     Parameters
     ----------
     windows : int
-        Across the scene's shorter side.
+        Number of windows across the scene's shorter side.
     stiffness : float
-        Variance of height, as a share of the scene's, at which window and scene count alike.
+        Variance of height, as a share of the scene's, at which window and scene have equal weights.
     """
     whole = _whole(series) & np.isfinite(height)
     sigma = min(whole.shape) / windows / 2
@@ -233,11 +233,11 @@ def local_height_correlation(
 
 
 def common_scene_stacking(series: Floats, years: Floats, height: Floats, reach: int = 5) -> Series:
-    """Atmosphere of a date from the pairs that share it (Tymofyeyeva and Fialko, 2015).
+    """Common-scene stacking: atmosphere of a date from the pairs that share it (Tymofyeyeva and Fialko, 2015).
 
-    The mean over k = 1 ... `reach` of the pairs with the k-th date before and after, each two weighted so that a steady
-    rate cancels. Dates are corrected one after another, the noisiest first, so that its atmosphere is not taken for its
-    neighbours'. The first and the last date share no pairs with both sides and stay as they are.
+    The estimate is the mean over k = 1 ... `reach` of the pairs with the k-th date before and after, weighted so that a
+    steady rate cancels. Dates are corrected one after another, the noisiest first, so that its atmosphere does not
+    affect its neighbours. The first and the last date have no pairs on both sides and stay unchanged.
     """
     whole = _whole(series)
     corrected = np.asarray(series[:, whole], dtype=np.float64)
@@ -272,7 +272,7 @@ BASELINES: dict[str, Baseline] = {
     "ica": Baseline(ica, "ICA, smooth components"),
     "nmf": Baseline(nmf, "NMF, smooth components"),
 }
-"""Every correction by the name under which tables and options know it."""
+"""All corrections by their names in options and tables."""
 
 
 def _whole(series: Floats) -> NDArray[np.bool_]:
@@ -281,12 +281,12 @@ def _whole(series: Floats) -> NDArray[np.bool_]:
 
 
 def _like(corrected: Floats, series: Floats) -> Series:
-    """As float32 with the gaps of `series`."""
+    """The corrected series as float32, with the gaps of `series`."""
     return np.where(np.isfinite(series), corrected, np.nan).astype(np.float32)
 
 
 def flattened(series: Floats, height: Floats, whole: NDArray[np.bool_]) -> Floats:
-    """Each date (dates, length, width) without its line against height, fitted where `whole`; NaN height: the mean."""
+    """Each date (dates, length, width) without its linear trend with height, fitted where `whole`; NaN: mean height."""
     z = np.nan_to_num(height - height[whole].mean())
     inside = series[:, whole] - series[:, whole].mean(axis=1, keepdims=True)
     slopes = inside @ z[whole] / max(float(z[whole] @ z[whole]), 1e-12)
@@ -294,17 +294,17 @@ def flattened(series: Floats, height: Floats, whole: NDArray[np.bool_]) -> Float
 
 
 def _high_pass(years: Floats, sigma: float) -> Floats:
-    """Matrix (dates, dates) that takes out of each date the line fitted around it with Gaussian weights."""
+    """Matrix (dates, dates) that subtracts from each date a line fitted around it with Gaussian weights."""
     matrix = np.eye(len(years))
     for row, now in zip(matrix, years, strict=True):
         design = np.stack([np.ones(len(years)), years - now], axis=1)
-        weight = np.exp(-0.5 * ((years - now) / sigma) ** 2) + 1e-6  # two dates far away still define a line
+        weight = np.exp(-0.5 * ((years - now) / sigma) ** 2) + 1e-6  # so that distant dates always define a line
         row -= np.linalg.solve((design.T * weight) @ design, design.T * weight)[0]
     return matrix
 
 
 def _smooth(maps: Floats, whole: NDArray[np.bool_], sigma: float) -> Floats:
-    """Gaussian mean around each pixel over those that are `whole`, (maps, length, width); 0 where none is near."""
+    """Gaussian mean around each pixel over pixels that are `whole`, (maps, length, width); 0 if none is near."""
     share = ndimage.gaussian_filter(whole.astype(np.float64), sigma)
     near = share > 1e-3
     out = np.zeros(maps.shape)
@@ -315,10 +315,10 @@ def _smooth(maps: Floats, whole: NDArray[np.bool_], sigma: float) -> Floats:
 
 
 def _keep_smooth(series: Floats, height: Floats, decompose: Callable[[Floats], tuple[Floats, Floats]]) -> Series:
-    """Sum of those components of the height-flattened series whose course is smooth and whose map is not the height.
+    """Sum of the components of the series without height trend that are smooth in time and do not follow the height.
 
-    `decompose` makes courses (dates, components) and maps (pixels, components) of maps (dates, pixels). Pixels that do
-    not take part are left as they are.
+    `decompose` turns maps (dates, pixels) into series (dates, components) and maps (pixels, components). Pixels that
+    are not used stay unchanged.
     """
     whole = _whole(series) & np.isfinite(height)
     maps = np.asarray(flattened(series, height, whole)[:, whole], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Corrections side by side on the user's own stack: one inversion, one grid, one set of figures."""
+"""Compare corrections of the user's own stack on the same inversion and grid, with the same scores."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ COLUMNS: dict[str, dict[str, str]] = {
     "gnss_rate_error": {"title": "rate minus GNSS", "unit": "mm/yr"},
     "gnss_rms": {"title": "RMS against GNSS", "unit": "mm"},
 }
-"""Figures of a row in the order of the table; those that cannot be had are left out."""
+"""Scores of a row in the order of the table; scores that cannot be computed are left out."""
 
 
 # --------------------------------------------------------------------------------------------------------------- scores
 def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
-    """The row of one method.
+    """Scores of one method: a row of the table.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     Returns
     -------
     dict
-        By the keys of :data:`COLUMNS`.
+        Scores by the keys of :data:`COLUMNS`.
     """
     inverted, years = scene.inverted, scene.inverted.years
     first, second = scene.pairs.T
@@ -121,7 +121,7 @@ def _doubles(series: Floats, scene: EvaluationData) -> list[tuple[Floats, tuple[
 def compare(
     scene: EvaluationData, methods: Sequence[str], rerun: Rerun, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Run the methods and judge them.
+    """Run the methods and compute their scores.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def compare(
         except (Unavailable, InputError) as reason:
             skipped.append({"method": label, "reason": str(reason)})
             continue
-        except Exception as error:  # one method that fails on this stack must not cost the others
+        except Exception as error:  # a method that fails on this stack must not prevent the others
             skipped.append({"method": label, "reason": f"it failed here ({type(error).__name__}: {error})"})
             continue
         say(f"  {label}")
@@ -172,17 +172,19 @@ def compare(
 
 
 def _warnings(scene: EvaluationData, share: float, table: list[dict[str, Any]]) -> list[str]:
-    said = []
+    sentences = []
     if share == 1.0 and scene.truth is None:
-        said.append("No ground is marked as moving: the figures of stable ground include all motion (see --mask).")
+        sentences.append("No ground is marked as moving: the figures of stable ground include all motion (see --mask).")
     for row in table:
         if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:
-            said.append(f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity.")
-    return said
+            sentences.append(
+                f"The correction keeps only {round(row['gain_velocity'], 2) + 0.0:.0%} of the true velocity."
+            )
+    return sentences
 
 
 def _gnss_record(scene: EvaluationData, series: Mapping[str, Floats]) -> dict[str, Any]:
-    """Time-series at the stations, millimetres about their means, for the report."""
+    """Time series at the stations, in millimetres relative to their means, for the report."""
     if len(scene.stations) < 2:
         return {}
     stations: dict[str, dict[str, list[float | None]]] = {}

@@ -1,4 +1,4 @@
-"""GNSS positions against a displacement time-series: line-of-sight double differences between two stations."""
+"""Compare GNSS positions with a displacement time series, as line-of-sight double differences of two stations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..arrays import Floats
 from ..errors import InputError
 
 WINDOW = 1
-"""A GNSS day belongs to an acquisition at most so many days away."""
+"""Largest difference in days between a GNSS position and an acquisition."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StationSeries:
     enu : (days, 3)
         East, north, up in metres, relative to any constant.
     latitude, longitude : float
-        Degrees, NaN where the file does not say.
+        Degrees, NaN if not in the file.
     """
 
     name: str
@@ -42,12 +42,12 @@ class StationSeries:
     longitude: float = float("nan")
 
     def line_of_sight(self, incidence: float, azimuth: float) -> dict[int, float]:
-        """Displacement towards the satellite (metres) by day, by MintPy's projection.
+        """Displacement towards the satellite (metres) by day, with MintPy's projection.
 
         Parameters
         ----------
         incidence, azimuth : float
-            Degrees: from the vertical; of the vector from the ground to the satellite, anti-clockwise from north.
+            Degrees from the vertical, and of the vector from the ground to the satellite, anti-clockwise from north.
         """
         values = ut.enu2los(*self.enu.T, inc_angle=incidence, az_angle=azimuth)
         return dict(zip(self.days.tolist(), values.tolist(), strict=True))
@@ -57,13 +57,13 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
     """Read stations from files of the Nevada Geodetic Laboratory (``.tenv3``) or from plain CSV.
 
     A CSV has a header ``station,date,e,n,u`` (date as YYYYMMDD or YYYY-MM-DD, metres), optionally with ``lat,lon``;
-    lines that begin with # do not count. The name of a station, four letters or digits, that is no file is downloaded
-    into ``folder``, if there is one, by MintPy.
+    lines that begin with # are ignored. If a name of four letters or digits is not a file, MintPy downloads the station
+    of this name into ``folder``, if given.
 
     Raises
     ------
     InputError
-        For a file that is neither, or that contains no position, and for a station that cannot be downloaded.
+        For a file of another format or without positions, and for a station that cannot be downloaded.
     """
     found: dict[str, StationSeries] = {}
     for file in files:
@@ -87,19 +87,19 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
 
 
 def double_difference(first: Mapping[int, float], second: Mapping[int, float], dates: Sequence[str]) -> Floats:
-    """Line-of-sight double difference first - second at acquisitions.
+    """Line-of-sight double difference, first minus second, at acquisitions.
 
     Parameters
     ----------
     first, second : mapping
-        Metres by day, of :meth:`StationSeries.line_of_sight`.
+        Metres by day, from :meth:`StationSeries.line_of_sight`.
     dates : sequence of str
         YYYYMMDD.
 
     Returns
     -------
     (dates,)
-        Mean over the days that both have within :data:`WINDOW` days; NaN without one.
+        Mean over the days within :data:`WINDOW` days that both stations have; NaN if there is none.
     """
     found = []
     for date in dates:
@@ -109,12 +109,12 @@ def double_difference(first: Mapping[int, float], second: Mapping[int, float], d
 
 
 def compare(insar: Floats, gnss: Floats, years: Floats) -> dict[str, float]:
-    """Rate and scatter of an InSAR double difference against GNSS, on the dates that both have.
+    """Compare rate and scatter of an InSAR double difference with GNSS, on common dates.
 
     Parameters
     ----------
     insar, gnss : (dates,)
-        Metres; NaN does not count.
+        Metres; NaN is ignored.
     years : (dates,)
 
     Returns
@@ -132,7 +132,7 @@ def compare(insar: Floats, gnss: Floats, years: Floats) -> dict[str, float]:
 
 
 def near(series: Floats, row: int, column: int) -> Floats:
-    """Median of the 3 x 3 pixels around a place at each date, (dates,); NaN where there is no data."""
+    """Median of the 3 x 3 pixels around a pixel on each date, (dates,); NaN without data."""
     top, left = max(row - 1, 0), max(column - 1, 0)
     window = series[:, top : row + 2, left : column + 2].reshape(len(series), -1)
     known = np.isfinite(window).all(axis=0)
@@ -161,7 +161,7 @@ def _csv(lines: list[str]) -> dict[str, StationSeries]:
 
 
 def _download(name: str, folder: Path) -> Path:
-    """NGL's file of a station; one that is there already is taken."""
+    """File of a station from NGL; an existing one is used."""
     reason = "it is not there"
     try:
         from mintpy.objects.gnss import GNSS_UNR
@@ -169,7 +169,7 @@ def _download(name: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         site = GNSS_UNR(name, data_dir=str(folder))
         site.dload_site(print_msg=False)
-    except Exception as error:  # also of a picture that MintPy fetches after the data
+    except Exception as error:  # also errors of a picture that MintPy downloads after the data
         reason = str(error)
     path = folder / f"{name}.tenv3"
     if not path.is_file():
@@ -188,5 +188,5 @@ def _tenv3(lines: list[str]) -> dict[str, StationSeries]:
     parts = np.array([[float(r[k]) for k in range(7, 13)] for r in rows])
     enu = parts[:, 0::2] - parts[0, 0::2] + parts[:, 1::2]
     place = (float(rows[0][20]), float(rows[0][21])) if len(rows[0]) > 21 else (float("nan"), float("nan"))
-    longitude = (place[1] + 180.0) % 360.0 - 180.0  # some files count to -360
+    longitude = (place[1] + 180.0) % 360.0 - 180.0  # some files have longitudes down to -360
     return {rows[0][0]: StationSeries(rows[0][0], days, enu, place[0], longitude)}

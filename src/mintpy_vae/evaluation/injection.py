@@ -1,7 +1,7 @@
-"""Injection test: known motion is added to copies of the user's own pairs, and what comes back is measured.
+"""Injection test: add known motion to copies of the user's own pairs, and measure the share that is kept.
 
-The method works on multilooked pairs, so that is where the motion is added: in memory, nothing is written. What the
-correction makes of the stack with the motion, less what it makes of the stack without, is what is left of the motion.
+The motion is added to the multilooked pairs on which the method works, in memory; nothing is written. The difference
+between the corrected series with and without the added motion is the part of the motion that is kept.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
 """Signals and the unit of their amplitude."""
 WHOLE = (95, 105)
-"""Per cent of a signal that must come back for it to count as safe."""
+"""Range of the kept percentage within which a signal counts as kept completely."""
 SEEN, STILL = 0.1, 0.01
-"""Shares of the peak: ground above the first is judged, ground below the second is referred to."""
+"""Shares of the peak: the gain is computed on ground above the first, relative to ground below the second."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Signal:
     width : float
         Full width at half maximum, km; 0 for a ramp.
     amplitude : float
-        Peak, towards the satellite; of a ramp, from edge to edge.
+        Peak, towards the satellite; for a ramp, the difference from edge to edge.
     date : str
-        Of a step, YYYYMMDD or YYYYMMDDTHHMM; empty for the middle of the time span.
+        Date of a step, YYYYMMDD or YYYYMMDDTHHMM; empty for the middle of the time span.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Signal:
     date: str = ""
 
     def course(self, dates: Sequence[str]) -> Array:
-        """Over the dates, unit of the amplitude or that times years, (dates,)."""
+        """Function of time (dates,), in the unit of the amplitude or that times years."""
         years = acquisition_years(dates)
         if self.kind in ("bowl", "ramp"):
             return np.asarray(years - years[0])
@@ -74,7 +74,7 @@ class Signal:
         return after.astype(np.float64)
 
     def shape(self, valid: NDArray[np.bool_], pixel: tuple[float, float], centre: tuple[int, int]) -> Array:
-        """Over the grid, peak 1 (of a ramp: 1 from edge to edge), (h, w)."""
+        """Map (h, w) with peak 1; for a ramp, 1 from edge to edge."""
         rows, columns = np.indices(valid.shape)
         if self.kind == "ramp":
             return np.asarray(columns / max(valid.shape[1] - 1, 1))
@@ -83,7 +83,7 @@ class Signal:
         return np.asarray(np.exp(-(y**2 + x**2) / (2 * sigma**2)))
 
     def name(self) -> str:
-        """In words."""
+        """The signal in words, for messages."""
         size = f"{abs(self.amplitude):g} {KINDS[self.kind]}"
         if self.kind == "ramp":
             return f"a ramp of {size} across the scene"
@@ -122,12 +122,12 @@ def parse_signals(texts: Sequence[str]) -> list[Signal]:
 
 
 class Rerun:
-    """The method on the stack's own multilooked pairs, as often as is wanted; they are read on first use.
+    """Rerun of the method on the stack's own multilooked pairs, which are read on first use.
 
     Parameters
     ----------
     job : Job
-        With the settings and the prior information of the correction that is judged.
+        Job with the settings and the prior information of the evaluated correction.
     """
 
     def __init__(self, job: Job) -> None:
@@ -145,7 +145,7 @@ class Rerun:
 
     @property
     def dates(self) -> list[str]:
-        """Dates that kept pairs reach."""
+        """Dates of kept pairs."""
         return list(self.data.observations.dates)
 
     @property
@@ -154,12 +154,12 @@ class Rerun:
         return int(self.data.factor)
 
     def __call__(self, added: Array | None = None, clusterer: Clusterer | None = None) -> Separation:
-        """Separate, with displacement ``added`` (dates, h, w) in metres where there is some.
+        """Separate, after adding displacement ``added`` (dates, h, w) in metres, if given.
 
         Raises
         ------
         NotEnoughEvidence
-            When the data do not allow it, or the network is not in one piece.
+            If the data do not allow a correction, or the network has several islands.
         """
         observations = self.data.observations
         if islands(observations.pairs, len(observations.dates)).any():
@@ -172,7 +172,7 @@ class Rerun:
 def inject(
     rerun: Rerun, signals: Sequence[Signal], evidence: Evidence | None, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
-    """Gain of each signal.
+    """Inject each signal and compute its gain.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def inject(
     Raises
     ------
     NotEnoughEvidence
-        When nothing can be injected, because the stack as it is cannot be corrected in one piece.
+        If the stack itself cannot be corrected, or has several islands.
     """
     courses = [1e-3 * signal.amplitude * signal.course(rerun.dates) for signal in signals]
     say(f"injecting {len(signals)} signals, with one training for each and one without any signal:")
@@ -215,7 +215,7 @@ def inject(
 
 
 def unsafe(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A warning, if a signal of :func:`inject` that could be tested did not come back whole; which ones did."""
+    """Warning that lists the signals of :func:`inject` that are not kept completely; empty if all are."""
     lost: list[str] = []
     safe: list[str] = []
     for row in rows:
@@ -233,14 +233,14 @@ def unsafe(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def kept(plain: Separation, found: Separation, motion: Array, wavelength: float) -> float:
-    """Share of the injected motion (dates, h, w), metres, by which two corrected series differ."""
+    """Gain: share of the injected motion (dates, h, w), metres, in the difference of two corrected series."""
     both = plain.valid & found.valid
     difference = found.corrected[:, both[found.valid]] - plain.corrected[:, both[plain.valid]]
     difference = difference * (-wavelength / (4 * np.pi))
     truth = motion[:, both] - motion[:, both].mean(axis=0)
     peak = np.abs(motion[:, both] - motion[:1, both]).max(axis=0)
     still, seen = peak < STILL * peak.max(), peak > SEEN * peak.max()
-    if still.sum() < 10:  # as wide as the scene: refer to its mean, judge all of it
+    if still.sum() < 10:  # the signal is as wide as the scene: use all pixels, relative to their mean
         still[:] = seen[:] = True
     difference = difference - difference.mean(axis=0)
     levels = [v[:, still].mean(axis=1, keepdims=True) for v in (difference, truth)]
@@ -248,7 +248,7 @@ def kept(plain: Separation, found: Separation, motion: Array, wavelength: float)
 
 
 def _quiet_place(valid: NDArray[np.bool_], moving: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel farthest from known motion, from gaps and from the edges."""
+    """Pixel farthest from known motion, gaps and edges."""
     free = np.pad(valid & ~moving if (valid & ~moving).any() else valid, 1)
     distance = distance_transform_edt(free)[1:-1, 1:-1]
     row, column = np.unravel_index(int(np.argmax(distance)), valid.shape)

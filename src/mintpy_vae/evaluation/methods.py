@@ -1,8 +1,8 @@
-"""What is compared: corrections by the names of ``--methods``, each from a scene to a corrected time-series.
+"""The corrections that can be compared, by their names in ``--methods``.
 
-Every correction here is a difference of one field per date, which commutes with MintPy's inversion: all of them work on
-the one time-series that MintPy has inverted (:mod:`~mintpy_vae.results.inverted`). Neither closure nor temporal
-coherence changes.
+Every correction here subtracts the difference of two fields, one per date, so it commutes with MintPy's inversion: all
+corrections are applied to the same inverted time series (:mod:`~mintpy_vae.results.inverted`). They change neither
+closure nor temporal coherence.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Stations = list[tuple[str, int, int, Floats]]
 
 
 class Unavailable(Exception):
-    """Why a method is left out."""
+    """The method cannot be run; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What the methods get and what they are judged by, all on one grid.
+    """Input of the methods, and the data with which they are compared, all on one grid.
 
     Attributes
     ----------
@@ -57,15 +57,15 @@ class EvaluationData:
     stable : (h, w) bool
         Ground that counts as not moving.
     source : str
-        Where `stable` comes from.
+        Origin of `stable`.
     template : mapping
         MintPy's options.
     truth : (dates, h, w) or None
-        Metres.
+        True displacement, metres.
     moves : (h, w) bool or None
-        Where it moves.
+        Ground that moves according to the truth.
     stations : list of (name, row, column, GNSS double difference)
-        On the grid; the first is the reference, whose double difference is 0.
+        Stations on the grid; the first is the reference, with double difference 0.
     """
 
     inverted: Inverted
@@ -90,7 +90,7 @@ class Method:
     correct : callable
         From the data and a rerun of the method to the corrected series (dates, h, w), metres.
     trains : bool
-        It trains a network anew, so it runs only where it is asked for.
+        The method trains a network, so it runs only on request.
     """
 
     label: str
@@ -99,14 +99,14 @@ class Method:
 
 
 def vae(scene: EvaluationData, rerun: Rerun) -> Floats:
-    """What ``vae_correct.py`` has made."""
+    """The correction by ``vae_correct.py``."""
     if not (scene.work / "inputs" / "VAE.h5").is_file():
         raise Unavailable("vae_correct.py left this stack uncorrected")
     return scene.inverted.after
 
 
 def era5(scene: EvaluationData, rerun: Rerun) -> Floats:
-    """Weather model, then a linear ramp in range, the comparison of Ghosh et al. (2025)."""
+    """Weather model ERA5, then a linear ramp in range, as in the comparison of Ghosh et al. (2025)."""
     from mintpy.objects.ramp import deramp
 
     left = _less_delay(scene, _era5_file(scene))
@@ -117,7 +117,7 @@ def era5(scene: EvaluationData, rerun: Rerun) -> Floats:
 
 
 def _era5_file(scene: EvaluationData) -> Path:
-    """That of the project; else what MintPy downloads with the user's key, which stays in the corrected directory."""
+    """ERA5 delay of the project, or else downloaded by MintPy with the user's key into the corrected directory."""
     files = [folder / "inputs" / "ERA5.h5" for folder in (scene.project, scene.work)]
     if there := [file for file in files if file.is_file()]:
         return there[0]
@@ -125,7 +125,9 @@ def _era5_file(scene: EvaluationData) -> Path:
         raise Unavailable("there is no inputs/ERA5.h5, and no key in ~/.cdsapirc to download it from the CDS")
     try:
         if "https" not in getproxies():
-            socket.create_connection((CDS, 443), timeout=10).close()  # without a network, its client tries for hours
+            socket.create_connection(
+                (CDS, 443), timeout=10
+            ).close()  # without a connection the CDS client tries for hours
     except OSError as error:
         raise Unavailable(f"there is no inputs/ERA5.h5, and {CDS} cannot be reached to download it") from error
     from mintpy.cli import tropo_pyaps3
@@ -138,7 +140,7 @@ def _era5_file(scene: EvaluationData) -> Path:
         options = ["-f", scene.work / "timeseries.h5", "-g", geometry, "-w", weather]
         try:
             tropo_pyaps3.main([str(v) for v in (*options, "--tropo-file", made, "-o", Path(scratch) / "corrected.h5")])
-        except (Exception, SystemExit) as error:  # whatever the service, the key or PyAPS say
+        except (Exception, SystemExit) as error:  # any error of the service, the key or PyAPS
             raise Unavailable(f"MintPy could not download it ({type(error).__name__}: {error})") from error
         shutil.copyfile(made, files[1])
     return files[1]
@@ -161,7 +163,7 @@ def gacos(scene: EvaluationData, rerun: Rerun) -> Floats:
 
 
 def vae_hdbscan(scene: EvaluationData, rerun: Rerun) -> Floats:
-    """The same with HDBSCAN in place of FISHDBC; trains again."""
+    """Our method with HDBSCAN in place of FISHDBC; it trains again."""
     settings = rerun.job.settings
     try:
         found = rerun(clusterer=Hdbscan(settings.min_samples, settings.min_cluster_size))
@@ -187,7 +189,7 @@ def vae_sources(scene: EvaluationData, rerun: Rerun) -> Floats:
 
 
 def _less_phase(scene: EvaluationData, rerun: Rerun, full: Rows, dates: Sequence[str]) -> Floats:
-    """The series less the phase of each of ``dates``, relative to the reference pixel."""
+    """Series minus the phase of ``dates``, relative to the reference pixel."""
     inverted, stack = scene.inverted, rerun.stack
     good, step = full_mask(scene.work), inverted.factor * max(1, 2_000_000 // (inverted.factor * stack.shape[1]))
     at_reference = full(slice(inverted.ref_yx[0], inverted.ref_yx[0] + 1))[:, 0, inverted.ref_yx[1]]
@@ -226,4 +228,4 @@ METHODS: dict[str, Method] = {
     "vae": Method("vae_correct.py", vae),
     "vae_hdbscan": Method("the same with HDBSCAN", vae_hdbscan, trains=True),
 }
-"""Every method by its name in ``--methods``; the command's help and the documentation are tested against it."""
+"""All methods by their names in ``--methods``; tests compare it with the command's help and the documentation."""

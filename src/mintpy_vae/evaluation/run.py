@@ -1,4 +1,4 @@
-"""The job of ``vae_evaluate.py``: a project and its correction in, one table out. Figures: :mod:`.comparison`."""
+"""Run ``vae_evaluate.py``: compare corrections of a project and write the table; scores are in :mod:`.comparison`."""
 
 from __future__ import annotations
 
@@ -57,35 +57,35 @@ def evaluate(
     Parameters
     ----------
     project : path
-        The original MintPy directory; it is only read.
+        The original MintPy directory, which is only read.
     work_dir : path, optional
-        What ``vae_correct.py`` has made of it, ``PROJECT_vae`` by default.
+        The corrected directory, ``PROJECT_vae`` by default.
     template_file : path, optional
     out_dir : path, optional
         `work_dir` by default.
     methods : sequence of str, optional
-        Keys of :data:`~mintpy_vae.evaluation.methods.METHODS`; all that need no training by default.
+        Keys of :data:`~mintpy_vae.evaluation.methods.METHODS`; by default all that need no training.
     mask_file : Path, optional
-        Stable ground; without it and without a truth, ``vae.stableMask`` of the correction or of the template.
+        Mask of stable ground; without it and without a truth, ``vae.stableMask`` of the correction or the template.
     truth_file : Path, optional
-        Of a simulated project.
+        Truth file of a simulated project.
     gnss_files : sequence of path
         See :func:`~mintpy_vae.evaluation.gnss_series.read_series`.
     gnss_ref : str, optional
         Reference station.
     sites : sequence of str
-        ``NAME:LAT:LON`` of stations whose files do not say.
+        ``NAME:LAT:LON`` of stations whose files have no coordinates.
     signals : sequence of str
-        To inject, see :func:`~mintpy_vae.evaluation.injection.parse_signals`.
+        Signals to inject, see :func:`~mintpy_vae.evaluation.injection.parse_signals`.
     points : sequence of str
-        ``NAME:LAT:LON`` of places whose time-series the report is to show.
+        ``NAME:LAT:LON`` of points whose time series the report shows.
     say : callable
-        Told of the progress, and the table.
+        Called with lines of progress, and with the table.
 
     Returns
     -------
     dict
-        As written to ``evaluation.json``.
+        Content of ``evaluation.json``.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def evaluate(
         )
     inverted, evidence = read_inverted(work), read_evidence(work)
     for signal in wanted:
-        signal.course(stack.dates)  # a date of which nothing can be seen is refused before the work
+        signal.course(stack.dates)  # refuse an unsuitable date before the work starts
     found = gnss_series.read_series(gnss_files, target / "GNSS-UNR")
     places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
@@ -124,7 +124,7 @@ def evaluate(
     try:
         outcome["injection"] = inject(rerun, wanted, evidence, say) if wanted else []
         outcome["warnings"] += unsafe(outcome["injection"])
-    except NotEnoughEvidence as reason:  # the table is there all the same
+    except NotEnoughEvidence as reason:  # the table is still written
         outcome["injection"] = []
         outcome["warnings"].append(f"Nothing was injected, because {reason}.")
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
@@ -141,7 +141,7 @@ def evaluate(
 def _stable_mask(
     mask_file: Path | None, truth_file: Path | None, template: Mapping[str, str], settings: Settings, stack: Stack
 ) -> tuple[str, Path] | None:
-    """The user's mask of stable ground and the option that names it; the truth knows better than ``vae.stableMask``."""
+    """User's mask of stable ground and its option; with a truth, ``vae.stableMask`` is not used."""
     if mask_file is not None:
         return "--mask", mask_file
     named = given_files(Settings.from_template(template), stack) | given_files(settings, stack)
@@ -149,10 +149,10 @@ def _stable_mask(
 
 
 def consistency(work: Path, data: Observations, inverted: Inverted) -> dict[str, float]:
-    """What no correction that is a difference of one field per date can change, of the stack as it is.
+    """Measures of the stack that do not change with a correction by one field per date.
 
-    ``temporal_coherence``: mean over the valid pixels, of MintPy's file. ``closure_misfit``: root mean square over the
-    triplets of the multilooked kept pairs, each less its median, radians; NaN without triplets.
+    ``temporal_coherence``: mean of MintPy's file over the valid pixels. ``closure_misfit``: root mean square over the
+    triplets of the multilooked kept pairs, each relative to its median, radians; NaN without triplets.
     """
     found = {"temporal_coherence": float("nan"), "closure_misfit": float("nan")}
     if (work / "temporalCoherence.h5").is_file():
@@ -161,7 +161,7 @@ def consistency(work: Path, data: Observations, inverted: Inverted) -> dict[str,
                 pool_map(f["temporalCoherence"][:], inverted.factor)[inverted.valid].mean()
             )
     misfit = closure(np.where(data.weight > 0, data.phase, np.nan), data.pairs)
-    # each pair is known but for a constant, which is no misfit
+    # each pair is known up to a constant, which is not a misfit
     misfits = [closed - np.median(closed) for layer in misfit if (closed := layer[np.isfinite(layer)]).size]
     if misfits:
         found["closure_misfit"] = float(np.sqrt(np.mean(np.concatenate(misfits) ** 2)))
@@ -169,7 +169,7 @@ def consistency(work: Path, data: Observations, inverted: Inverted) -> dict[str,
 
 
 def text_table(outcome: Mapping[str, Any]) -> str:
-    """The table for a terminal: a line per figure, a column per method, so that it fits."""
+    """The table for a terminal: a line per score and a column per method."""
     rows, columns = outcome["table"], outcome["columns"]
     names = [f"({k + 1})" for k in range(len(rows))]
     lines = [
@@ -212,7 +212,7 @@ def _write(outcome: Mapping[str, Any], target: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, which knows neither NaN nor infinity."""
+    """Convert a value for JSON, which has neither NaN nor infinity."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

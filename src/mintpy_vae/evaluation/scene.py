@@ -1,4 +1,4 @@
-"""What ``vae_evaluate.py`` is given beside the stack, brought to one grid: masks, truth, stations, places."""
+"""Bring the input of ``vae_evaluate.py`` to one grid: masks, truth, GNSS stations, points."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from . import gnss_series
 from .methods import EvaluationData, Stations
 
 FEW_STABLE = 0.05
-"""With less of the scene than this left as stable, all of it counts."""
+"""Share of stable ground in the scene below which all ground counts as stable."""
 
 
 def stable_ground(
     stack: Stack, inverted: Inverted, evidence: Evidence | None, mask: tuple[str, Path] | None
 ) -> tuple[Mask, str]:
-    """Ground that counts as not moving, on the grid of `inverted`, and where that is known from.
+    """Ground that counts as stable, on the grid of `inverted`, and the origin of this information.
 
-    The user's mask (the option that names it, and a file that MintPy reads as one, not 0 where stable); else what the
-    correction did not find to move; else, with next to nothing left, all of it.
+    It is the user's mask (the option and a file in MintPy's format, not 0 on stable ground), or else the ground on
+    which the correction found no motion, or, if hardly any is left, all ground.
 
     Raises
     ------
     InputError
-        For a mask of the wrong size, or one that leaves nothing.
+        For a mask of another size, or one that leaves too few pixels.
     """
     if mask is not None:
         option, file = mask
@@ -52,7 +52,7 @@ def stable_ground(
 
 
 def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
-    """True displacement (dates, h, w) in metres and deforming ground, from a file as ``vae_simulate.py`` writes it.
+    """True displacement (dates, h, w) in metres and deforming ground, from a truth file of ``vae_simulate.py``.
 
     Raises
     ------
@@ -86,15 +86,15 @@ def locate(
     reference : str, optional
         The first station by default.
     work : Path
-        With the geometry.
+        Corrected directory, with the geometry.
     inverted : Inverted
     sites : mapping
-        Latitude and longitude of stations whose files do not say.
+        Latitude and longitude of stations whose files have no coordinates.
 
     Raises
     ------
     InputError
-        If there are fewer than two stations on the scene, or one has no known place.
+        If fewer than two stations are in the scene, or the coordinates of one are unknown.
     """
     names = list(stations)
     first = reference or names[0]
@@ -111,11 +111,11 @@ def locate(
             place = places.pixel(latitude, longitude)
             if place is None:
                 raise _outside(name, latitude, longitude)
-            angles = places.angles(*place)  # unknown outside the swath
+            angles = places.angles(*place)  # angles are unknown outside the swath
         except InputError:
             if name == first:
                 raise
-            continue  # a station elsewhere is of no use, and no harm
+            continue  # a station outside the scene is ignored
         sights[name] = stations[name].line_of_sight(*angles)
         truth = gnss_series.double_difference(sights[name], sights[first], inverted.dates)
         found.append((name, place[0] // inverted.factor, place[1] // inverted.factor, truth))
@@ -125,7 +125,7 @@ def locate(
 
 
 def places_of(work: Path, inverted: Inverted) -> Places:
-    """Places on the grid of `inverted` at full resolution."""
+    """Conversion of coordinates to pixels of `inverted` at full resolution."""
     return Places(inverted.attributes, geometry_file(work, inverted.attributes), work / "inputs")
 
 
@@ -152,7 +152,7 @@ def evaluation_data(
     truth_file: Path | None = None,
     stations: Stations | None = None,
 ) -> EvaluationData:
-    """Data by which the methods are judged; for the mask see :func:`stable_ground`."""
+    """Data with which the methods are compared; for the mask see :func:`stable_ground`."""
     index = {date: k for k, date in enumerate(inverted.dates)}
     names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
     pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])

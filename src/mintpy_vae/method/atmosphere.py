@@ -397,24 +397,24 @@ def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
 
 def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list[Guarded]:
     """Find broad or relief-shaped trends that may be motion or atmosphere."""
-    said: list[Guarded] = []
+    found: list[Guarded] = []
     if trend is None:
-        return said
+        return found
     slow = joint.slow[0]
     # radians per year for a unit of the trend's orthonormal function
     rate = float(_line(years) @ (joint.sky.strength * trend.functions[0]))
     held = np.flatnonzero((slow.removed < MUCH_LEFT) & (joint.sky.modes_of_band > 0))
     if len(held):
         left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))
-        said.append(Guarded("broad sky", left, float(1 / slow.removed[held].min()), float(1 / CENTRES[held].max())))
+        found.append(Guarded("broad sky", left, float(1 / slow.removed[held].min()), float(1 / CENTRES[held].max())))
     years_long = float(np.ptp(years))
     for piece in joint.deformation.pieces:
         width = float(np.exp(piece.place[2])) / side
         broad = width >= BROAD and piece.std > DOUBTFUL * abs(piece.amplitude)
         if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
             kind = "relief" if piece.relief else "broad motion"
-            said.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
-    return said
+            found.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
+    return found
 
 
 def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:

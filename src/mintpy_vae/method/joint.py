@@ -101,12 +101,12 @@ def estimate_jointly(
         if slow_sky:
             search.inflate(series - deformation.series)
 
-        def told(pieces: int, done: int = k) -> None:
+        def report(pieces: int, done: int = k) -> None:
             if progress:
                 progress(done, PASSES, f"pass {done + 1}, {pieces} pieces")
 
-        told(0)
-        deformation = search.pursue(series, told)
+        report(0)
+        deformation = search.pursue(series, report)
     if progress:
         progress(PASSES, PASSES, f"{len(deformation.pieces)} pieces")
     return Joint(sky, rotation, slow, ordered, deformation)

@@ -70,59 +70,59 @@ def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]
     }
 
 
-def refuse(seen: dict[str, Any]) -> None:
+def refuse(values: dict[str, Any]) -> None:
     """Raise NotEnoughEvidence if the :func:`diagnostics` exceed a limit of refusal."""
-    if (share := seen["misfit_share"]) > MISFIT_REFUSED:
+    if (share := values["misfit_share"]) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
             f"unwrapping errors dominate: {share:.0%} of the pairs' pixels differ by more than half a cycle from the "
             f"inversion of all pairs ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop "
             "the worst pairs first"
         )
-    if (worse := seen["pairs_worse"]) > WORSE_REFUSED:
+    if (worse := values["pairs_worse"]) > WORSE_REFUSED:
         raise NotEnoughEvidence(f"the correction would add noise to most pairs ({worse:.0%} of them)")
 
 
-def warnings(seen: dict[str, Any], found: Separation, seed: int) -> list[str]:
+def warnings(values: dict[str, Any], found: Separation, seed: int) -> list[str]:
     """One sentence for each of the :func:`diagnostics` beyond its limit; ``seed`` is the seed of the settings."""
-    said = []
+    sentences = []
     if (n_dates := len(found.series)) < FEW_DATES:
-        said.append(
+        sentences.append(
             f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
             f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
         )
-    if (correlation := seen["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
-        said.append(
+    if (correlation := values["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
+        sentences.append(
             f"The map of the motion found has a correlation of {correlation:.2f} with the height (warning from "
             f"{MAX_HEIGHT_CORRELATION}): it may be tropospheric delay, or deformation partly removed with the delay."
         )
     if len(found.deformation.pieces) >= MAX_PIECES:
-        said.append(
+        sentences.append(
             f"The search for motion ended at its limit of {MAX_PIECES} pieces: the weakest motion may have been "
             "removed with the atmosphere."
         )
-    if (share := seen["unclustered_share"]) > MAX_UNCLUSTERED:
+    if (share := values["unclustered_share"]) > MAX_UNCLUSTERED:
         which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
-        said.append(
+        sentences.append(
             f"{which} (warning from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
-    said += _of_training(found.network, seen["late_fall"], seed)
-    if (share := seen["misfit_share"]) > MAX_MISFIT:
-        said.append(
+    sentences += _of_training(found.network, values["late_fall"], seed)
+    if (share := values["misfit_share"]) > MAX_MISFIT:
+        sentences.append(
             f"{share:.1%} of the pairs' pixels differ by more than half a cycle from the inversion of all pairs "
             f"(warning from {MAX_MISFIT:.0%}): these unwrapping errors stay in the stack and make the estimate of the "
             "atmosphere less accurate."
         )
-    if (worse := seen["pairs_worse"]) > MAX_WORSE:
-        said.append(
+    if (worse := values["pairs_worse"]) > MAX_WORSE:
+        sentences.append(
             f"{worse:.0%} of the pairs have more noise after the correction than before (warning from {MAX_WORSE:.0%})."
         )
-    if (worse := seen["dates_worse"]) > MAX_WORSE_DATES:
-        said.append(
+    if (worse := values["dates_worse"]) > MAX_WORSE_DATES:
+        sentences.append(
             f"{worse:.0%} of the dates have more noise after the correction than before (warning from "
             f"{MAX_WORSE_DATES:.0%})."
         )
-    return said
+    return sentences
 
 
 def phase_units(observations: Observations) -> list[str]:
@@ -155,15 +155,15 @@ def phase_units(observations: Observations) -> list[str]:
 
 
 def _of_training(fit: Fit, late: float, seed: int) -> list[str]:
-    said = []
+    sentences = []
     if fit.seed != seed:
-        said.append(f"The training of the network diverged; seed {fit.seed} was used instead of {seed}.")
+        sentences.append(f"The training of the network diverged; seed {fit.seed} was used instead of {seed}.")
     if late > MAX_LATE_FALL:
-        said.append(
+        sentences.append(
             f"The training of the network was too short: {late:.0%} of the decrease of its loss came in the "
             f"second half of its {len(fit.losses)} steps (warning from {MAX_LATE_FALL:.0%}); raise vae.trainSteps."
         )
-    return said
+    return sentences
 
 
 def misfit_share(

@@ -1,4 +1,4 @@
-"""GNSS rates from a table, as the stack would see them: where on the training grid, and how much phase a year."""
+"""Read GNSS rates from a table and convert them to positions on the training grid and phase per year."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["read_rates"]
 _PLACE = ("station", "lat", "lon")
 _LINE_OF_SIGHT = ("rate", "std")
 _COMPONENTS = ("ve", "vn", "vu", "se", "sn", "su")
-_FEWEST = 2  # rates of a stack are relative, so that one station says nothing
+_FEWEST = 2  # rates of a stack are relative, so a single station is of no use
 
 
 def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate], list[str]]:
@@ -29,23 +29,23 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
     Parameters
     ----------
     file : Path
-        Comma-separated with a header; degrees and mm/yr. ``rate`` is along the line of sight, towards the satellite
-        positive; east, north and up are projected with the angles of the geometry file, as MintPy does, their errors
-        taken to be independent.
+        Comma-separated with a header; degrees and mm/yr. ``rate`` is along the line of sight, positive towards the
+        satellite. East, north and up are projected with the angles of the geometry file, as in MintPy, and their errors
+        are assumed to be independent.
     stack : Stack
     factor : int
-        Pixels of one pixel of the training grid, along both axes.
+        Looks of the training grid along both axes.
 
     Returns
     -------
     stations : list of StationRate
-        Those on ground that the stack covers; none if there are fewer than two.
+        Stations on ground that the stack covers; none if there are fewer than two.
     warnings : list of str
 
     Raises
     ------
     InputError
-        For a table that cannot be read, or a geometry that does not allow it.
+        If the table cannot be read, or the geometry lacks the coordinates or angles.
     """
     table = _read_table(file)
     places = Places(stack.attributes, stack.geometry_file, stack.file.parent)
@@ -62,7 +62,7 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
             empty.append(name)
             continue
         rate, std = _line_of_sight(values, places, y, x)
-        to_phase = 4 * math.pi / stack.wavelength / 1000  # mm towards the satellite shorten the path
+        to_phase = 4 * math.pi / stack.wavelength / 1000  # motion towards the satellite shortens the path
         y_coarse, x_coarse = ((k + 0.5) / factor - 0.5 for k in (y, x))
         stations.append(StationRate(name, y_coarse, x_coarse, -rate * to_phase, std * to_phase))
     notes = []
@@ -86,7 +86,7 @@ def _read_table(file: Path) -> list[tuple[str, dict[str, float]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"vae.gnssFile: {file} cannot be read as text.") from error
     numbered = [(k, line) for k, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
-    try:  # line by line: no quotation mark shall swallow the end of a line
+    try:  # line by line, so that a quotation mark cannot extend over the end of a line
         rows = [[word.strip() for word in next(csv.reader([line]))] for _, line in numbered]
     except csv.Error as error:
         raise InputError(f"vae.gnssFile: {file} is not a table of comma-separated values: {error}.") from error

@@ -1,4 +1,4 @@
-"""Read what the user knows: functions of time as MintPy's velocity step takes them, masks, bad dates, GNSS rates."""
+"""Read prior information: functions of time of MintPy's velocity step, masks, bad dates, GNSS rates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PERIODS = {1.0: "annual", 0.5: "semiannual"}
 def read_knowledge(
     template: Mapping[str, Any], settings: Settings, stack: Stack, dates: Sequence[str], factor: int
 ) -> Knowledge:
-    """Read what the user knows and bring it onto the training grid.
+    """Read the user's prior information and bring it onto the training grid.
 
     Parameters
     ----------
@@ -54,14 +54,14 @@ def read_knowledge(
     settings : Settings
     stack : Stack
     dates : sequence of str
-        YYYYMMDD, sorted; those that are handed to :func:`~mintpy_vae.method.separation.separate`.
+        YYYYMMDD, sorted; the dates given to :func:`~mintpy_vae.method.separation.separate`.
     factor : int
-        Pixels of one pixel of the training grid, along both axes.
+        Looks of the training grid along both axes.
 
     Raises
     ------
     InputError
-        For what cannot be read or cannot be meant, in one sentence.
+        For input that cannot be read or is implausible, in one sentence.
     """
     files = given_files(settings, stack)
     functions, warnings = read_functions(template, dates, stack.attributes.get("CENTER_LINE_UTC", "0"))
@@ -72,7 +72,7 @@ def read_knowledge(
 
 
 def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
-    """Files that the settings name, by option; a relative path starts at the project directory.
+    """Files given in the settings, by option; a relative path starts at the project directory.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for option, name in named:
         path = project / os.path.expanduser(name)
-        if name and not os.path.isfile(path):  # also where the name is too long for one
+        if name and not os.path.isfile(path):  # also if the name is too long for a file
             raise InputError(f"{option} = {name}: there is no file {path}.")
         if name and option in files:
             raise InputError(f"{option} = {settings.bad_dates}: give either dates or one file.")
@@ -98,10 +98,10 @@ def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
 def read_functions(
     template: Mapping[str, Any], dates: Sequence[str], seconds: str | float = 0
 ) -> tuple[list[TimeFunction], list[str]]:
-    """Functions of time that ``mintpy.timeFunc.*`` names, the columns of MintPy's own design matrix.
+    """Functions of time of the options ``mintpy.timeFunc.*``: the columns of MintPy's own design matrix.
 
-    Of a polynomial, the degrees above 1 are given, each without what the lower ones explain: a trend is always searched
-    for, and a parabola as it is would be little else.
+    A polynomial gives its degrees above 1, each made orthogonal to the lower ones: a trend is always searched for, and
+    a plain parabola would be nearly the same function.
 
     Parameters
     ----------
@@ -109,18 +109,18 @@ def read_functions(
     dates : sequence of str
         YYYYMMDD, sorted.
     seconds : str or float
-        Time of day of the acquisitions (CENTER_LINE_UTC): by it MintPy tells whether a date comes after a step.
+        Time of day of the acquisitions (CENTER_LINE_UTC), which MintPy uses to decide whether a date is after a step.
 
     Returns
     -------
     functions : list of TimeFunction
     warnings : list of str
-        About those that say nothing about these dates.
+        Warnings about functions that have no effect on these dates.
 
     Raises
     ------
     InputError
-        For a value that MintPy's velocity step would not read.
+        For a value that MintPy's velocity step would refuse.
     """
     functions: list[TimeFunction] = []
     warnings: list[str] = []
@@ -149,17 +149,17 @@ def read_functions(
 
 
 def _read_model(key: str, value: Any, dates: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """One option as a model of MintPy's ``time_func``, and the onsets left out because they lie outside the dates."""
+    """One option as a model of MintPy's ``time_func``, and the onsets outside the dates, which are left out."""
     last, first = (ptime.yyyymmdd2years(date) for date in (dates[-1], dates[0]))
     inps = Namespace(polynomial=1, periodic=[], stepDate=[], polyline=[], exp=[], log=[])
-    inps.template_file = f"{_TIME}{key} = {value}\n"  # MintPy reads text as it reads a file
+    inps.template_file = f"{_TIME}{key} = {value}\n"  # MintPy accepts text in place of a file
     with redirect_stdout(StringIO()):
         read_template2inps(inps.template_file, inps)
         if inps.polynomial < 0:
             raise ValueError("a degree cannot be negative")
         if inps.polynomial > len(dates) - 2:
             raise ValueError(f"{len(dates)} dates are too few to determine it")
-        # MintPy refuses these too, but with the whole velocity step
+        # MintPy refuses these, too, but only in its velocity step
         outside = [d for d in inps.stepDate if not first < ptime.yyyymmdd2years(d) < last]
         inps.stepDate = sorted(d for d in inps.stepDate if d not in outside)
         for name in ("exp", "log"):
@@ -173,10 +173,10 @@ def _read_model(key: str, value: Any, dates: Sequence[str]) -> tuple[dict[str, A
 
 
 def _columns(model: Mapping[str, Any], dates: list[str], seconds: str | float) -> Iterator[tuple[str, Array]]:
-    """Name and values (dates,) of each function of a model, besides a line."""
+    """Name and values (dates,) of each function of a model, except a line."""
 
     def design(term: Mapping[str, Any]) -> Array:
-        # an exponential before its onset overflows in MintPy, and inf * 0 is NaN where 0 is meant
+        # in MintPy an exponential overflows before its onset, and inf * 0 gives NaN instead of 0
         with np.errstate(over="ignore", invalid="ignore"):
             columns = time_func.get_design_matrix4time_func(dates, term, seconds=seconds)
         return np.nan_to_num(np.asarray(columns, dtype=np.float64), nan=0.0)
@@ -201,11 +201,11 @@ def _columns(model: Mapping[str, Any], dates: list[str], seconds: str | float) -
 
 # --------------------------------------------------------------------------------------------------------------- masks
 def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[Mask | None, Mask | None, list[str]]:
-    """Stable and moving ground on the training grid, and warnings; where the two say the same, neither is believed."""
+    """Stable and moving ground on the training grid, and warnings; where both masks are set, neither is used."""
     masks = {key: read_mask(key, files[key], stack) for key in (STABLE, _MOVING) if key in files}
     both = masks[STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)
     coarse = {key: pool_map((mask & ~both).astype(np.float32), factor) >= 0.5 for key, mask in masks.items()}
-    if len(coarse) == 2:  # halves of a coarse pixel
+    if len(coarse) == 2:  # both may cover half of a coarse pixel
         border = coarse[STABLE] & coarse[_MOVING]
         coarse = {key: mask & ~border for key, mask in coarse.items()}
     for key, mask in coarse.items():
@@ -219,17 +219,17 @@ def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[M
 
 
 def read_mask(key: str, path: Path, stack: Stack) -> Mask:
-    """Where a mask of the stack's size is not 0, (length, width); `key` is the option that an error names.
+    """Pixels where a mask of the stack's size is not 0, (length, width); `key` is the option for the error message.
 
     Raises
     ------
     InputError
-        For a file that MintPy does not read as one, or of another size.
+        For a file that MintPy cannot read as a mask, or of another size.
     """
     try:
         data = np.asarray(readfile.read(str(path), print_msg=False)[0])
         mask = np.nan_to_num(data.astype(np.float32)) != 0
-    except (Exception, SystemExit) as error:  # whatever MintPy's readers run into is the file's fault
+    except (Exception, SystemExit) as error:  # any error of MintPy's readers means that the file is invalid
         why = f": {reason(error)}" if isinstance(error, OSError) and h5py.is_hdf5(path) else ""
         raise InputError(f"{key}: MintPy cannot read {path} as a mask{why}.") from error
     if mask.shape != stack.shape:
@@ -243,7 +243,7 @@ def _words(text: str) -> list[str]:
 
 
 def _dates_and_files(text: str, project: Path) -> tuple[list[str], list[str]]:
-    """What ``vae.badDate`` lists: dates, and names of files; one file's name may hold blanks."""
+    """Dates and names of files in ``vae.badDate``; a single file's name may contain blanks."""
     if os.path.isfile(project / os.path.expanduser(text)):
         return [], [text]
     words = _words(text)
@@ -252,7 +252,7 @@ def _dates_and_files(text: str, project: Path) -> tuple[list[str], list[str]]:
 
 
 def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack, dates: Sequence[str]) -> list[int]:
-    """Indices into `dates`; a date of the stack that only dropped pairs reach is no error."""
+    """Indices of bad dates into `dates`; a date of the stack with dropped pairs only is ignored."""
     words = _dates_and_files(settings.bad_dates, project_of(stack.file))[0]
     if _BAD in files:
         try:
@@ -269,7 +269,7 @@ def _read_bad_dates(settings: Settings, files: Mapping[str, Path], stack: Stack,
 
 
 def _stands_for(bad: str, date: str) -> bool:
-    """Whether a bad date is a date of the stack; a day without the time stands for all of its acquisitions."""
+    """Whether a bad date is this date of the stack; a day without the time matches all acquisitions of the day."""
     return date == bad or date.startswith(f"{bad}T")
 
 

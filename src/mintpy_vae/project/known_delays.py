@@ -1,8 +1,9 @@
-"""What MintPy will subtract itself after the inversion, kept out of the learning, so that each is taken out once.
+"""Delays that MintPy subtracts after the inversion; they are excluded from the training, to be removed only once.
 
 MintPy corrects the time-series for the oscillator drift of Envisat, for solid earth tides and for the ionosphere of the
-split spectrum. What the correction of the stack took of them would be subtracted twice. So they are subtracted from the
-pairs that are learned from, as MintPy's own functions know them; the corrected stack still holds them, for MintPy.
+split spectrum. Any part of them in the correction of the stack would be subtracted twice. Therefore they are computed
+by MintPy's own functions and subtracted from the pairs before the training; the corrected stack still contains them,
+for MintPy to subtract.
 """
 
 from __future__ import annotations
@@ -34,26 +35,26 @@ __all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "
 
 
 _TIDES, _IONOSPHERE = "mintpy.solidEarthTides", "mintpy.ionosphericDelay.method"
-_ENOUGH = 0.5  # of the scene
-_SAMPLED = 64  # rows
+_ENOUGH = 0.5  # least share of the scene on which a delay must be known
+_SAMPLED = 64  # rows that are read to estimate size and share
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_Found = tuple[str, Rows, list[str]]  # where a delay is known from, its phase, dates that it lacks
+_Found = tuple[str, Rows, list[str]]  # source of a delay, its phase, dates without it
 
 
 @dataclass(frozen=True)
 class KnownDelays:
-    """What is known of them.
+    """Delays that MintPy will subtract.
 
     Attributes
     ----------
     phase : callable or None
         Rows -> (dates, rows, width) phase in radians of all dates of the stack, 0 at the reference pixel if there is
-        one; NaN where unknown, 0 on dates of which MintPy will subtract nothing. None if there is nothing to subtract.
+        one; NaN where unknown, 0 on dates on which MintPy will subtract nothing. None if MintPy subtracts no delay.
     summary : list of dict
-        What there is, where it comes from and who subtracts it, for the result file and the report.
+        Name, source and MintPy's step of each delay, for the result file and the report.
     off : list of str
-        Options of MintPy whose step cannot work; they are to be set to ``no``.
+        Options of MintPy whose step would fail, and that must be set to ``no``.
     warnings : list of str
     """
 
@@ -67,12 +68,12 @@ NOTHING = KnownDelays()
 
 
 def options(template: Mapping[str, str]) -> dict[str, str]:
-    """MintPy's options that decide what it subtracts."""
+    """MintPy's options that determine which delays it subtracts."""
     return {k: v for k, v in template.items() if k == _TIDES or k.startswith("mintpy.ionosphericDelay.")}
 
 
 def inputs(stack: Stack, project: Path, template: Mapping[str, str]) -> dict[str, tuple[Path, Callable[[Path], str]]]:
-    """Files of the project that decide it, with the function that identifies their contents."""
+    """Files of the project that determine these delays, each with the function that computes its hash."""
     found: dict[str, tuple[Path, Callable[[Path], str]]] = {}
     wanted = {kind.name: kind for kind in _KINDS if kind.wanted(stack, template)}
     if _tides.name in wanted:
@@ -83,14 +84,14 @@ def inputs(stack: Stack, project: Path, template: Mapping[str, str]) -> dict[str
 
 
 def space_needed(stack: Stack, project: Path, template: Mapping[str, str]) -> tuple[int, int]:
-    """Bytes of the files that :func:`find_known_delays` copies, and how many time-series it writes besides, at most."""
+    """Upper bounds: bytes that :func:`find_known_delays` copies, and number of time series that it writes."""
     copied = [path for path, _ in inputs(stack, project, template).values()]
     return sum(path.stat().st_size for path in copied), sum(kind.wanted(stack, template) for kind in _KINDS)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """The stack, project directory and template, a directory to work in, and whether MintPy runs in the project."""
+    """Stack, project directory, template, working directory, and whether MintPy runs in the project."""
 
     stack: Stack
     project: Path
@@ -102,7 +103,7 @@ class _Task:
 def find_known_delays(
     stack: Stack, project: Path, template: Mapping[str, str], place: Path, inside: bool = False
 ) -> KnownDelays:
-    """Find out what MintPy will subtract, by its own functions.
+    """Compute the delays that MintPy will subtract, with MintPy's own functions.
 
     Parameters
     ----------
@@ -111,15 +112,15 @@ def find_known_delays(
     template : mapping of str
         MintPy's options.
     place : path
-        A directory to work in. What MintPy's later steps use again is left there: ``inputs/SET.h5``,
-        ``inputs/ionStack.h5`` and ``ion.h5``; what is there already is used.
+        A directory to work in. Files for MintPy's later steps are left there: ``inputs/SET.h5``,
+        ``inputs/ionStack.h5`` and ``ion.h5``; existing ones are used.
     inside : bool
-        MintPy's steps will run in the project itself, which has the files that it has, and not in `place`.
+        MintPy's steps will run in the project itself, with its own files, and not in `place`.
 
     Raises
     ------
     InputError
-        When MintPy would stop at one of these steps and there is no option to switch it off.
+        If MintPy would stop at one of these steps and no option switches it off.
     """
     task = _Task(stack, project, template, place, inside)
     wanted = [kind for kind in _KINDS if kind.wanted(stack, template)]
@@ -159,7 +160,7 @@ def find_known_delays(
 
 
 def _size_and_share(delay: Rows, stack: Stack) -> tuple[float, float]:
-    """Largest standard deviation of a date over the scene, metres, and share of the land where the delay is known."""
+    """Largest standard deviation of a date over the scene in metres, and share of the land with a known delay."""
     rows = np.unique(np.linspace(0, stack.shape[0] - 1, _SAMPLED).astype(int))
     values = np.concatenate([delay(slice(k, k + 1)) for k in rows], axis=1)
     values = values[:, np.ones_like(values[0], bool) if stack.land is None else stack.land[rows]]
@@ -169,7 +170,7 @@ def _size_and_share(delay: Rows, stack: Stack) -> tuple[float, float]:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether an error comes from a disk that is full, which is no reason to do without a step."""
+    """Whether an error is due to a full disk, which is not a reason to switch a step off."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
@@ -180,7 +181,7 @@ def _is_full(error: BaseException | None) -> bool:
 # ------------------------------------------------------------------------------------------------------ the three kinds
 @dataclass(frozen=True)
 class _Kind:
-    """One of MintPy's corrections: its name, step and option, whether it is wanted, and how MintPy finds it."""
+    """One of MintPy's corrections: name, step, option, whether it is switched on, and the function that computes it."""
 
     name: str
     step: str
@@ -190,7 +191,7 @@ class _Kind:
 
 
 def _find_drift(task: _Task) -> _Found:
-    """A ramp in range that grows with time: MintPy takes it out of a series of zeros of the first and the last date."""
+    """Drift of Envisat's oscillator: MintPy's range ramp, from its correction of zeros on the first and last date."""
     from mintpy.local_oscilator_drift import correct_local_oscilator_drift
 
     stack = task.stack
@@ -206,7 +207,7 @@ def _find_drift(task: _Task) -> _Found:
 
 
 def _find_tides(task: _Task) -> _Found:
-    """``SET.h5`` of the project, which MintPy does not compute again, or what its function computes."""
+    """Solid earth tides: ``SET.h5`` of the project, which MintPy uses again, or the result of MintPy's function."""
     stack = task.stack
     theirs, ours = (folder / "inputs" / "SET.h5" for folder in (task.project, task.place))
     there = theirs.is_file()
@@ -220,7 +221,7 @@ def _find_tides(task: _Task) -> _Found:
         shutil.copy2(theirs, ours)
         return "inputs/SET.h5", *_from_file(ours, stack)
     with TemporaryDirectory(dir=task.place) as scratch, at_work("step correct_SET", scratch):
-        from mintpy import solid_earth_tides  # here: PySolid may be missing
+        from mintpy import solid_earth_tides  # imported here, because PySolid may be missing
         from mintpy.cli.solid_earth_tides import cmd_line_parse
 
         zeros = _series_of_zeros(Path(scratch, "dates.h5"), stack, stack.dates)
@@ -234,7 +235,7 @@ def _find_tides(task: _Task) -> _Found:
 
 
 def _find_ionosphere(task: _Task) -> _Found:
-    """MintPy's inversion of a copy of ``ionStack.h5``, on which its step sets the reference and drops pairs."""
+    """Ionosphere: MintPy's inversion of a copy of ``ionStack.h5``, which its step references and drops pairs of."""
     from mintpy.cli import iono_split_spectrum
 
     if (method := task.template[_IONOSPHERE]) != "split_spectrum":
@@ -257,7 +258,7 @@ def _find_ionosphere(task: _Task) -> _Found:
             template.write_text("".join(f"{key} = {value}\n" for key, value in task.template.items()), encoding="utf8")
             iono_split_spectrum.main(["-t", str(template), "--iono-stack-file", str(copy)])
     with open_hdf5(count) as f:
-        unknown = f["mask"][:] == 0  # there MintPy's series is 0
+        unknown = f["mask"][:] == 0  # MintPy's series is 0 there
     return "inputs/ionStack.h5", *_from_file(series, task.stack, unknown)
 
 
@@ -286,7 +287,7 @@ _KINDS = (_drift, _tides, _ionosphere)  # in the order of MintPy's steps
 
 
 def _series_of_zeros(file: Path, stack: Stack, dates: list[str]) -> Path:
-    """A time-series of MintPy that takes no place on the disk, for functions that ask for one."""
+    """A time series of zeros in MintPy's format without disk space, for functions that need one."""
     row, column = stack.ref_yx or (0, 0)
     with h5py.File(file, "w") as f:
         f.attrs.update(stack.attributes)
@@ -298,12 +299,12 @@ def _series_of_zeros(file: Path, stack: Stack, dates: list[str]) -> Path:
 
 
 def to_phase(stack: Stack) -> np.float32:
-    """Radians of a metre of displacement."""
+    """Phase in radians for one metre of displacement."""
     return np.float32(1 / stack.metres_per_radian)
 
 
 def _from_file(file: Path, stack: Stack, unknown: NDArray[np.bool_] | None = None) -> tuple[Rows, list[str]]:
-    """A time-series of MintPy, and the dates of the stack that it lacks."""
+    """Phase from a time series of MintPy, and the dates of the stack without data."""
     with open_hdf5(file) as f, damage(file):
         if not {"date", "timeseries"} <= set(f) or f["timeseries"].shape[1:] != stack.shape:
             raise InputError(f"{file} is not a time series on the pixels of the stack")

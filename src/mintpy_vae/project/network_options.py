@@ -1,4 +1,4 @@
-"""The pairs that ``mintpy.network.*`` of a template keep, as MintPy's step ``modify_network`` would."""
+"""Find the pairs that the options ``mintpy.network.*`` keep, as in MintPy's step ``modify_network``."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _FILES = ("maskFile", "referenceFile")
 
 
 def network_options(template: Mapping[str, str]) -> dict[str, str]:
-    """Those that a template sets, also to ``no``."""
+    """Options ``mintpy.network.*`` that a template sets, also to ``no``."""
     return {k: v for k, v in template.items() if k.startswith(_PREFIX) and v.lower() not in ("auto", "")}
 
 
 def pairs_kept(stack: Stack, project: Path, template: Mapping[str, str]) -> NDArray[np.bool_]:
     """Pairs that are kept in the stack and by the template, (pairs,).
 
-    MintPy's step would bring back what was dropped by hand or by an earlier template; here it stays dropped.
+    MintPy's step would restore pairs that were dropped by hand or by an earlier template; here they stay dropped.
 
     Raises
     ------
     InputError
-        With MintPy's message, for options that it cannot follow or that leave no pair.
+        With MintPy's message, for options that it cannot apply or that leave no pair.
     """
     given = network_options(template)
     if not any(is_on(given, key) for key in given):
@@ -52,23 +52,23 @@ def pairs_kept(stack: Stack, project: Path, template: Mapping[str, str]) -> NDAr
         with at_work("the options mintpy.network.*", scratch), redirect_stdout(StringIO()):
             dropped = get_date12_to_drop(cmd_line_parse([str(stack.file), "-t", str(options)]))
             pairs = ifgramStack(str(stack.file)).get_date12_list(dropIfgram=False)
-    # None: what the stack drops already is what the template drops
+    # None: the template drops the same pairs as the stack
     return stack.keep & np.array([pair not in (dropped or ()) for pair in pairs])
 
 
 def _bring_files(stack: Stack, project: Path, scratch: Path, given: Mapping[str, str]) -> None:
-    """What MintPy looks for in its current directory, where it also writes: never in the project."""
+    """Provide the files that MintPy expects in its current directory (not the project, because MintPy writes there)."""
     named = [given[_PREFIX + key] for key in _FILES if _PREFIX + key in given]
     for name in (*named, "waterMask.h5", "inputs"):
         link = scratch / os.path.normpath(name)
         if not os.path.isabs(name) and ".." not in link.parts and (project / name).exists():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(project / name)
-    if stack.land is not None and not (scratch / "waterMask.h5").exists():  # made by the step itself
+    if stack.land is not None and not (scratch / "waterMask.h5").exists():  # the step makes it itself
         ground = stack.land & np.isfinite(stack.height)
         with redirect_stdout(StringIO()):
             writefile.write(
                 ground, out_file=str(scratch / "waterMask.h5"), metadata={**stack.attributes, "FILE_TYPE": "waterMask"}
             )
-    for averages in project.glob("coherence*.txt"):  # of an earlier run of the step, so that it need not read again
+    for averages in project.glob("coherence*.txt"):  # results of an earlier run of the step, which it reuses
         shutil.copy2(averages, scratch)

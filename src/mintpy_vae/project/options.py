@@ -1,4 +1,4 @@
-"""The ``vae.*`` section of a MintPy template, written from the settings, so that there is one place for defaults.
+"""The ``vae.*`` section of a MintPy template, generated from the settings.
 
 ``python -m mintpy_vae.project.options`` prints it; ``configs/mintpy_vae.cfg`` is its output.
 """
@@ -28,7 +28,7 @@ TITLE = f"""\
 ## because MintPy would otherwise correct the atmosphere a second time.
 ## reference: Ghosh et al. (2025, Remote Sensing, https://doi.org/10.3390/rs17183189)
 """
-_GROUPS = {  # the first option of each
+_GROUPS = {  # by the first option of each group
     "device": "computing",
     "coarsePixels": "network training",
     "minSamples": "clustering and detection of deformation",
@@ -36,7 +36,7 @@ _GROUPS = {  # the first option of each
     "minDate": "when to leave the stack uncorrected",
 }
 _BEFORE = "########## 5. invert_network"
-_SPECIAL = {  # key: values, default, meaning, where the field itself does not say it
+_SPECIAL = {  # key: values, default and meaning that differ from those of the field
     "device": (
         "auto / cpu / cuda",
         "a GPU if there is one or else the CPU",
@@ -51,7 +51,7 @@ _SPECIAL = {  # key: values, default, meaning, where the field itself does not s
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option, for people to read."""
+    """Description of one option."""
 
     key: str
     values: str
@@ -109,7 +109,7 @@ def add_section(template_file: str | os.PathLike[str], values: Mapping[str, str]
     ----------
     template_file : path
     values : mapping
-        Options that were set, if MintPy has replaced the file by its newest version meanwhile; they are set again.
+        Options that were set before, in case MintPy has replaced the file by its newest version; they are set again.
     """
     from mintpy.utils import utils
 
@@ -124,7 +124,7 @@ def add_section(template_file: str | os.PathLike[str], values: Mapping[str, str]
 
 
 def _with_section(text: str) -> str:
-    """The text with the present section in its place, before the inversion, and any older one gone."""
+    """Text with the present section before the inversion and without any older one."""
     text = re.sub(rf"^{_HEADING}.*?(?=^########## |\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     if _BEFORE in text:
         return text.replace(_BEFORE, section() + "\n\n" + _BEFORE, 1)
@@ -132,7 +132,7 @@ def _with_section(text: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A number as people write it in a template: 0.000001, not 1e-06."""
+    """A number without an exponent: 0.000001, not 1e-06."""
     if isinstance(value, float):
         return f"{value:f}".rstrip("0").rstrip(".")
     return str(value)

@@ -1,6 +1,7 @@
-"""A delay that is known beforehand, from a weather model or another source: found, checked, read, brought to phase.
+"""Delay of a weather model or another source as prior information: find, check and read it, convert it to phase.
 
-Unlike what MintPy subtracts itself (:mod:`.known_delays`), what is used of it is part of the atmosphere that goes.
+Unlike the delays that MintPy subtracts itself (:mod:`.known_delays`), it becomes part of the atmosphere, as far as the
+stack confirms it.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ __all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay"]
 
 OPTION = f"{PREFIX}priorDelay"
 NAMES = ("ERA5", "MERRA", "NARR", "ERAI", "GACOS", "OPERA")
-"""Of MintPy's delay files in ``inputs``; the first that is there is taken."""
+"""Names of MintPy's delay files in ``inputs``; the first that exists is used."""
 ENOUGH = 0.9
-"""Share of a date's pixels that must have a delay; the others are filled with the nearest."""
+"""Least share of a date's pixels with a delay; the others are filled with the nearest."""
 FEWEST = 2
-_COPIES = 4  # arrays of the size of what is read that are alive at a time
+_COPIES = 4  # arrays of the size of a block that exist at a time
 _WEATHER_MODEL = "mintpy.troposphericDelay.weatherModel"
 
 
 @dataclass(frozen=True)
 class PriorDelay:
-    """A time series of delays of MintPy's form.
+    """A time series of delays in MintPy's format.
 
     Attributes
     ----------
     file : Path
     layers : dict of int to int
-        Layer of the file by the index of the stack's date; dates that the file lacks are not there.
+        Layer of the file by the index of the stack's date; dates without a layer are missing.
     unit : float
-        Radians of a metre of displacement.
+        Phase in radians for one metre of displacement.
     """
 
     file: Path
@@ -54,7 +55,7 @@ class PriorDelay:
     def __call__(self, rows: slice, dates: NDArray[np.integer]) -> Float32:
         """Phase (dates, rows, width) of these dates of the stack, radians; NaN where it is unknown.
 
-        Its sign is that of the displacement for which MintPy would take it.
+        The delay is treated as an apparent displacement, as in MintPy.
         """
         with open_hdf5(self.file) as f, damage(self.file):
             data = f["timeseries"][:, rows]
@@ -70,12 +71,12 @@ class PriorDelay:
 def find_prior_delay(
     template: Mapping[str, str], settings: Settings, stack: Stack
 ) -> tuple[PriorDelay | None, list[str]]:
-    """The file that the settings ask for, and warnings.
+    """Find the delay that the settings select, and warnings.
 
     Raises
     ------
     InputError
-        When a file that was asked for by name is not there or does not fit the stack.
+        If a file given by name does not exist or does not fit the stack.
     """
     choice, project = settings.prior_delay.strip(), project_of(stack.file)
     if choice.lower() in ("no", "false", "none", ""):
@@ -134,7 +135,7 @@ def _text(value: object) -> str:
 
 
 class PriorOfDates:
-    """The delay of some dates: on the training grid, and what of it is removed on the stack's own.
+    """The delay of some dates on the training grid, and its removed part on the stack's own grid.
 
     Parameters
     ----------
@@ -143,15 +144,15 @@ class PriorOfDates:
     dates : (dates,) int
         Indices into the dates of the stack.
     factor : int
-        Looks of the training grid in both directions.
+        Looks of the training grid along both axes.
     max_memory : float
-        GB for what is read at a time.
+        GB for the data read at a time.
 
     Attributes
     ----------
     maps : (dates, h, w)
-        Phase on the training grid, radians; NaN on dates of which less than ``ENOUGH`` of the land is known, filled
-        from the nearest pixel elsewhere.
+        Phase on the training grid, radians; NaN on dates with a delay on less than ``ENOUGH`` of the land, and filled
+        from the nearest pixel on the others.
     """
 
     def __init__(
@@ -169,14 +170,14 @@ class PriorOfDates:
         self.maps = np.concatenate(strips, axis=1)
         for k, layer in enumerate(self.maps):
             there = np.isfinite(layer)
-            flat = np.ptp(layer[there]) == 0 if there.any() else True  # a date whose download has failed
+            flat = np.ptp(layer[there]) == 0 if there.any() else True  # constant on a date whose download failed
             if flat or known[k] < ENOUGH * land.sum():
                 layer[:] = np.nan
             else:
                 layer[:] = fill(layer[there][None], there)[0]
 
     def removed(self, coefficients: NDArray[np.floating], valid: NDArray[np.bool_]) -> Rows:
-        """What is removed of it: Rows -> (dates, rows, width) radians, relative to the mean over the dates.
+        """Removed part of the delay: rows -> (dates, rows, width) radians, relative to the mean over the dates.
 
         Parameters
         ----------

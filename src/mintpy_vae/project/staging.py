@@ -1,4 +1,4 @@
-"""The work directory on disk: made aside, locked meanwhile, put in place whole; what was there stays until then."""
+"""Write a work directory in a locked place beside the target, and replace the target only when it is complete."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..stack import reason
 __all__ = ["NETWORKS", "staged"]
 
 NETWORKS = ".vae_correct.networks"
-"""In the directory that is being made: what a run that is interrupted leaves for the next one."""
+"""Folder in the new directory with the networks that an interrupted run leaves for the next one."""
 
-_LOCK = ".vae_correct.lock"  # in the directory that is being made, under either of its names
-_EARLIER = ".vae_correct.earlier"  # there too: the earlier work directory, for the moment of the exchange
+_LOCK = ".vae_correct.lock"  # in the new directory, before and after it is renamed
+_EARLIER = ".vae_correct.earlier"  # in the new directory: the earlier work directory during the exchange
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A place to make a work directory in, and the function that puts it where it belongs.
+    """Provide a place for a new work directory, and the function that moves it to the target.
 
-    The place is ``target + '.part'``; it is gone at the end, unless the process is interrupted (KeyboardInterrupt) or
-    killed while its folder ``NETWORKS`` holds something: then that folder is left, and the next process for the same
-    target finds it in its own place. All else that one that was killed has left is cleared up by the next. Until
-    the end of the context, any other one for the same target is refused.
+    The place is ``target + '.part'`` and is removed at the end. If the process is interrupted (KeyboardInterrupt) or
+    killed while the folder ``NETWORKS`` in it has files, this folder is kept, and the next process for the same target
+    uses it; everything else that a killed process left is removed by the next one. Within the context, other processes
+    for the same target are refused.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     Raises
     ------
     InputError
-        When another process works on `target`, or there is no right to write there.
+        If another process works on `target`, or it cannot be written to.
     """
     staging = target.with_name(target.name + ".part")
     missing = [parent for parent in target.parents if not parent.exists()]
@@ -75,12 +75,12 @@ def staged(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
             os.close(handle)
     finally:
         for parent in missing:
-            with suppress(OSError):  # it holds the result, or was never made
+            with suppress(OSError):  # it contains the result, or was never made
                 parent.rmdir()
 
 
 def _claim(staging: Path, target: Path) -> int:
-    """Make and lock the place; return the handle of the lock, which the kernel lets go if the process is killed."""
+    """Make and lock the place; return the handle of the lock, which the kernel releases if the process is killed."""
     busy = InputError(
         f"Another vae_correct.py is writing {target}; wait until it ends, or choose another directory with -o."
     )
@@ -90,7 +90,7 @@ def _claim(staging: Path, target: Path) -> int:
             raise InputError(f"{staging} is in the way, but was not made by vae_correct.py; move it elsewhere.")
         while True:
             staging.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # the other process has just put it in place
+            with suppress(FileNotFoundError):  # the other process has just renamed it
                 handle = os.open(staging / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
                 if not _lock(handle):
                     os.close(handle)
@@ -98,7 +98,7 @@ def _claim(staging: Path, target: Path) -> int:
                 if _is(handle, staging / _LOCK):
                     break
                 os.close(handle)
-        if (target / _LOCK).exists():  # MintPy at work there, or killed
+        if (target / _LOCK).exists():  # MintPy is running there, or was killed
             with open(target / _LOCK, "r+b") as other:
                 if not _lock(other.fileno()):
                     shutil.rmtree(staging)
@@ -112,7 +112,7 @@ def _claim(staging: Path, target: Path) -> int:
 
 
 def _try_hdf5(staging: Path) -> None:
-    """A place where HDF5 cannot work (for want of locks, say) shows now rather than after the training."""
+    """Refuse a place where HDF5 cannot write, for example without locks, before the training."""
     trial = staging / ".vae_correct.trial"
     try:
         with h5py.File(trial, "w"):
@@ -140,11 +140,11 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _tidy(staging: Path, target: Path) -> None:
-    """Undo what a process that was killed or failed has left; the lock and the networks stay."""
+    """Remove the remains of a killed or failed process; the lock and the networks stay."""
     if (staging / _EARLIER).exists() and not target.exists():
         os.replace(staging / _EARLIER, target)
     shutil.rmtree(target / _EARLIER, ignore_errors=True)
-    if (target / NETWORKS).is_dir():  # cut off after the exchange
+    if (target / NETWORKS).is_dir():  # killed after the exchange
         shutil.rmtree(staging / NETWORKS, ignore_errors=True)
         os.replace(target / NETWORKS, staging / NETWORKS)
     for item in staging.iterdir():

@@ -1,7 +1,8 @@
-"""MintPy's own steps, run in the corrected directory by MintPy's own class.
+"""Run MintPy's steps in the corrected directory with MintPy's own class.
 
-MintPy's ``smallbaselineApp.py --start velocity`` inverts nothing, so a corrected stack alone changes no velocity: the
-steps from ``modify_network`` to ``reference_date`` are run here. Nothing is ever written into the original project.
+MintPy's ``smallbaselineApp.py --start velocity`` does not invert the stack, so a corrected stack alone would not change
+the velocity. Therefore the steps from ``modify_network`` to ``reference_date`` are run here. Nothing is written into
+the original project.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ __all__ = ["STEP", "STEPS", "at_work", "ensure_reference_point", "next_command",
 
 STEP = "correct_vae"
 STEPS = [name for step in STEP_LIST for name in ((STEP, step) if step == "invert_network" else (step,))]
-"""MintPy's steps with ours between ``correct_unwrap_error`` and ``invert_network``."""
+"""MintPy's steps with ``correct_vae`` between ``correct_unwrap_error`` and ``invert_network``."""
 # quick_overview crashes on stacks without unwrapping errors (mintpy/utils/plot.py:1153) and nothing needs it;
-# correct_unwrap_error was done before the correction, whose result already bears the corrected dataset's name.
+# correct_unwrap_error was done before the correction, whose result already has the name of the corrected dataset.
 _SKIPPED = ("quick_overview", "correct_unwrap_error")
 
 _Path = str | os.PathLike[str]
 
 
 def run_to_reference_date(work_dir: _Path, template_file: _Path) -> None:
-    """Drive MintPy's steps on the corrected stack, from ``modify_network`` to ``reference_date``.
+    """Run MintPy's steps on the corrected stack, from ``modify_network`` to ``reference_date``.
 
-    Afterwards ``smallbaselineApp.py TEMPLATE --dir WORKDIR --start velocity`` runs on.
+    Afterwards ``smallbaselineApp.py TEMPLATE --dir WORKDIR --start velocity`` continues.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
     Raises
     ------
     InputError
-        With MintPy's message, if it finds none.
+        With MintPy's message, if it finds no reference point.
     """
     file = Path(work_dir, "inputs", "ifgramStack.h5")
     if (found := _reference_point(file)) is None:
@@ -69,19 +70,19 @@ def ensure_reference_point(work_dir: _Path, template_file: _Path) -> tuple[int, 
 
 
 def next_command(work_dir: _Path, template_file: _Path) -> str:
-    """The shell command that makes velocity and everything after it."""
+    """Shell command that computes the velocity and everything after it."""
     template, work = os.path.abspath(template_file), os.path.abspath(work_dir)
     return shlex.join(["smallbaselineApp.py", template, "--dir", work, "--start", "velocity"])
 
 
 def _modify_network(app: TimeSeriesAnalysis, work: str) -> None:
-    """MintPy's step, which would bring back pairs that were dropped by hand: the stack says already which are kept."""
+    """Run MintPy's step without options: it would restore pairs dropped by hand, and the stack marks the kept pairs."""
     file = Path(work, "inputs", "ifgramStack.h5")
     if not file.is_file():
-        return app.run(steps=["modify_network"])  # which says so
+        return app.run(steps=["modify_network"])  # which reports it
     with h5py.File(file) as f:
         keep = f["dropIfgram"][:]
-    if keep.all() or not Path(work, "waterMask.h5").is_file():  # which the step makes, too
+    if keep.all() or not Path(work, "waterMask.h5").is_file():  # the step makes it, too
         app.run(steps=["modify_network"])
         with h5py.File(file, "r+") as f:
             f["dropIfgram"][:] = keep
@@ -115,11 +116,11 @@ def _run(work_dir: _Path, template_file: _Path, steps: list[str]) -> None:
 
 @contextmanager
 def at_work(what: str, work: str) -> Iterator[None]:
-    """MintPy at work in `work`: whatever it raises becomes an InputError, and the directory before is entered again."""
+    """Run MintPy in `work`: its errors become an InputError, and the previous directory is restored."""
     try:
         with in_directory(work), mintpy_logged():
             state = random.getstate()
-            random.seed(1)  # by which MintPy selects a reference pixel: the same stack should get the same one
+            random.seed(1)  # MintPy selects a reference pixel at random; the same stack should get the same pixel
             try:
                 yield
             finally:

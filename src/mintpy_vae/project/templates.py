@@ -1,4 +1,4 @@
-"""MintPy's templates: read as MintPy reads them, and copied as the corrected directory needs them."""
+"""Read MintPy's templates as MintPy does, and copy them with the changes that the corrected directory needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CFG = "smallbaselineApp.cfg"
 TROPOSPHERE = "mintpy.troposphericDelay.method"
 _UPDATE_MODE = "mintpy.load.updateMode"
 _OFF = ("no", "n", "off", "false", "none")
-_SPELLING = {  # loose spellings that smallbaselineApp.py allows in a custom template, TimeSeriesAnalysis._read_template
+_SPELLING = {  # spellings that smallbaselineApp.py allows in a custom template, TimeSeriesAnalysis._read_template
     **dict.fromkeys(("def", "default"), "auto"),
     **dict.fromkeys(("y", "on", "true"), "yes"),
     **dict.fromkeys(("n", "off", "false"), "no"),
@@ -29,7 +29,7 @@ _Path = str | os.PathLike[str]
 
 
 def is_on(options: Mapping[str, str], key: str) -> bool:
-    """Whether an option that is off by default is given, and not as ``no``."""
+    """Whether an option that is off by default is switched on."""
     return options.get(key, "auto").lower() not in ("auto", "", *_OFF)
 
 
@@ -39,7 +39,7 @@ def read_templates(project_dir: _Path, template_file: _Path | None = None) -> di
     Raises
     ------
     InputError
-        If `template_file` does not exist or is no text.
+        If `template_file` does not exist or is not text.
     """
     options: dict[str, str] = {}
     for path in _template_files(Path(project_dir), template_file):
@@ -55,19 +55,19 @@ def read_templates(project_dir: _Path, template_file: _Path | None = None) -> di
 def copy_templates(
     project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, new: str = "", off: Sequence[str] = ()
 ) -> Path:
-    """Bring the templates in `work_dir` up to date with the project's, adapted; what is the same is not touched.
+    """Update the adapted copies of the project's templates in `work_dir`; unchanged files are not written.
 
     Parameters
     ----------
     project_dir, work_dir, template_file, off
         As for :func:`fill_work_dir`.
     new : str
-        What to write, adapted too, if the project has no template at all.
+        Text to write (adapted, too) if the project has no template.
 
     Returns
     -------
     template : Path
-        In `work_dir`: the custom template's copy, or that of ``smallbaselineApp.cfg`` if there is no other.
+        Copy of the custom template in `work_dir`, or of ``smallbaselineApp.cfg`` if there is no other.
     """
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
     try:
@@ -87,14 +87,14 @@ def _template_files(project: Path, template_file: _Path | None) -> list[Path]:
     if template_file is None:
         return [default] if default.is_file() else []
     custom = existing(template_file, "template")
-    # MintPy takes a template of this name for the default one, wherever it lies.
+    # MintPy regards a template of this name as the default one in any directory.
     return [default, custom] if default.is_file() and custom.name != CFG else [custom]
 
 
 def _check_lines(path: Path) -> None:
-    """MintPy passes over a line that is no ``key = value``; of our own options none shall be lost so."""
+    """Refuse a ``vae.*`` line that is not ``key = value``, which MintPy would ignore silently."""
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        words = line.lstrip("\ufeff \t")  # the mark that some editors put before the first line
+        words = line.lstrip("\ufeff \t")  # byte order mark that some editors write
         if words.lower().startswith(PREFIX) and (line.startswith("\ufeff") or "=" not in words.split("#")[0]):
             raise InputError(
                 f"The template {path} cannot be understood: line {number} is not of the form option = value."
@@ -112,7 +112,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _adapted(text: str, off: Sequence[str]) -> str:
-    """A template as the corrected directory needs it; every other line stays as it is."""
+    """A template with the options that the corrected directory needs; all other lines are unchanged."""
     text, found = _set_option(text, TROPOSPHERE, "no")
     if not found:
         ending = "\r\n" if "\r\n" in text else "\n"
@@ -124,7 +124,7 @@ def _adapted(text: str, off: Sequence[str]) -> str:
 
 
 def _set_option(text: str, key: str, value: str, only: tuple[str, ...] | None = None) -> tuple[str, bool]:
-    """Set an option wherever the text gives it (or only where it has one of some values); say whether it was there."""
+    """Set an option wherever the text has it (with ``only``, only these values); return whether the text has it."""
     pattern = re.compile(rf"^([ \t]*{re.escape(key)}[ \t]*=[ \t]*)([^#\r\n]*?)([ \t]*(?:#[^\r\n]*)?\r?)$", re.MULTILINE)
 
     def replace(match: re.Match[str]) -> str:

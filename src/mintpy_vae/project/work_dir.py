@@ -1,4 +1,4 @@
-"""The corrected project as a MintPy work directory: filled from the original project, which is only read."""
+"""Fill the corrected directory with the files that MintPy needs from the original project, which is only read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .templates import copy_templates, is_on, read_templates
 
 __all__ = ["check_space", "fill_work_dir", "fits"]
 
-# Of the results of the original project only these stay valid: the correction touches neither coherence nor masks.
+# Only these results of the original project stay valid, because the correction does not change coherence and masks.
 _AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
 _SMALL_FILES = 10_000_000  # bytes: networks, evidence, report; MintPy's maps and the headers of its files
 _RESULTS = ("maskTempCoh.h5", "temporalCoherence.h5")
@@ -27,9 +27,9 @@ _Path = str | os.PathLike[str]
 
 
 def fits(path: _Path, stack: Stack) -> bool:
-    """Whether a file of MintPy is of the stack's pixels: not of the whole where the stack is a part, or the reverse.
+    """Whether a file of MintPy is on the stack's grid, for example not on that of a larger scene.
 
-    Files that say nothing of their pixels fit, and those in other coordinates (lookup tables).
+    Files without information about their grid fit, and so do files in other coordinates (lookup tables).
     """
     own = stack.attributes
     try:
@@ -52,12 +52,12 @@ def fits(path: _Path, stack: Stack) -> bool:
 def fill_work_dir(
     stack: Stack, project_dir: _Path, work_dir: _Path, template_file: _Path | None = None, off: Sequence[str] = ()
 ) -> Path:
-    """Put into `work_dir` all that MintPy needs there besides the stack itself.
+    """Copy to `work_dir` everything that MintPy needs there except the stack itself.
 
-    These are the geometry files (with the lookup table), the masks and the average coherence where present, files that
-    the template names (as far as they are of the stack's pixels), and the templates: as they are, but with MintPy's
-    tropospheric correction off, because it is done, and without a forced reload, which would overwrite the corrected
-    stack. Files, never links.
+    These are the geometry files (with the lookup table), masks and average coherence if present, files that the
+    template names (if they are on the stack's grid), and the templates. In these, MintPy's tropospheric correction is
+    switched off, because it is done, and so is a forced reload, which would overwrite the corrected stack. Links are
+    not used.
 
     Parameters
     ----------
@@ -65,22 +65,22 @@ def fill_work_dir(
     project_dir : path
         The original project, read only.
     work_dir : path
-        Made if it does not exist.
+        Created if it does not exist.
     template_file : path, optional
         The custom template.
     off : sequence of str
-        Options of steps that cannot work here, to be set to ``no``.
+        Options of steps that would fail here, to be set to ``no``.
 
     Returns
     -------
     template : Path
-        In `work_dir`: the custom template's copy, that of ``smallbaselineApp.cfg`` if there is no other, or a new one
-        if there is none at all.
+        Copy of the custom template in `work_dir`, of ``smallbaselineApp.cfg`` if there is no other, or a new template
+        if there is none.
 
     Raises
     ------
     InputError
-        If a file cannot be copied or does not fit although the template names it, or the place will not do.
+        If a file cannot be copied, a file that the template names does not fit, or the directory is unsuitable.
     """
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
     if work.exists() and project.exists() and work.samefile(project):
@@ -105,21 +105,21 @@ def fill_work_dir(
 
 
 def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
-    """Refuse a disk that is too small now, rather than after minutes, or by HDF5, which may take the process down.
+    """Refuse a disk that is too small at the start; HDF5 could crash the process later.
 
     Parameters
     ----------
     work_dir : path
     stack : Stack
     size : int
-        Bytes that will be written there in any case.
+        Bytes that will be written in addition to the time series.
     series : int
-        Time series of the stack's dates that will be written besides.
+        Number of time series with all dates of the stack that will be written.
 
     Raises
     ------
     InputError
-        With what is needed and what there is.
+        With the space that is needed and the space that is free.
     """
     work = Path(os.path.abspath(work_dir))
     needed = size + 4 * series * len(stack.dates) * stack.shape[0] * stack.shape[1] + _SMALL_FILES
@@ -132,7 +132,7 @@ def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:
 
 
 def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:
-    """MintPy looks for geocoded files as soon as ``geo`` occurs in the path (``smallbaselineApp.py:884``)."""
+    """Refuse a path with ``geo``, in which MintPy would look for geocoded files (``smallbaselineApp.py:884``)."""
     wants_hdfeos5 = options.get("mintpy.save.hdfEos5", "auto").lower() == "yes"
     if wants_hdfeos5 and "Y_FIRST" in stack.attributes and "geo" in str(work):
         raise InputError(
@@ -146,7 +146,7 @@ def _geometry_name(stack: Stack) -> str:
 
 
 def _check_reference(stack: Stack, options: Mapping[str, str]) -> None:
-    """MintPy would stop after the correction at a reference point outside the scene, as that of the whole in a part."""
+    """Refuse a reference point outside the scene, for example that of a larger scene; MintPy would stop at it later."""
     if not is_on(options, key := "mintpy.reference.yx"):
         return
     point = [_number(text) for text in re.split(r"[\s,;]+", options[key].strip("[] "))]
@@ -159,7 +159,7 @@ def _check_reference(stack: Stack, options: Mapping[str, str]) -> None:
 
 
 def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> list[str]:
-    """Masks and the like that are of the stack's pixels; the others are made by MintPy, or must not be asked for."""
+    """Files named by the template that are on the stack's grid; MintPy makes the others, or they are refused."""
     named = dict(_named_files(options, project))
     chosen: list[str] = []
     left: list[str] = []
@@ -199,4 +199,4 @@ def _copy(source: Path, target: Path) -> None:
     old, new = source.stat(), target.stat() if target.exists() else None
     if new and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
         return
-    copy_file(source, target)  # with its time: MintPy compares times to see what is out of date
+    copy_file(source, target)  # with its time, because MintPy compares times to find outdated files

@@ -1,4 +1,4 @@
-"""The report: one HTML file that shows what was removed, and that the signal is still there."""
+"""The report: one HTML file that shows the removed atmosphere and the signal that is left."""
 
 from .page import REPORT, write_report
 

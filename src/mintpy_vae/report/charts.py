@@ -1,7 +1,7 @@
-"""Charts of the report: arrays in, Plotly figures out. Knows no files.
+"""Charts of the report: arrays in, Plotly figures out, without files.
 
-Colours are fit for colour-blind readers: Okabe and Ito's eight for categories, cividis for amounts, a vik-like scale
-(Crameri et al., 2020) for what has a sign.
+Colours are suitable for colour-blind readers: Okabe and Ito's eight for categories, cividis for amounts, a vik-like
+scale (Crameri et al., 2020) for signed values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
 OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE6533", "#8B2706", "#590008")
 KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
-NONE = ("#BBBBBB", "x")  # sources of no cluster
+NONE = ("#BBBBBB", "x")  # sources in no cluster
 
 _INK = "rgb(36,36,36)"
 _AXIS = {
@@ -40,7 +40,7 @@ _STYLE = {
     "coloraxis": {"colorbar": {"outlinewidth": 1, "tickcolor": _INK, "ticks": "outside"}},
     "shapedefaults": {"fillcolor": "black", "line": {"width": 0}, "opacity": 0.3},
 }
-"""Of Plotly's ``simple_white`` what is used here; the styles of all its charts would be copied into every figure."""
+"""The parts of Plotly's ``simple_white`` that are used; the full template would be copied into every figure."""
 _TEMPLATE = "mintpy-vae"
 pio.templates[_TEMPLATE] = go.layout.Template(layout=_STYLE)
 
@@ -65,8 +65,8 @@ def colour_map(
 ) -> go.Figure:
     """A map (length, width) with its colour bar below; NaN stays blank.
 
-    ``limit`` is the end of a scale with a sign, shared by maps that are to be compared; ``points``, (row, column) by
-    name, are marked.
+    ``limit`` is the end of a symmetric scale, shared by maps that are compared; ``points``, (row, column) by name, are
+    marked.
     """
     length, width = values.shape
     figure = chart(
@@ -98,7 +98,7 @@ def robust_limit(*maps: Floats) -> float:
 
 
 def pair_bars(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
-    """Noise of each pair before and after (mm), with buttons that sort."""
+    """Bar chart of the noise of each pair before and after (mm), with a menu that sorts it."""
     figure = chart(yaxis={"title": "standard deviation [mm]"}, barmode="overlay")
     figure.add_bar(x=list(names), y=before, name="before", marker={"color": BEFORE})
     figure.add_bar(x=list(names), y=after, name="after", marker={"color": AFTER}, width=0.5)
@@ -109,7 +109,7 @@ def pair_bars(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
 
 
 def pair_table(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
-    """The same figures as a table that sorts."""
+    """Table of the same values, with a menu that sorts it."""
     columns = [np.array(names), np.round(before, 2), np.round(after, 2), np.round(100 * (1 - after / before), 1)]
     figure = chart()
     head = ["pair", "before [mm]", "after [mm]", "removed [%]"]
@@ -128,7 +128,7 @@ def pair_table(names: Sequence[str], before: Floats, after: Floats) -> go.Figure
 
 
 def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Floats, reduction: Floats) -> go.Figure:
-    """Pairs between the dates, coloured by the share of noise removed (per cent)."""
+    """Network of pairs, coloured by the share of noise removed (per cent)."""
     figure = chart(xaxis={"title": "date"}, yaxis={"title": "perpendicular baseline [m]"}, showlegend=False)
     days, baseline = _days(dates), _date_baselines(pairs, bperp, len(dates))
     first, second = pairs.T
@@ -199,7 +199,7 @@ def amplitudes(dates: Sequence[str], series: Floats, names: Sequence[str]) -> go
 def lines(
     curves: Mapping[str, tuple[Floats, Floats]], x: str, y: str, markers: bool = False, log: bool = False
 ) -> go.Figure:
-    """Curves (x, y) by name, in the order before, after, others."""
+    """Curves (x, y) by name, in the order: before, after, others."""
     figure = chart(xaxis={"title": x}, yaxis={"title": y})
     if log:
         figure.update_yaxes(type="log")
@@ -211,7 +211,7 @@ def lines(
 
 
 def time_series(dates: Sequence[str], curves: Mapping[str, Floats], title: str) -> go.Figure:
-    """Displacement (mm) over the dates, by name; one named GNSS is drawn in black."""
+    """Displacement (mm) over the dates, by name; a curve named GNSS is drawn in black."""
     figure = chart(yaxis={"title": "displacement [mm]"}, title={"text": title, "font": {"size": 14}, "y": 0.99})
     for (name, values), colour in zip(curves.items(), (BEFORE, AFTER, *OKABE_ITO[2:]), strict=False):
         colour = "black" if name == "GNSS" else colour
@@ -221,7 +221,7 @@ def time_series(dates: Sequence[str], curves: Mapping[str, Floats], title: str) 
 
 
 def coefficients(dates: Sequence[str], values: Floats) -> go.Figure:
-    """A bar from 0 to 1 for each date."""
+    """Bar chart of a coefficient from 0 to 1 on each date."""
     figure = chart(height=260, yaxis={"title": "coefficient", "range": [0, 1.05]}, showlegend=False)
     figure.add_bar(
         x=_days(dates), y=values, marker={"color": AFTER}, hovertemplate="%{x|%Y-%m-%d}<br>%{y:.2f}<extra></extra>"
@@ -230,7 +230,7 @@ def coefficients(dates: Sequence[str], values: Floats) -> go.Figure:
 
 
 def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Heat map of the gain of injected signals, width against amplitude: light where all comes back."""
+    """Heat map of the gain of injected signals, width against amplitude; light where the signal is kept completely."""
     widths, sizes = (sorted({float(r[key]) for r in rows}) for key in ("width_km", "amplitude"))
     table = np.full((len(sizes), len(widths)), np.nan)
     for r in rows:

@@ -1,4 +1,4 @@
-"""What there is to show: the files of a work directory, and what several sections derive from them."""
+"""Data shown in the report: the files of a work directory, and values that several sections derive from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIXELS = 22_500
 
 @dataclass(frozen=True)
 class Data:
-    """What there is to show; `evidence` is None of an uncorrected stack, `inverted` where MintPy has not run."""
+    """Data of a report; `evidence` is None for an uncorrected stack, `inverted` is None if MintPy has not run."""
 
     work: Path
     result: dict[str, Any]
@@ -31,7 +31,7 @@ class Data:
 
     @classmethod
     def read(cls, work: Path, result: dict[str, Any], evaluation: dict[str, Any] | None) -> Data:
-        """Whatever there is."""
+        """Read all available files."""
         try:
             inverted = read_inverted(work, PIXELS)
         except InputError:
@@ -40,19 +40,19 @@ class Data:
 
     @property
     def found(self) -> Evidence:
-        """The evidence, in sections that are only made where there is some."""
+        """The evidence, for sections that are made only if there is some."""
         assert self.evidence is not None
         return self.evidence
 
     @property
     def clusters(self) -> list[dict[str, Any]]:
-        """Evidence for those whose maps there are: the first, of a network in pieces, are of its largest island."""
+        """Entries of the clusters that have maps: in a network with islands, the first ones, of the largest island."""
         shown: list[dict[str, Any]] = self.result["clusters"][: len(self.found.maps)]
         return shown
 
     @cached_property
     def velocities(self) -> tuple[Floats, Floats, tuple[float, float]]:
-        """Velocity before and after, mm/yr about the scene's median, and the size of a pixel in metres."""
+        """Velocity before and after, mm/yr relative to the scene's median, and the size of a pixel in metres."""
         if self.inverted is not None:
             years, pixel = self.inverted.years, self.inverted.pixel
             maps: tuple[Floats, Floats] = self.inverted.before, self.inverted.after
@@ -65,10 +65,10 @@ class Data:
 
     @cached_property
     def points(self) -> dict[str, tuple[int, int]]:
-        """Pixels (row, column on the grid of the velocities) whose time-series is shown."""
+        """Pixels (row, column on the grid of the velocities) whose time series are shown."""
         before, after, _ = self.velocities
         if self.evaluation and self.evaluation.get("points"):
-            # given on the grid of the evaluation, which may be finer
+            # these pixels are on the grid of the evaluation, which may be finer
             assert self.inverted is not None
             ratio = self.evaluation["factor"] / self.inverted.factor
             return {name: (int(y * ratio), int(x * ratio)) for name, (y, x) in self.evaluation["points"].items()}

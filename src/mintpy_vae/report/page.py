@@ -1,4 +1,4 @@
-"""The page: sections of figures and tables, rendered into one self-contained HTML file."""
+"""Render sections of figures and tables into one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": [
 
 
 def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Write ``vae_report.html`` from what ``vae_correct.py`` and, if it was run, ``vae_evaluate.py`` left there.
+    """Write ``vae_report.html`` from the results of ``vae_correct.py`` and, if it was run, of ``vae_evaluate.py``.
 
-    A section that cannot be made is replaced by the reason; the page is written all the same.
+    A section that cannot be made is replaced by the reason, and the page is still written.
 
     Parameters
     ----------
     work_dir : path
-        With ``vae_result.json``; ``vae_evidence.h5`` and MintPy's time-series are used if present.
+        Directory with ``vae_result.json``; ``vae_evidence.h5`` and MintPy's time series are used if present.
     out_dir : path, optional
-        Where the page goes, and from where an ``evaluation.json`` is taken if there is one; `work_dir` by default.
+        Directory of the page, and of ``evaluation.json`` if there is one; `work_dir` by default.
 
     Returns
     -------
     Path
-        The page: one file, which loads nothing from elsewhere.
+        The page: one file without external resources.
     """
     work, out = Path(work_dir), Path(out_dir or work_dir)
     result = json.loads((work / RESULT).read_text())
@@ -52,14 +52,14 @@ def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[st
         part.write_text(page, encoding="utf8")
         os.replace(part, out / REPORT)
     finally:
-        part.unlink(missing_ok=True)  # of a disk that is full it would take the rest
+        part.unlink(missing_ok=True)  # on a full disk, free the space
     return out / REPORT
 
 
 def _attempt(make: Callable[[Any], Section | None], data: Any) -> Section | None:
     try:
         return make(data)
-    except Exception as error:  # one chart must not cost the reader the others
+    except Exception as error:  # a failing section must not prevent the others
         title = make.__name__.replace("_", " ")
         return Section(make.__name__, title, [f"This section could not be made ({type(error).__name__}: {error})."])
 

@@ -1,4 +1,4 @@
-"""A section of the page: texts, figures and tables."""
+"""Section of the page: texts, figures and tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with what stands below it: texts, figures side by side, figures of the full width, tables."""
+    """A heading, and below it texts, figures side by side, figures of full width, and tables."""
 
     key: str
     title: str

@@ -1,4 +1,4 @@
-"""What stands on the page, section by section, from the files of a work directory."""
+"""The sections of the report, each made from the files of a work directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .data import Data
 from .section import Section, Table, bold
 
 TABLE_COLUMNS = 11
-"""As many as fit on paper; the figures of noise are as many."""
+"""Largest number of columns of a table, so that it fits on paper; the scores of noise have as many."""
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
 SHOWN_SOURCES = 400
@@ -23,7 +23,7 @@ SOME_OF_IT = 0.05
 
 
 def lead(data: Data) -> str:
-    """The result in two sentences."""
+    """The result in a few sentences."""
     if data.result["status"] != "corrected" or data.evidence is None:
         return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
     before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
@@ -37,7 +37,7 @@ def lead(data: Data) -> str:
 
 
 def warnings(data: Data) -> list[str]:
-    """Those of the correction and of the evaluation."""
+    """Warnings of the correction and of the evaluation."""
     return [*data.result["warnings"], *((data.evaluation or {}).get("warnings", []))]
 
 
@@ -67,7 +67,7 @@ def velocity(data: Data) -> Section | None:
 
 
 def atmosphere(data: Data) -> Section | None:
-    """Maps of what is subtracted."""
+    """Maps of the atmosphere that is subtracted."""
     taken = 1000 * (data.found.before - data.found.after)
     order = np.argsort(-taken.std(axis=1))[:SHOWN_DATES]
     limit = draw.robust_limit(taken[order])
@@ -99,7 +99,7 @@ def network(data: Data) -> Section | None:
 
 
 def latent_space(data: Data) -> Section | None:
-    """Sources in two dimensions; nothing where there are too few."""
+    """Sources in two dimensions; no section if there are too few."""
     found = data.found
     if len(found.points) < 10:
         return None
@@ -189,7 +189,7 @@ def structure_functions(data: Data) -> Section | None:
 
 
 def phase_against_elevation(data: Data) -> Section | None:
-    """Scatter of the pair that followed the relief most."""
+    """Scatter plot of the pair with the highest correlation with height."""
     found = data.found
     height = found.height[found.valid]
     if np.nanstd(height) < 1:
@@ -215,7 +215,7 @@ def phase_against_elevation(data: Data) -> Section | None:
 
 
 def time_series(data: Data) -> Section | None:
-    """Displacement at stations and at two telling pixels."""
+    """Displacement at GNSS stations and at the chosen pixels."""
     shown = []
     gnss = (data.evaluation or {}).get("gnss", {})
     for name, station in gnss.get("stations", {}).items():
@@ -238,7 +238,7 @@ def time_series(data: Data) -> Section | None:
 
 def training(data: Data) -> Section | None:
     """Loss curve."""
-    losses = np.atleast_2d(data.found.losses)[0]  # a file of version 0.1 has two networks, this one first
+    losses = np.atleast_2d(data.found.losses)[0]  # a file of version 0.1 has two networks, of which this is the first
     steps = np.arange(len(losses), dtype=np.float64)
     step = max(1, len(steps) // 500)
     curves = {"separator": (steps[::step], losses[::step])}
@@ -278,7 +278,7 @@ def injection(data: Data) -> Section | None:
 
 
 def left_to_mintpy(data: Data) -> Section | None:
-    """What MintPy's own steps subtract after the inversion."""
+    """Delays that MintPy's own steps subtract after the inversion."""
     rows = data.result.get("known_delays", [])
     if not rows:
         return None
@@ -300,7 +300,7 @@ def left_to_mintpy(data: Data) -> Section | None:
 
 
 def prior_delay(data: Data) -> Section | None:
-    """How far a weather model's delay is believed, date by date."""
+    """Coefficient of a weather model's delay on each date."""
     found = data.result.get("prior_delay")
     if not found:
         return None
@@ -335,7 +335,7 @@ WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
 
 # ------------------------------------------------------------------------------------------------------------- helpers
 def embed(points: Floats) -> tuple[Floats, str]:
-    """Two dimensions (points, 2) in which near sources stay near: UMAP where it is installed, else t-SNE."""
+    """Embed points in two dimensions (points, 2) so that near ones stay near: by UMAP if installed, else by t-SNE."""
     lifted = unsigned(points)
     try:
         from umap import UMAP

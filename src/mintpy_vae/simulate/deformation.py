@@ -1,4 +1,4 @@
-"""Motion of the ground of known shape, in metres towards the satellite, 0 on the first date."""
+"""Simulated ground motion in metres towards the satellite, 0 on the first date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..arrays import Raster
 from .presets import Preset
 
 _LOG_YEARS = 20 / 365.25  # relaxation time of the postseismic logarithm
-_MOVE_YEARS = 60 / 365.25  # a transient moves for so long, and comes half back in as long
+_MOVE_YEARS = 60 / 365.25  # a transient rises for this time; half of it reverses within the same time
 
 
 def deform(
@@ -62,7 +62,7 @@ def quake_course(years: Raster, postseismic: float) -> Raster:
 
 
 def transient_course(years: Raster, _postseismic: float = 0.0) -> Raster:
-    """A smooth rise from 0 to 1 within 60 days, then back to one half within 60 more."""
+    """A smooth rise from 0 to 1 within 60 days, then a return to one half within 60 more."""
     return _smooth_step(years / _MOVE_YEARS) - 0.5 * _smooth_step(years / _MOVE_YEARS - 1)
 
 
@@ -72,7 +72,7 @@ def _smooth_step(x: Raster) -> Raster:
 
 
 def _patterns(rng: np.random.Generator, preset: Preset, height: Raster, land: Raster) -> list[Raster]:
-    """Maps of peak 1 (length, width), float32, one for each body that moves."""
+    """Maps of peak 1 (length, width), float32, one for each deforming body."""
     if preset.kind == "summit":
         return [_summit(height, land)]
     number = int(rng.integers(preset.number[0], preset.number[1] + 1))
@@ -108,7 +108,7 @@ def _place(
     room = np.minimum(from_edge, 2.0)
     for oy, ox, other in others:
         room = np.minimum(room, np.hypot(y - oy, x - ox) / (2 * (size + other)) * 2.0)
-    # among the 15 % of the scene with most room, and everything that has plenty
+    # among the 15 % of the scene with the largest distances, and all places with a sufficient distance
     good = np.flatnonzero(room >= min(2.0, float(np.quantile(room, 0.85))))
     k = int(rng.choice(good))
     return float(k // land.shape[1]), float(k % land.shape[1])

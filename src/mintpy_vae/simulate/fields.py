@@ -1,4 +1,4 @@
-"""Random ground and sky: turbulence, stratified delay, orbital ramps, terrain, water, coherence."""
+"""Random fields of ground and atmosphere: turbulence, stratified delay, ramps, terrain, water, coherence."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ..arrays import Raster
 def turbulence_psd(frequency: Raster, slope: float = 8 / 3) -> Raster:
     """Power spectral density, up to a factor, of the delay in a SAR image.
 
-    Three regimes with 1-D exponents -5/3 (wavelengths of 1.5 to 50 km), -8/3 (0.25 to 1.5 km) and -2/3 (below), of
-    Hanssen (2001), eq. 4.7.28; the 2-D spectrum of an isotropic field falls off one power faster. Flat beyond 50 km.
+    There are three regimes with 1-D exponents -5/3 (wavelengths of 1.5 to 50 km), -8/3 (0.25 to 1.5 km) and -2/3
+    (below), of Hanssen (2001), eq. 4.7.28; the 2-D spectrum of an isotropic field falls off one power faster. It is
+    flat beyond 50 km.
 
     Parameters
     ----------
     frequency : array of any shape
         Spatial frequency in cycles per metre.
     slope : float
-        What the 2-D spectrum falls off by between 1.5 and 50 km.
+        Exponent of the 2-D spectrum between 1.5 and 50 km.
     """
     f1, f2 = 1 / 1500.0, 1 / 250.0
     f = np.maximum(frequency, 1 / 50000.0)
@@ -57,7 +58,7 @@ def amplitude(shape: tuple[int, int], psd: Callable[[Raster, Raster], Raster]) -
     ----------
     shape : (length, width)
     psd : callable
-        Of the frequencies down and across, cycles per pixel, that broadcast to the filter's shape.
+        Function of the frequencies down and across, cycles per pixel, which broadcast to the filter's shape.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def amplitude(shape: tuple[int, int], psd: Callable[[Raster, Raster], Raster]) -
     power = psd(down, across)
     power[0, 0] = 0.0
 
-    # Expected variance about the scene's own mean: each wave less what the window's mean holds of it
+    # expected variance relative to the mean of the scene: each wave minus its share in the mean
     window = np.zeros(grid, np.float32)
     window[:length, :width] = 1 / (length * width)
     held = np.abs(fft.rfft2(window)) ** 2
@@ -98,7 +99,7 @@ def frequencies(shape: tuple[int, int]) -> tuple[Raster, Raster]:
 
 
 def _grid(shape: tuple[int, int]) -> tuple[int, int]:
-    """Twice the scene and a little more, where Fourier transforms are fast."""
+    """Shape of at least twice the scene for which Fourier transforms are fast."""
     return fft.next_fast_len(2 * shape[0], real=True), fft.next_fast_len(2 * shape[1], real=True)
 
 
@@ -130,7 +131,7 @@ def stratified(height: Raster, strength: Raster, scale_height: Raster) -> Raster
 def terrain(
     rng: np.random.Generator, shape: tuple[int, int], relief: tuple[float, float], water: float, coast: bool
 ) -> tuple[Raster, Raster]:
-    """Fractal relief with a lake in its hollows, or a sea along one side.
+    """Fractal relief with a lake in the hollows, or a sea along one side.
 
     Returns
     -------

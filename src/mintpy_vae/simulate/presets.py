@@ -1,4 +1,4 @@
-"""The cases that can be simulated: one frozen description each."""
+"""Presets of the simulator: one frozen description per kind of scene."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """One kind of scene. Lengths of deformation are fractions of the scene's shorter side; the rest is SI and years.
+    """One kind of scene. Lengths of deformation are fractions of the scene's shorter side; the rest is in SI and years.
 
     Any field can be replaced by keyword in :func:`mintpy_vae.simulate.simulate`.
     """
@@ -26,7 +26,7 @@ class Preset:
     """none, bowls, quake, transient or summit."""
     number: tuple[int, int] = (2, 3)
     width: float | tuple[float, float] = (0.03, 0.08)
-    """Gaussian sigma, geometric mean of both axes; a range is drawn from."""
+    """Gaussian sigma, geometric mean of both axes; drawn from this range."""
     rate: tuple[float, float] = (-0.040, -0.020)
     """Peak rate of bowls and summits, m/yr."""
     annual: float = 0.0
@@ -44,35 +44,36 @@ class Preset:
     turbulence: float = 0.010
     """Typical (root mean square over dates) standard deviation of one date's turbulence within the scene."""
     turbulence_spread: float = 0.4
-    """Standard deviation of the logarithm of a date's turbulence strength; in a stationary sky only."""
+    """Standard deviation of the logarithm of a date's turbulence strength; only in a stationary sky."""
     stratified: float = 0.065
     """Standard deviation over the dates of the stratified delay at height 0."""
     stratified_annual: float = 0.100
-    """Amplitude of its annual cycle. A real sky keeps the variance of both together, and draws how much is annual."""
+    """Amplitude of its annual cycle. A real sky has the same total variance, with a random annual share."""
     scale_height: float = 2500.0
     orbit: float = 0.0015
     """Typical standard deviation within the scene of one date's orbital ramp."""
     texture: tuple[float, float] = (0.0004, 0.0009)
-    """Root mean square of the fine texture that grows with time, m/yr; drawn from. Not in a stationary sky."""
+    """RMS of the fine texture that grows with time, m/yr; drawn from this range. Not in a stationary sky."""
 
     # ground and noise
     relief: tuple[float, float] = (0.0, 1500.0)
     water: float = 0.05
     """Share of the scene under water."""
     coast: bool = False
-    """The water lies along one side of the scene, instead of in its hollows."""
+    """The water is along one side of the scene instead of in the hollows."""
     looks: float = 40.0
     coherence: tuple[float, float] = (0.55, 0.97)
     """Coherence at zero temporal baseline, of the worst and of the best ground."""
     decay: tuple[float, float] = (60.0, 900.0)
     """Days in which coherence falls to 1/e, of the worst and of the best ground."""
     unwrap_errors: float = 0.02
-    """Share of pairs with a patch 2 pi off; at least 3 pairs unless 0."""
+    """Share of pairs with a patch that is offset by 2 pi; at least 3 pairs unless 0."""
     unwrap_patch: tuple[float, float] = (0.04, 0.15)
-    """Share of the scene that such a patch covers; drawn from."""
+    """Share of the scene that such a patch covers; drawn from this range."""
     constants: float = 20.0
-    """Cycles up to which each pair is off as a whole; a whole number of them in every second pair. Its connected
-    components are off by up to 3 whole cycles more, each by another number; 0: none of this."""
+    """Largest offset of each pair in cycles; in every second pair a whole number. The connected components have
+    different
+    additional offsets of up to 3 whole cycles. 0: no offsets."""
     holes: float = 0.0
     """Share of the land that is masked (phase 0) pair by pair."""
 

@@ -1,4 +1,4 @@
-"""A simulated scene on disk: a MintPy project as it is after load_data, and its truth."""
+"""Write a simulated scene as a MintPy project in its state after load_data, with the truth."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_project(scene: Scene, outdir: str | Path, reference: bool = True) -> P
     Raises
     ------
     InputError
-        When `outdir` holds something already or cannot be written.
+        If `outdir` is not empty or cannot be written.
     """
     outdir = Path(outdir)
     _claim(outdir)
@@ -83,7 +83,7 @@ def _claim(outdir: Path) -> None:
 def _lat_lon(scene: Scene) -> tuple[Raster, Raster]:
     """Latitude and longitude of the pixels' centres, degrees; (length, width) each.
 
-    In radar coordinates the grid is turned by the heading and seen from an ascending orbit, lines growing northwards.
+    In radar coordinates the grid is rotated by the heading of an ascending orbit; lines increase northwards.
     """
     length, width = scene.land.shape
     lat0, lon0 = float(scene.attributes["LAT_REF3"]), float(scene.attributes["LON_REF3"])
@@ -99,7 +99,7 @@ def _lat_lon(scene: Scene) -> tuple[Raster, Raster]:
 
 
 def _corners(latitude: Raster, longitude: Raster) -> dict[str, str]:
-    """First line near and far, last line near and far, as MintPy numbers them."""
+    """Corners in MintPy's order: first line near and far, last line near and far."""
     corners = enumerate(((0, 0), (0, -1), (-1, 0), (-1, -1)), start=1)
     return {
         f"{name}_REF{k}": str(grid[corner])

@@ -1,4 +1,4 @@
-"""A scene: everything that a stack of interferograms holds, and the truth behind it, as arrays."""
+"""Simulate a scene: the arrays of a stack of interferograms, and the truth."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ class Scene:
     """(dates, length, width) float32, metres of apparent displacement towards the satellite (= minus the LOS delay),
     orbital ramps included. Not relative to any date."""
     phase: Raster
-    """(pairs, length, width) float32, radians, unwrapped but for `constant`; exactly 0 where there is no data, and
+    """(pairs, length, width) float32, radians, unwrapped up to `constant`; exactly 0 where there is no data, and
     nowhere else."""
     coherence: Raster
     """(pairs, length, width) float32."""
     unwrap_error: Raster
-    """(pairs, length, width) int8, cycles that the phase is off."""
+    """(pairs, length, width) int8, unwrapping errors in cycles."""
     constant: Raster
-    """(pairs, 1 + components) float64, radians that the phase is off in each of the pair's components, by number."""
+    """(pairs, 1 + components) float64, offset in radians of each of the pair's components, by number."""
     component: Raster
-    """(pairs, length, width) int16, number of the connected component, 1 for the largest; 0 where there is none, for
-    lack of data or of pixels (1 % of the scene): such ground has the constant of the largest."""
+    """(pairs, length, width) int16, number of the connected component, 1 for the largest; 0 without data or
+    in components below 1 % of the scene, which have the constant of the largest."""
     height: Raster
     """(length, width) float32, metres; 0 in water."""
     land: Raster
     """(length, width) bool."""
     deforming: Raster
-    """(length, width) bool: moves at any date by more than 1 mm and 2 % of the scene's greatest displacement."""
+    """(length, width) bool: moves on some date by more than 1 mm and 2 % of the scene's largest displacement."""
     bperp: Raster
     """(dates,) float32, metres, perpendicular baseline to the first date."""
     events: list[float]
@@ -70,7 +70,7 @@ class Scene:
     pixel: float
     """Ground size of a pixel, metres."""
     attributes: dict[str, str]
-    """What both the stack and the geometry file say in MintPy."""
+    """Attributes of both the stack and the geometry file."""
 
     @property
     def years(self) -> Raster:
@@ -78,7 +78,7 @@ class Scene:
         return acquisition_years(self.dates)
 
     def without_constants(self, but_of_pairs: bool = False) -> Raster:
-        """Phase (pairs, length, width) without constants, or with one for each pair, as MintPy's bridging leaves it."""
+        """Phase (pairs, length, width) without constants, or with one per pair, as after MintPy's bridging."""
         out = self.phase.copy()
         for pair, parts, off in zip(out, self.component, self.constant, strict=True):
             there = pair != 0
@@ -103,7 +103,7 @@ def simulate(
 ) -> Scene:
     """Simulate one scene in memory.
 
-    Ground, sky, motion, noise and constants draw from streams of their own: with one seed and one number of dates,
+    Ground, atmosphere, motion, noise and constants use separate random streams: with the same seed and number of dates,
     presets that differ only in their motion have the same atmosphere.
 
     Parameters
@@ -111,22 +111,22 @@ def simulate(
     preset : str
         A key of :data:`PRESETS`.
     n_dates : int, optional
-        Number of dates; the preset's own when not given.
+        Number of dates; that of the preset by default.
     size : (length, width)
         Pixels, 20 or more each.
     seed : int
         The same seed gives the same arrays, bit by bit.
     coord : {"geo", "radar"}
-        Changes the attributes, not the arrays.
+        Coordinates; they change the attributes, not the arrays.
     sky : {"real", "stationary"}
         See :mod:`mintpy_vae.simulate.sky`.
     **changes
-        Replace fields of the :class:`Preset`.
+        Values that replace fields of the :class:`Preset`.
 
     Raises
     ------
     InputError
-        For an unknown preset or field, fewer than 3 dates, a scene that is too small, another coord or sky.
+        For an unknown preset, field, coord or sky, fewer than 3 dates, or a scene that is too small.
     """
     case = _preset(preset, changes)
     number = case.dates if n_dates is None else n_dates
@@ -141,7 +141,7 @@ def simulate(
     if seed < 0:
         raise InputError(f"seed = {seed}: choose 0 or more.")
     ground, calendar, motion, air, noise, offset = (np.random.default_rng([seed, k]) for k in range(6))
-    # a small scene is the default one multilooked, a large one more of the same
+    # a small scene is the default one multilooked, a large scene extends it
     pixel = max(90.0, 18000.0 / min(size))
 
     dates = _dates(calendar, case, number)
@@ -190,14 +190,14 @@ def _day(text: str) -> date:
 
 
 def _event(case: Preset, dates: list[str]) -> float | None:
-    """The preset's own date of the quake, where the dates hold it with some room."""
+    """The preset's date of the quake, if it is well within the dates."""
     if case.event is None or not dates[1] < case.event < dates[-1]:
         return None
     return (_day(case.event) - _day(dates[0])).days / 365.25
 
 
 def _dates(rng: np.random.Generator, case: Preset, number: int) -> list[str]:
-    """Every 12 days with gaps; every 6 where a fixed time span is too short for that."""
+    """Dates every 12 days with gaps, or every 6 days if a fixed time span is too short."""
     step, slots = 12, round(number / (1 - case.gaps))
     if case.end is not None:
         days = (_day(case.end) - _day(case.start)).days
@@ -210,7 +210,7 @@ def _dates(rng: np.random.Generator, case: Preset, number: int) -> list[str]:
 
 
 def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Raster:
-    """Each date with its next ones (3 where the number of pairs allows it), and longer pairs, half of about a year."""
+    """Pairs of each date with the next ones (3 if possible), and longer pairs, half of them of about a year."""
     n, days = len(dates), acquisition_years(dates) * 365.25
     reach = next((r for r in (3, 2) if r * n - r * (r + 1) // 2 <= 0.85 * wanted), 1)
     i, j = np.triu_indices(n, 1)
@@ -226,7 +226,7 @@ def _pairs(rng: np.random.Generator, dates: list[str], wanted: int) -> Raster:
 
 
 def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, int]) -> tuple[Raster, Raster]:
-    """Coherence at zero baseline and its decay time in days, of ground between worst (fields) and best (town)."""
+    """Coherence at zero baseline and its decay time in days, for ground between worst (fields) and best (town)."""
     cover = fields.smooth_field(rng, size, 2.6)
     rank = (np.argsort(np.argsort(cover, axis=None)) / (cover.size - 1)).reshape(size).astype(np.float32)
     fresh = case.coherence[0] + (case.coherence[1] - case.coherence[0]) * rank
@@ -235,7 +235,7 @@ def _ground_coherence(rng: np.random.Generator, case: Preset, size: tuple[int, i
 
 
 def _reference(land: Raster, largest: Raster, fresh: Raster) -> tuple[int, int]:
-    """The most coherent pixel on land that hardly moves, a few pixels away from the water and the sides."""
+    """The most coherent pixel on nearly stable land, a few pixels away from water and edges."""
     away = ndimage.distance_transform_edt(np.pad(land, 1))[1:-1, 1:-1] > min(4, min(land.shape) / 8)
     still = largest <= max(0.0002, float(np.quantile(largest[away], 0.2)))
     score = np.where(away & still, fresh, -1.0)
@@ -247,7 +247,7 @@ def _coherence(
     rng: np.random.Generator, case: Preset, dates: list[str], pairs: Raster, bperp: Raster,
     fresh: Raster, decay: Raster, land: Raster, ref_yx: tuple[int, int],
 ) -> tuple[Raster, Raster]:  # fmt: skip
-    """Coherence (pairs, length, width) as estimated from the looks, and where it is lost for one pair."""
+    """Coherence (pairs, length, width) as estimated from the looks, and where a single pair loses it."""
     days = acquisition_years(dates).astype(np.float32) * 365.25
     floor = np.float32(0.12)
     out = np.empty((len(pairs), *land.shape), np.float32)
@@ -275,7 +275,7 @@ def _around(yx: tuple[int, int], margin: int) -> tuple[slice, slice]:
 def _unwrap_errors(
     rng: np.random.Generator, case: Preset, pairs: Raster, size: tuple[int, int], ref_yx: tuple[int, int]
 ) -> Raster:
-    """Patches one cycle off, as (pairs, length, width) int8; only in short pairs, which are in triplets."""
+    """Patches with an error of one cycle, (pairs, length, width) int8; only in short pairs, which are in triplets."""
     out = np.zeros((len(pairs), *size), np.int8)
     if case.unwrap_errors <= 0:
         return out
@@ -318,7 +318,7 @@ def _components(has_data: Raster) -> Raster:
 
 
 def _constants(rng: np.random.Generator, case: Preset, n_pairs: int, n_components: int) -> Raster:
-    """Radians that each component of each pair is off, that without a number first as the largest."""
+    """Offset in radians of each component of each pair; number 0 has the offset of the largest."""
     if case.constants <= 0:
         return np.zeros((n_pairs, 1 + n_components))
     cycles = rng.uniform(-case.constants, case.constants, n_pairs)

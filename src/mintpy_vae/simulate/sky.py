@@ -1,26 +1,28 @@
-"""The sky of a simulated stack: the delay of every date, as a real one or as a stationary one.
+"""Simulate the atmosphere of a stack: the delay of every date in a realistic or in a stationary sky.
 
-**Stationary** is the textbook sky, and what the method assumes: Hanssen's turbulence, alike everywhere and in every
-direction, independent from date to date, under a stratified delay with an annual cycle.
+The **stationary** sky follows textbooks and the assumptions of the method: Hanssen's turbulence, homogeneous and
+isotropic, independent from date to date, with a stratified delay that has an annual cycle.
 
-**Real** has, beside the same mean strength, what stacks of real epochs were found to have and the textbook leaves out.
-All of it is drawn for each stack from the seed:
+The **real** sky has the same mean strength, and in addition the properties of stacks of real acquisitions. They are
+drawn for each stack from the seed:
 
-- *Stratified delay.* Its course is white, with an annual cycle and an interannual drift on top that hold about 10 times
-  what white dates would give of an annual cycle and of a trend (5 to 40); lag-1 autocorrelation some 0.25, lag-5 some
-  0.15 at 12 days. It differs from place to place by a quarter, smoothly, most of it in the same way on every date.
+- *Stratified delay.* It is white in time, plus an annual cycle and an interannual drift with about 10 times (5 to 40)
+the
+  energy that white dates would have in an annual cycle and in a trend; lag-1 autocorrelation some 0.25, lag-5 some
+  0.15 at 12 days. The slope varies smoothly over the scene by a quarter, mostly in the same way on every date.
 - *Turbulence.* Strengths of dates are log-normal, p90 / p10 = 3.5. The 2-D spectrum falls off by 2.4 to 3.5 between 1.5
-  and 50 km (Hanssen: 8/3). One date in five is drawn out 1.5 to 3 times in some direction. Values are Gaussian.
+  and 50 km (Hanssen: 8/3). One date in five is stretched 1.5 to 3 times in some direction. Values are Gaussian.
 - *Local variance.* A fixed map, p95 / p5 of 1.5 (small and flat) to 4 (wide, high relief), higher on high ground.
-- *Slow turbulence.* Maps that persist: the turbulence's projection on a trend has some 6 times (3 to 15) the variance
-  that independent dates give it, on annual terms some 3 times (2 to 8), more at long wavelengths than at short ones.
+- *Slow turbulence.* The projection of the turbulence on a trend has about 6 times (3 to 15) the variance of independent
+  dates, that on annual terms about 3 times (2 to 8), with larger factors at long wavelengths than at short ones.
 - *Texture.* At a scale of 1 to 3 pixels the apparent displacement grows with time, 0.4 to 0.9 mm/yr: errors of heights,
   biased phase, true creep of single pixels.
 
-What is slow has these strengths in 60 dates. Fewer hold less of it, in proportion; more hold more of what is annual.
+The slow parts have these strengths in 60 dates. With fewer dates they are proportionally weaker; with more dates the
+annual part is stronger.
 
-The figures are those of differences and time-series of real Sentinel-1 epochs over volcanoes and plateaus. The
-literature agrees where it speaks: power laws in space and strengths that differ from date to date (Hanssen, 2001;
+The values come from differences and time series of real Sentinel-1 acquisitions over volcanoes and plateaus. They agree
+with the literature: power laws in space and strengths that differ from date to date (Hanssen, 2001;
 Emardson et al., 2003), and annual and stratified delays that bias a velocity (Doin et al., 2009).
 
 References
@@ -48,28 +50,28 @@ from .presets import Preset
 Sky = Callable[[np.random.Generator, Preset, list[str], Raster, Raster, float], Raster]
 
 _SEASON = (0.57, 0.12)
-"""Wettest at the end of July, give or take six weeks; mean and standard deviation, years."""
+"""Time of the annual maximum, the end of July with a scatter of six weeks; mean and standard deviation, years."""
 _PROFILE_SPREAD = 0.15
 """Standard deviation of the logarithm of a date's scale height."""
 _MANY = 60
-"""Dates for which the strengths of what is slow hold."""
+"""Number of dates for which the strengths of the slow parts are given."""
 _ANNUAL = ("season", "between")
-"""What comes back every year: twice the dates hold twice its energy. Of a drift that goes for fewer dates only."""
+"""Functions whose energy is proportional to the number of dates; that of a drift is so only for fewer dates."""
 _STRENGTH_SPREAD = np.log(3.5) / (2 * 1.2816)
 """Standard deviation of the logarithm of a date's turbulence strength: p90 / p10 = 3.5."""
 _SLOW_SLOPE = {"drift": (10.0, 0.6), "bend": (2.0, 0.5), "season": (10.0, 0.5)}
-"""Energy of the stratified delay in slow functions of time, in variances of its white part: median, and spread of the
-logarithm."""
+"""Energy of the stratified delay in slow functions of time, in units of the variance of its white part: median, and
+standard deviation of the logarithm."""
 _SLOW_TURBULENCE = {"drift": (4.0, 0.5), "bend": (1.0, 0.5), "season": (2.0, 0.4), "between": (1.0, 0.4)}
-"""The same of the turbulence, at 3 cycles per scene, in variances of independent dates."""
+"""The same for the turbulence at 3 cycles per scene, in units of the variance of independent dates."""
 _SPECTRAL_SLOPE = (2.4, 3.5)
-"""What the 2-D spectrum falls off by between 1.5 and 50 km."""
+"""Exponent of the 2-D spectrum between 1.5 and 50 km."""
 _REDDER = (0.5, 1.0)
-"""What persists falls off faster with the wavenumber than what does not, by this power."""
+"""Additional exponent of the spectrum of persistent turbulence."""
 _TURNED, _DRAWN_OUT = 0.2, (1.5, 3.0)
 """Share of anisotropic dates, and the ratio of their scales along and across."""
 _PLACE, _PLACE_AND_DATE = 0.25, 0.15
-"""How much the slope with height differs over the scene: on all dates alike, and date by date."""
+"""Variation of the slope with height over the scene: common to all dates, and per date."""
 _VARIANCE = (1.5, 4.0)
 """Ratio p95 / p5 of the local variance: in a small, flat scene, and in a wide one of high relief."""
 _HEIGHT_SHARE = 0.6
@@ -142,13 +144,13 @@ def _slow_functions(dates: list[str], peak: float) -> dict[str, Raster]:
 
 
 def _energies(rng: np.random.Generator, strengths: dict[str, tuple[float, float]], n: int) -> dict[str, float]:
-    """Energy of each slow function in `n` dates, log-normal."""
+    """Energy of each slow function in `n` dates, log-normally distributed."""
     share = {name: n / _MANY if name in _ANNUAL else min(1.0, n / _MANY) for name in strengths}
     return {name: share[name] * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
 
 
 def _turbulence(rng: np.random.Generator, slow: dict[str, Raster], shape: tuple[int, int], pixel: float) -> Raster:
-    """Turbulence of typical standard deviation 1 but for what persists (dates, length, width), float32."""
+    """Turbulence (dates, length, width), float32, of typical standard deviation 1 without its persistent part."""
     n = slow["drift"].size
     slope = rng.uniform(*_SPECTRAL_SLOPE)
     strength = np.exp(_STRENGTH_SPREAD * rng.standard_normal(n) - _STRENGTH_SPREAD**2).astype(np.float32)
@@ -179,7 +181,7 @@ def _spectrum(pixel: float, slope: float, ratio: float = 1.0, angle: float = 0.0
 
 
 def _local_variance(rng: np.random.Generator, height: Raster, land: Raster, pixel: float) -> Raster:
-    """Map (length, width), float32, of mean 1 on land."""
+    """Map of the local variance (length, width), float32, with mean 1 on land."""
     side = min(height.shape)
     reach = min(1.0, side * pixel / 60e3) / 2 + min(1.0, float(np.ptp(height[land])) / 3000) / 2
     low, high = np.log(_VARIANCE)
@@ -221,7 +223,7 @@ def _stratified(
 
 
 def _texture(rng: np.random.Generator, case: Preset, shape: tuple[int, int]) -> Raster:
-    """Map (length, width), float32, m/yr."""
+    """Fine texture (length, width), float32, m/yr."""
     pixels = rng.uniform(1, 3)  # full width at half maximum of its autocovariance
     field = ndimage.gaussian_filter(rng.standard_normal(shape), pixels / 3.33, mode="wrap")
     return np.asarray(rng.uniform(*case.texture) * field / field.std()).astype(np.float32)

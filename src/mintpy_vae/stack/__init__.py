@@ -1,7 +1,7 @@
-"""A MintPy interferogram stack on disk: checked, read in slabs, written whole or not at all.
+"""A MintPy interferogram stack on disk: checked, read in slabs, written completely or not at all.
 
-The only place that knows the HDF5 layout of ``ifgramStack.h5`` and of the geometry file. The input is only ever opened
-for reading. No function here holds more of a stack in memory than it was allowed to.
+Only this package depends on the HDF5 layout of ``ifgramStack.h5`` and of the geometry file. The input is opened for
+reading only. No function exceeds the memory that it is given.
 
 Conventions of MintPy: no-data is exactly 0 or NaN; ``dropIfgram`` True means KEEP; ``waterMask`` True means land;
 phase grows when the ground moves away, so displacement = -phase * wavelength / (4 pi).

@@ -1,4 +1,4 @@
-"""What is wrong with a stack or its geometry, in one sentence of an InputError; reads what it has to for that."""
+"""Checks of a stack and its geometry; an InputError says in one sentence what is wrong."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..errors import InputError
 from . import units
 from .hdf5 import damage, existing, has_data, linked, lost_source, open_hdf5, refers, slabs
 
-METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 picks it up
-COMPLETE = "vae.complete"  # attribute of the corrected dataset, the last thing written
+METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 reads it
+COMPLETE = "vae.complete"  # attribute of the corrected dataset, written last
 
 MAIN = "unwrapPhase"
 VARIANTS = {  # mintpy/cli/ifgram_inversion.py:156
@@ -31,14 +31,14 @@ _MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "
 _MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP")
 _WORDS = ("FILE_TYPE", "PLATFORM")  # of the mandatory ones; all others are numbers
 _NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
-_HIGHEST = 1e4  # metres; beyond lie the fill values of elevation models (-32768, 1e20, ...)
-_FIRST_YEAR, _LAST_YEAR = 1978, 2099  # Seasat; beyond lie slips of the pen
-_HIGHEST_PHASE = 5e3  # radians, some 20 m in C band; beyond lie fill values and damage
+_HIGHEST = 1e4  # metres; larger values are fill values of elevation models (-32768, 1e20, ...)
+_FIRST_YEAR, _LAST_YEAR = 1978, 2099  # from Seasat on; other years are typing errors
+_HIGHEST_PHASE = 5e3  # radians, about 20 m in C band; larger values are fill values or damage
 _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
 
 
 def attributes(f: h5py.File) -> dict[str, str]:
-    """Root attributes as text, but for references, which lead nowhere from another file."""
+    """Root attributes as text, without references, which are invalid in another file."""
     try:
         return {key: _text(value) for key, value in f.attrs.items() if not refers(f.attrs.get_id(key))}
     except (KeyError, OSError, RuntimeError, TypeError) as error:
@@ -46,7 +46,7 @@ def attributes(f: h5py.File) -> dict[str, str]:
 
 
 def phase_name(template: Mapping[str, Any]) -> str:
-    """The dataset that MintPy would invert, by ``mintpy.unwrapError.method``."""
+    """Name of the dataset that MintPy would invert, from ``mintpy.unwrapError.method``."""
     method = str(template.get("mintpy.unwrapError.method", "auto")).lower().replace(" ", "")
     if method in ("auto", "no", "none", "false", ""):
         return MAIN
@@ -58,7 +58,7 @@ def phase_name(template: Mapping[str, Any]) -> str:
 
 
 def check_attributes(path: Path, attributes: Mapping[str, str]) -> None:
-    """Refuse what is no stack, or lacks what MintPy needs."""
+    """Refuse a file that is not a stack, or lacks attributes that MintPy needs."""
     kind = attributes.get("FILE_TYPE", "missing")
     if kind != "ifgramStack":
         raise InputError(f"{path} is not an interferogram stack: its FILE_TYPE is {kind}, not ifgramStack.")
@@ -82,7 +82,7 @@ def _number(path: Path, attributes: Mapping[str, str], key: str) -> float:
 
 
 def whole(path: Path, attributes: Mapping[str, str], key: str) -> int:
-    """An attribute that has to be a whole number."""
+    """Value of an attribute that has to be a whole number."""
     value = _number(path, attributes, key)
     if value != int(value):
         raise InputError(f"{path}: the attribute {key} = {_short(attributes[key])} is not a whole number.")
@@ -108,7 +108,7 @@ def wavelength(path: Path, attributes: Mapping[str, str]) -> float:
 
 
 def check_datasets(path: Path, f: h5py.File, phase_name: str, shape: tuple[int, int]) -> None:
-    """Names, shapes and types of the datasets."""
+    """Check names, shapes and types of the datasets."""
     for name in dict.fromkeys([MAIN, phase_name, "coherence", "date", "dropIfgram", "bperp"]):
         if isinstance(item := linked(f, name), h5py.Dataset):
             _check_sources(path, item)
@@ -199,7 +199,7 @@ def reference_pixel(path: Path, attributes: Mapping[str, str], shape: tuple[int,
 
 
 def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: Mapping[str, str]) -> Path:
-    """By MintPy's rule, ``mintpy.utils.utils.check_loaded_dataset``."""
+    """Find the geometry file by MintPy's rule, ``mintpy.utils.utils.check_loaded_dataset``."""
     if given is not None:
         return existing(given, "geometry")
     name = "geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5"
@@ -210,7 +210,7 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
 
 
 def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """Height in metres, NaN where unknown, and the land mask; (length, width) each. Warnings."""
+    """Return height in metres, NaN where unknown, and the land mask, (length, width) each, and warnings."""
     with open_hdf5(path) as f, damage(path):
         for name in ("height", "latitude", "waterMask"):
             if name in f or name == "height":
@@ -241,14 +241,14 @@ def _check_map(path: Path, name: str, item: Any, shape: tuple[int, int]) -> None
 
 
 def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
-    """HDF5 fills a virtual dataset with 0 where a file that it is made of is gone, and says nothing."""
+    """Refuse a virtual dataset with a missing source, which HDF5 silently fills with 0."""
     if lost := lost_source(dataset):
         raise InputError(f"{path}: {dataset.name.lstrip('/')} is a virtual dataset, and its source {lost} is gone.")
 
 
 def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land: np.ndarray | None) -> None:
-    """Stops at the first slab that holds a usable value."""
-    seen = ""
+    """Refuse a stack without any usable value; stop reading at the first one."""
+    unusable = ""
     with damage(path):
         for rows, blocks in slabs(f[phase_name], _SCAN_MEMORY):
             for block in blocks:
@@ -257,25 +257,25 @@ def check_data(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, land
                     continue
                 if land is not None:
                     valid &= land[rows]
-                    seen = seen or "under water"
+                    unusable = unusable or "under water"
                 quality = f["coherence"][block, rows][keep[block]]
                 if (np.isfinite(quality) & (quality > 0) & valid).any():
                     return
-                seen = "without coherence" if valid.any() else seen
-    if not seen:
+                unusable = "without coherence" if valid.any() else unusable
+    if not unusable:
         raise InputError(f"{path}: {phase_name} contains no data: all values of the kept pairs are 0 or NaN.")
     what = (
         "the water mask leaves no pixel with data"
-        if seen == "under water"
+        if unusable == "under water"
         else "the coherence is 0 or NaN wherever there is phase"
     )
     raise InputError(f"{path}: {phase_name} cannot be used, {what}.")
 
 
 def check_phase(path: Path, phase_name: str, pooled: np.ndarray, weight: np.ndarray) -> None:
-    """Refuse values that are no phase: MintPy's mark of missing data is 0 or NaN, not -9999.
+    """Refuse values that cannot be phase, such as -9999: missing data in MintPy are 0 or NaN.
 
-    What counts is the difference to the median of the pair, whose constant may be anything.
+    The difference from the median of the pair is checked, because the constant of a pair is arbitrary.
     """
     for phase, there in zip(pooled, weight > 0, strict=True):
         if not len(values := phase[there].astype(np.float64)):
@@ -289,12 +289,12 @@ def check_phase(path: Path, phase_name: str, pooled: np.ndarray, weight: np.ndar
 
 
 def check_reference(path: Path, f: h5py.File, phase_name: str, keep: np.ndarray, yx: tuple[int, int]) -> list[str]:
-    """The reference pixel should have data in every kept pair, for MintPy, and must in some; warnings."""
+    """Refuse a reference pixel without any data; warn if some kept pairs have none, because MintPy needs them."""
     with damage(path):
         values = f[phase_name][:, yx[0], yx[1]][keep]
         quality = f["coherence"][:, yx[0], yx[1]][keep]
     if np.all(values == 0) and np.all(quality > 0):
-        return []  # referenced already: 0 there is a value
+        return []  # referenced already: 0 is a valid value there
     empty = int(np.sum(~has_data(values)))
     text = f"the reference pixel y/x {yx[0]}, {yx[1]} has no data in {empty} of {len(values)} kept pairs"
     if empty == len(values):

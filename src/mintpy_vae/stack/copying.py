@@ -1,7 +1,7 @@
-"""Copies of HDF5 files that stand by themselves: nothing in them points to another file, or to what is not there.
+"""Self-contained copies of HDF5 files: nothing in them points to another file or to a missing object.
 
-Values that lie in other files (virtual datasets, external links and storage) are copied; links, references and
-dimension scales lead to the copies. What leads nowhere is left out.
+Values in other files (virtual datasets, external links and storage) are copied; links, references and dimension scales
+point to the copies. Anything that points to a missing object is left out.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ _SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")  # attributes that HDF5 writes it
 
 
 class Copy:
-    """From one open file into another: first the objects, then, by :meth:`finish`, what points from one to the other.
+    """Copy from one open file into another: first the objects, then, with :meth:`finish`, references between them.
 
     Parameters
     ----------
     source, out : h5py.File
     max_memory : float
-        GB.
+        Memory for values in other files, GB.
     """
 
     def __init__(self, source: h5py.File, out: h5py.File, max_memory: float) -> None:
         self.source, self.out, self.max_memory = source, out, max_memory
-        self._places: dict[tuple[int, int], str] = {}  # of what is copied, by where it lies in the source
+        self._places: dict[tuple[int, int], str] = {}  # names of the copies, by address in the source
         self._pairs: list[tuple[Object, Object]] = []
         self._soft: list[tuple[str, Object]] = []
         self._left_out: list[str] = []
         self._enter(source, out)
 
     def dataset(self, source: h5py.Dataset, name: str) -> h5py.Dataset:
-        """An empty dataset in the place of another, with its type, chunks and compression, for the caller to fill."""
+        """Create an empty dataset with type, chunks and compression of another, for the caller to fill."""
         new = _create_like(source, self.out, name)
         self._enter(source, new)
         return new
 
     def contents(self, leave: Collection[str] = ()) -> None:
-        """Copy all but some names at the root, and what was made by :meth:`dataset`."""
+        """Copy everything except the names ``leave`` at the root and the datasets made by :meth:`dataset`."""
         self._group(self.source, "", leave)
         for place, item in self._soft:
             if target := self._places.get(_address(item)):
                 self.out[place] = h5py.SoftLink(target)
 
     def finish(self) -> None:
-        """References, attributes and dimension scales of all that was copied."""
+        """Copy references, attributes and dimension scales of all copied objects."""
         for old, new in self._pairs:
             if isinstance(new, h5py.Dataset) and h5py.check_ref_dtype(new.dtype):
                 new[...] = self._led_here(old[...], old)
@@ -84,7 +84,7 @@ class Copy:
             if (item := linked(group, name)) is None:
                 self._left_out.append(place)
             elif isinstance(link, h5py.SoftLink):
-                self._soft.append((place, item))  # what it leads to may come later
+                self._soft.append((place, item))  # its target may be copied later
             elif (there := self._places.get(_address(item))) is None:
                 self._object(item, place)
             else:
@@ -97,10 +97,10 @@ class Copy:
             return
         references = isinstance(item, h5py.Dataset) and refers(item.id)
         if references and not h5py.check_ref_dtype(item.dtype):
-            self._left_out.append(place)  # in records and lists
+            self._left_out.append(place)  # references within records and lists
         elif references:
             self._enter(item, self.out.create_dataset(place, item.shape, item.dtype))
-        # of a type with a name HDF5 1.14 looks for the name in the wrong file, if the source is open twice
+        # HDF5 1.14 looks for a named type in the wrong file if the source is open twice
         elif not isinstance(item, h5py.Dataset) or in_file(item) and not item.id.get_type().committed():
             self.out.copy(item, self.out, place, without_attrs=True)
             self._enter(item, self.out[place])
@@ -110,7 +110,7 @@ class Copy:
             self._left_out.append(place)
 
     def _values(self, item: h5py.Dataset, place: str) -> bool:
-        """Copy what lies outside the file; False where it is not all there."""
+        """Copy values from outside the file; return False if some are missing."""
         if lost_source(item):
             return False
         new = _create_like(item, self.out, place)
@@ -120,7 +120,7 @@ class Copy:
         try:
             for where in pieces:
                 new[where] = read(item, *where)
-        except InputError:  # storage in a file that is gone
+        except InputError:  # external storage in a missing file
             del self.out[place]
             return False
         return True
@@ -136,20 +136,20 @@ class Copy:
             values = self._led_here(values, old)
             if not all(values.flat):
                 return
-        # of the very type, by which HDF5 tells a dimension scale
+        # with exactly the same type, by which HDF5 recognises a dimension scale
         here = h5py.h5a.create(new.id, key.encode(), there.get_type().copy(), there.get_space())
         if there.shape is not None:
             here.write(values)
 
     def _led_here(self, references: np.ndarray, old: Object) -> np.ndarray:
-        """References to the copies; empty ones to what is not copied."""
+        """Convert references to references to the copies; empty ones if the target is not copied."""
         found = np.empty_like(references)
         for k, reference in np.ndenumerate(references):
             region = isinstance(reference, h5py.RegionReference)
             found[k] = h5py.RegionReference() if region else h5py.Reference()
             try:
                 place = self._places.get(_address(old.file[reference])) if reference else None
-            except (ValueError, KeyError, RuntimeError, OSError):  # to what was deleted
+            except (ValueError, KeyError, RuntimeError, OSError):  # the target was deleted
                 continue
             if place and region:
                 space = h5py.h5r.get_region(reference, old.id)
@@ -162,7 +162,7 @@ class Copy:
         for dimension, copied in zip(old.dims, new.dims, strict=True):
             try:
                 scales = dimension.values()
-            except (ValueError, KeyError, RuntimeError, OSError):  # of a file that has lost them before
+            except (ValueError, KeyError, RuntimeError, OSError):  # the source has lost its scales
                 continue
             for scale in scales:
                 if place := self._places.get(_address(scale)):
@@ -170,18 +170,18 @@ class Copy:
 
 
 def in_file(dataset: h5py.Dataset) -> bool:
-    """Not virtual and not in an external file: then HDF5 copies the values, not the pointers to them."""
+    """Whether all values are in the file itself (not virtual or external), so that HDF5 copies values, not pointers."""
     return not dataset.is_virtual and not dataset.external
 
 
 def outside(f: h5py.File) -> list[h5py.Dataset]:
-    """Datasets whose values lie in other files, wherever in the groups they are."""
+    """Datasets in any group whose values are in other files."""
     here = _address(f)[0]
     return [d for d in _datasets(f, set()) if not in_file(d) or _address(d)[0] != here]
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file, and the other files where values of its datasets lie, as far as they exist."""
+    """A file, and the existing other files that contain values of its datasets."""
     found = {path}
     with open_hdf5(path) as f:
         for dataset in outside(f):
@@ -193,7 +193,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def room(dataset: h5py.Dataset) -> int:
-    """Bytes that the values take at most, where they do not compress."""
+    """Largest size of the values in bytes, without compression."""
     if not (dataset.chunks and in_file(dataset)):
         return int(dataset.nbytes)
     chunks = math.prod(math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
@@ -219,7 +219,7 @@ def _address(item: Object) -> tuple[int, int]:
 
 
 def _create_like(source: h5py.Dataset, out: h5py.File, name: str) -> h5py.Dataset:
-    """An empty dataset with the type, chunks and compression of another."""
+    """Create an empty dataset with the type, chunks and compression of another."""
     if not in_file(source):
         return out.create_dataset(name, source.shape, source.dtype, chunks=True if source.ndim == 3 else None)
     properties = source.id.get_create_plist()

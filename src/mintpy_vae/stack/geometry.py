@@ -1,4 +1,4 @@
-"""Where places in degrees lie on the grid of a stack, and from where the radar sees them; by MintPy's rules."""
+"""Geometry of a stack by MintPy's rules: pixel of a place in degrees, line of sight, pixel size."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from ..errors import InputError
 __all__ = ["Places", "pixel_size"]
 
 _GEOMETRY = ("geometryRadar.h5", "geometryGeo.h5")
-_NEAR = 3  # pixels that MintPy's search of the lookup table may be off
+_NEAR = 3  # pixels; tolerance of MintPy's search in the lookup table
 _NOT_GIVEN = ("", "None")
 
 Projection = Callable[[float, float], tuple[float, float]]  # latitude, longitude -> northing, easting
 
 
 class Places:
-    """Places on the grid of a stack, in degrees, metres, or radar coordinates.
+    """Conversion of places to pixels of a stack in degrees, metres, or radar coordinates.
 
-    Longitudes are taken in whatever count of turns the grid has: -280, 80 and 440 degrees are one place.
+    Longitudes may differ from those of the grid by whole turns: -280, 80 and 440 degrees are the same place.
 
     Parameters
     ----------
     attributes : mapping of str
-        Of the stack, or of what MintPy has made of it at full resolution.
+        Attributes of the stack, or of a full-resolution product of MintPy.
     geometry_file : Path
-        On the same grid.
+        Geometry on the same grid.
     inputs : Path
-        Directory where the lookup table may be in another geometry file, as Gamma and ROI_PAC have it.
+        Directory in which the lookup table may be in another geometry file, as for Gamma and ROI_PAC.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Places:
         self.shape = int(attributes["LENGTH"]), int(attributes["WIDTH"])
         self._geocoded = "Y_FIRST" in attributes
         table = geometry_file if self._geocoded else _lookup_table(geometry_file, inputs)
-        # what is projected here, MintPy must not project again
+        # coordinates are projected here, so MintPy must not project them again
         self._where = coordinate({k: v for k, v in attributes.items() if k != "UTM_ZONE"}, lookup_file=str(table))
         self._where.open()
         self._project: Projection | None = None
@@ -68,7 +68,7 @@ class Places:
         else:
             latitude, longitude = (np.array(v, dtype=np.float64) for v in (self._where.lut_y, self._where.lut_x))
             known = np.isfinite(latitude) & np.isfinite(longitude)
-            known &= latitude != 0  # MintPy's mark of pixels that the elevation model does not cover
+            known &= latitude != 0  # MintPy marks pixels outside the elevation model with 0
             latitude[~known], longitude[~known] = np.nan, np.nan
             self._middle = float(np.median(longitude[known])) if known.any() else 0.0
             self._where.lut_y, self._where.lut_x = latitude, _turned(longitude, self._middle)
@@ -81,7 +81,7 @@ class Places:
             else:
                 place = latitude, _turned(longitude, self._middle)
             with redirect_stdout(StringIO()), warnings.catch_warnings():
-                # of an empty mean, before MintPy says that it found nothing
+                # the mean of an empty selection, before MintPy reports that it found nothing
                 warnings.simplefilter("ignore", RuntimeWarning)
                 y, x = (int(k) for k in self._search(*place))
         except (RuntimeError, IndexError, ValueError, OverflowError):
@@ -96,7 +96,7 @@ class Places:
         Raises
         ------
         InputError
-            If the geometry file does not say.
+            If the geometry file does not contain them.
         """
         known = readfile.get_dataset_list(str(self.geometry_file))
         incidence, azimuth = (
@@ -123,9 +123,9 @@ class Places:
         return row, column
 
     def _is_near(self, row: int, column: int, y: float, x: float) -> bool:
-        """Whether MintPy's search of the lookup table ended at the place: beyond the edges it finds a pixel there."""
+        """Whether the pixel that MintPy found in the lookup table is at the place; outside the edges it is not."""
         where = self._where
-        if self._of_map:  # its edges, where an index may wrap, and 0 outside the swath
+        if self._of_map:  # an index may wrap at the edges, and is 0 outside the swath
             first = [float(where.lut_metadata[key]) for key in ("Y_FIRST", "X_FIRST")]
             step = [float(where.lut_metadata[key]) for key in ("Y_STEP", "X_STEP")]
             index = [(v - f) / s for v, f, s in zip((y, x), first, step, strict=True)]
@@ -139,14 +139,14 @@ class Places:
 
 
 def _turned(longitude: Any, middle: float) -> Any:
-    """Longitudes with the whole turns that bring them nearest to another one; exact where that is none."""
+    """Add whole turns to longitudes so that they are nearest to ``middle``; without a turn the value is unchanged."""
     return longitude + 360.0 * np.rint((middle - longitude) / 360.0)
 
 
 def _projection(attributes: Mapping[str, str], file: Path) -> Projection | None:
-    """From degrees to a map in metres, None for one in degrees.
+    """Projection from degrees to the grid in metres; None for a grid in degrees.
 
-    By ``UTM_ZONE`` as MintPy does, or else by ``EPSG``, which MintPy writes for any projection.
+    It is taken from ``UTM_ZONE``, as in MintPy, or else from ``EPSG``, which MintPy writes for any projection.
     """
     zone, code = (str(attributes.get(key, "")).strip() for key in ("UTM_ZONE", "EPSG"))
     if zone not in _NOT_GIVEN:
@@ -175,7 +175,7 @@ def _northing_easting(to_metres: Transformer, latitude: float, longitude: float)
 
 
 def _lookup_table(geometry_file: Path, inputs: Path) -> Path:
-    """The geometry file with the lookup table of a stack in radar coordinates."""
+    """Find the geometry file with the lookup table of a stack in radar coordinates."""
     others: Iterable[Path] = (path for name in _GEOMETRY if (path := inputs / name).is_file())
     for path in (geometry_file, *others):
         if {"latitude", "azimuthCoord"} & set(readfile.get_dataset_list(str(path))):
@@ -187,7 +187,7 @@ def _lookup_table(geometry_file: Path, inputs: Path) -> Path:
 
 
 def pixel_size(attributes: Mapping[str, str]) -> tuple[float, float]:
-    """Size of a pixel on the ground in metres, along rows and along columns, by MintPy's attributes."""
+    """Size of a pixel on the ground in metres, along rows and along columns, from MintPy's attributes."""
     if "Y_FIRST" not in attributes:
         # MintPy knows the spacing along azimuth of three processors and fails on all others
         known = dict(attributes) | ({} if attributes.get("PROCESSOR") == "gamma" else {"PROCESSOR": "isce"})

@@ -1,4 +1,4 @@
-"""HDF5 files for reading: opened, damaged, cut into slabs that fit into memory."""
+"""Reading of HDF5 files: open with clear errors, detect damage, divide into slabs that fit into memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import numpy as np
 from ..errors import InputError
 from .workers import Compute, worked_on
 
-_LOCKED = (errno.EAGAIN, errno.EACCES)  # what a system says of a lock that another process has
-_COPIES = 6  # arrays of the size of a slab alive at a time, an upper bound
-_ENOUGH = 0.5  # GB; larger slabs only overflow the processor's caches
+_LOCKED = (errno.EAGAIN, errno.EACCES)  # error numbers of a lock that another process holds
+_COPIES = 6  # upper bound of the arrays of a slab's size that exist at a time
+_ENOUGH = 0.5  # GB; larger slabs are not faster, because they overflow the processor's caches
 
 
 def project_of(stack_file: str | os.PathLike[str]) -> Path:
-    """MintPy's directory of a stack: where ``inputs`` lies, or that of the stack itself."""
+    """MintPy directory of a stack: the parent of ``inputs``, or the directory of the stack itself."""
     directory = Path(os.path.abspath(stack_file)).parent
     return directory.parent if directory.name == "inputs" else directory
 
@@ -39,8 +39,8 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 def content_hash(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the datasets of a stack and of its own root attributes, in hexadecimal.
 
-    Unlike :func:`file_hash` it stays the same when MintPy's ``load_data`` writes the options of the template into the
-    attributes, which all have a dot in their names, or when a step rewrites what was there.
+    Unlike :func:`file_hash` it does not change if MintPy's ``load_data`` writes template options (names with a dot)
+    into the attributes, or if a step rewrites the same data.
     """
     digest = hashlib.sha256()
     with open_hdf5(Path(path)) as f, damage(Path(path)):
@@ -56,13 +56,13 @@ def content_hash(path: str | os.PathLike[str]) -> str:
                     digest.update(values.data)
             elif item.shape is not None:
                 value = np.asarray(item[()])
-                # text of any length is kept as pointers
+                # variable-length text is stored as pointers
                 digest.update(repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes())
     return digest.hexdigest()
 
 
 def existing(path: str | os.PathLike[str], what: str) -> Path:
-    """Absolute path of a file that has to be there."""
+    """Absolute path of a file that has to exist."""
     path = Path(os.path.abspath(path))
     if not path.exists():
         raise InputError(f"The {what} file {path} does not exist.")
@@ -73,10 +73,10 @@ def existing(path: str | os.PathLike[str], what: str) -> Path:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """The file for reading; whatever HDF5 complains about meanwhile is the file's fault."""
+    """Open a file for reading; an error of HDF5 becomes an InputError."""
     try:
         if not h5py.is_hdf5(path):
-            with open(path, "rb"):  # a file that may not be read is no HDF5 file either: say which it is
+            with open(path, "rb"):  # distinguish a file without read permission from one that is not HDF5
                 pass
             raise InputError(f"{path} is not an HDF5 file (or its beginning is missing).")
         f = h5py.File(path, "r")
@@ -87,11 +87,11 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def reason(error: BaseException) -> str:
-    """What an OSError says, without the traces of HDF5's insides."""
+    """Text of an OSError without HDF5's internal details."""
     text, number = str(error), getattr(error, "errno", None)
     if "truncated" in text:
         return "it is truncated: part of it was lost when it was written or copied"
-    if "lock file" in text and number not in (None, *_LOCKED):  # of NFS and Lustre without a lock daemon, mostly
+    if "lock file" in text and number not in (None, *_LOCKED):  # mostly NFS and Lustre without a lock daemon
         return (
             f"its file system does not support locks ({os.strerror(number)}); set the environment variable "
             "HDF5_USE_FILE_LOCKING=FALSE and run this again"
@@ -107,30 +107,30 @@ def reason(error: BaseException) -> str:
 
 
 def linked(f: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
-    """What a name stands for; None if there is none such, or it is a link that leads nowhere."""
+    """Object with this name; None if there is none, or if it is a broken link."""
     try:
         return f[name]
-    except (KeyError, OSError, RuntimeError) as error:  # nothing there; a file that is gone; links in a circle
+    except (KeyError, OSError, RuntimeError) as error:  # missing object, missing file, or circular links
         if isinstance(f.get(name, getlink=True), h5py.HardLink):
             raise InputError(f"{f.file.filename} is damaged: {name} cannot be read.") from error
         return None
 
 
 def refers(part: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> bool:
-    """Whether a dataset or an attribute holds references, be it within records or lists."""
+    """Whether a dataset or an attribute contains references, also within records or lists."""
     return bool(part.get_type().detect_class(h5py.h5t.REFERENCE))
 
 
 def source_file(dataset: h5py.Dataset, source: Any) -> Path:
-    """Where one of the sources of a virtual dataset lies."""
+    """Path of one of the sources of a virtual dataset."""
     file = Path(dataset.file.filename)
     return file if source.file_name == "." else file.parent / source.file_name
 
 
 def lost_source(dataset: h5py.Dataset) -> str:
-    """A source that a virtual dataset has lost, or that has lost its own; HDF5 says nothing and fills with 0."""
+    """Name of a missing direct or indirect source of a virtual dataset, which HDF5 silently fills with 0; or empty."""
     for source in dataset.virtual_sources() if dataset.is_virtual else ():
-        if "%" in source.file_name + source.dset_name:  # a series of files, of any number
+        if "%" in source.file_name + source.dset_name:  # a numbered series of files
             continue
         try:
             with h5py.File(source_file(dataset, source), "r") as f:
@@ -144,7 +144,7 @@ def lost_source(dataset: h5py.Dataset) -> str:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """HDF5 meeting a damaged chunk while it reads."""
+    """Convert errors of HDF5 while reading into an InputError about damage."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -152,32 +152,32 @@ def damage(path: Path) -> Iterator[None]:
 
 
 def has_data(phase: np.ndarray) -> np.ndarray:
-    """MintPy's no-data is 0 or NaN."""
+    """Where there is data: MintPy's no-data values are 0 and NaN."""
     return np.isfinite(phase) & (phase != 0)
 
 
 def read(dataset: h5py.Dataset, *where: Any) -> np.ndarray:
-    """Values of a dataset, of (pairs, length, width) those of some pairs and rows."""
+    """Read values of a dataset, for example of some pairs and rows of (pairs, length, width)."""
     with damage(Path(dataset.file.filename)):
         return dataset[where]
 
 
 def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> Iterator[tuple[slice, list[slice]]]:
-    """Cut a (pairs, length, width) dataset along its chunks into slabs that fit into memory.
+    """Divide a (pairs, length, width) dataset along its chunks into slabs that fit into memory.
 
     Parameters
     ----------
     dataset : h5py.Dataset
     max_memory : float
-        GB for everything that has to do with one slab; of more than 0.5 no use is made.
+        GB for everything that belongs to one slab; more than 0.5 is not used.
     other_layers : int
-        Layers of the same rows that are held besides (the atmosphere of all dates).
+        Other layers of the same rows in memory (the atmosphere of all dates).
 
     Yields
     ------
     rows : slice
     blocks : list of slice
-        Of pairs, to be read one after another. Rows are cut across chunks only if one chunk is too large already.
+        Blocks of pairs, to be read one after another. Chunks are divided only if a single one is too large.
     """
     n_pairs, length, width = dataset.shape
     chunk_pairs, chunk_rows, _ = dataset.chunks or (1, 1, width)

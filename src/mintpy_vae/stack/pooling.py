@@ -33,19 +33,19 @@ def pool_pairs(
     factor : int
         Pixels of one coarse pixel, along both axes; the last row and column may have fewer.
     max_memory : float
-        GB for the slabs read; the result, pairs * length * width / factor**2, comes on top.
+        GB for the slabs; the result, pairs * length * width / factor**2, is not included.
     progress : callable, optional
         Called with rows done and rows in all.
     known : callable, optional
-        Rows -> (dates, rows, width) phase in radians that is to be taken out first; NaN where there are no data then.
+        Rows -> (dates, rows, width) phase in radians that is subtracted first; NaN gives no data.
     components : (pairs, h, w) int array, optional
-        Of :func:`pool_components`: phase of another component than that of its coarse pixel is left out, since it is
-        off by a constant of its own.
+        Result of :func:`pool_components`: pixels of another component than that of their coarse pixel are left out,
+        because they have another constant.
 
     Returns
     -------
     phase : (pairs, h, w) float32 array
-        Radians, as in the file, so known but for the constant of the pair; 0 where weight is 0.
+        Radians, known up to a constant per pair, as in the file; 0 where the weight is 0.
     weight : (pairs, h, w) float32 array
         Mean of coherence**2 over the factor x factor pixels, those without data counting as 0.
     """
@@ -54,7 +54,7 @@ def pool_pairs(
     h, w = math.ceil(length / factor), math.ceil(width / factor)
     phase = np.zeros((n_pairs, h, w), np.float32)
     weight = np.zeros((n_pairs, h, w), np.float32)
-    # Rows are added one after another into one coarse row, so that the result does not depend on the slabs.
+    # rows are added one by one to a coarse row, so that the result does not depend on the slabs
     sum_weight = np.zeros((n_pairs, w))
     sum_phase = np.zeros((n_pairs, w))
     with open_hdf5(stack.file) as f:
@@ -85,7 +85,7 @@ def _weighted_sums(
     components: np.ndarray | None,
     piece: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coherence squared, and phase times it, of some rows of some pairs, each `factor` columns added."""
+    """Coherence squared, and phase times it, of some rows of some pairs, summed over `factor` columns."""
     rows, block = piece
     with open_hdf5(stack.file) as f:
         p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
@@ -96,7 +96,7 @@ def _weighted_sums(
             phase[:] = np.where(has_data(phase), phase - (delay[second] - delay[first]), 0)
     shape = (*p.shape[:2], math.ceil(p.shape[2] / factor))
     weights, phases = np.empty(shape), np.empty(shape)
-    # pair by pair: what is worked on stays in the processor's cache
+    # pair by pair, so that the arrays stay in the processor's cache
     for k in range(len(p)):
         valid = has_data(p[k]) & np.isfinite(c[k])
         if stack.land is not None:
@@ -114,13 +114,13 @@ def _weighted_sums(
 
 
 def pool_components(stack: Stack, factor: int, max_memory: float) -> np.ndarray | None:
-    """Connected component of each coarse pixel of each pair, that of most of its pixels that have a number.
+    """Connected component of each coarse pixel of each pair: the most frequent number above 0 of its pixels.
 
     Returns
     -------
     (pairs, h, w) int array or None
-        0 where no pixel has a number. None where no pair has more than one component or the stack does not say, and
-        after MintPy's bridging, which has taken the components' constants out already.
+        0 where no pixel has a number. None if no pair has more than one component, if the stack has no components, and
+        after MintPy's bridging, which has removed the constants of the components.
     """
     if "bridging" in stack.phase_name:
         return None
@@ -146,7 +146,7 @@ def pool_components(stack: Stack, factor: int, max_memory: float) -> np.ndarray 
 
 
 def _most_frequent(parts: np.ndarray, factor: int) -> np.ndarray:
-    """The number above 0 that most pixels of each coarse pixel have, the smallest of several; 0 where there is none."""
+    """Most frequent number above 0 in each coarse pixel, the smallest of several; 0 if there is none."""
     numbers = np.unique(parts[parts > 0])
     if not len(numbers):
         return np.zeros((), int)
@@ -176,7 +176,7 @@ def has_phase(stack: Stack, rows: slice, columns: slice) -> bool:
 
 
 def _pool_columns(data: np.ndarray, factor: int) -> np.ndarray:
-    """Sum each `factor` columns of (..., width); added one by one, so in one order."""
+    """Sum each `factor` columns of (..., width), in a fixed order."""
     w = math.ceil(data.shape[-1] / factor)
     total = np.zeros((*data.shape[:-1], w))
     for k in range(min(factor, data.shape[-1])):

@@ -1,4 +1,4 @@
-"""A stack and its geometry, opened and checked."""
+"""Open and check a stack and its geometry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .workers import Compute
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """What there is to know about a stack without reading its phase.
+    """Everything about a stack except its phase and coherence.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Stack:
     land : (length, width) bool array or None
         True on land; None if the geometry file has no water mask.
     compute : Compute
-        Who works on its blocks.
+        How blocks of the stack are processed.
     warnings : list of str
-        What is doubtful in it.
+        Warnings about the stack.
     """
 
     file: Path
@@ -84,12 +84,12 @@ def open_stack(
     geometry_file : path, optional
         Default: the neighbour ``geometryGeo.h5`` or ``geometryRadar.h5``, by the coordinates of the stack.
     template : mapping, optional
-        MintPy's options; ``mintpy.unwrapError.method`` decides which phase is read, ``mintpy.compute.*`` by whom.
+        MintPy's options; ``mintpy.unwrapError.method`` selects the phase, ``mintpy.compute.*`` the workers.
 
     Raises
     ------
     InputError
-        For anything that a correction could not work with, in one sentence.
+        For anything that prevents a correction, in one sentence.
     """
     path = existing(stack_file, "stack")
     phase_name = checks.phase_name(template or {})

@@ -1,4 +1,4 @@
-"""Units that no radar and no ground has: what was written in centimetres, feet, per cent or radians by mistake."""
+"""Detect wrong units: wavelength in centimetres, height in feet, coherence in per cent, angles in radians."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..errors import InputError
 from .hdf5 import damage, has_data, open_hdf5, read
 
 SHORTEST, LONGEST = 0.005, 1.0
-"""Wavelengths in metres, from Ka to P band; C band in centimetres is 5.5, its frequency in GHz 5.4."""
+"""Wavelengths in metres from Ka to P band. C band in centimetres would be 5.5, its frequency in GHz 5.4."""
 HIGHEST = 9000.0
-"""Metres; higher than any ground."""
+"""Metres; no ground is higher."""
 FLATTEST = 9.0
-"""Heights that all lie within so much, and are not all alike, may be in kilometres."""
+"""Range of heights in metres below which they may be in kilometres, unless they are all equal."""
 MOST_ABOVE = 0.5
-"""Share of the coherence that may lie above 1, by damage; in other units nearly all of it does."""
+"""Largest share of coherence above 1 that is attributed to damage; in other units nearly all values are above 1."""
 _PAIRS, _DISTINCT = 16, 10
 
 
@@ -30,7 +30,7 @@ def check_wavelength(path: Path, value: float) -> None:
 
 
 def check_coherence(path: Path, f: h5py.File, phase_name: str) -> None:
-    """Refuse coherence from 0 to 255, or in per cent, by some rows of the first and the last pairs."""
+    """Refuse coherence from 0 to 255 or in per cent; some rows of the first and the last pairs are read."""
     n_pairs, length, _ = f["coherence"].shape
     found = []
     for start in sorted({0, max(0, n_pairs - _PAIRS)}):
@@ -45,9 +45,9 @@ def check_coherence(path: Path, f: h5py.File, phase_name: str) -> None:
 
 
 def check_height(path: Path, height: np.ndarray) -> list[str]:
-    """Refuse heights above all mountains, which may be in feet; a warning of those that may be in kilometres.
+    """Refuse heights above all mountains, which may be in feet; warn of heights that may be in kilometres.
 
-    A fill value is no height: it is one number, not many.
+    Fill values are ignored: they are one number, not many.
     """
     high = height[np.isfinite(height) & (height > HIGHEST)]
     if high.size > 0.001 * height.size and len(np.unique(high)) > _DISTINCT:
@@ -64,7 +64,7 @@ def check_height(path: Path, height: np.ndarray) -> list[str]:
 
 
 def incidence_warnings(path: Path) -> list[str]:
-    """A warning of incidence angles that are not in degrees."""
+    """Warn of incidence angles that are not in degrees."""
     with open_hdf5(path) as f, damage(path):
         item = f.get("incidenceAngle")
         if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or not item.shape:

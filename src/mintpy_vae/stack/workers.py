@@ -1,4 +1,4 @@
-"""Blocks of a stack worked on one after another, or by the workers of MintPy's Dask cluster."""
+"""Process blocks of a stack one after another, or with the workers of MintPy's Dask cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = ("mintpy.compute.cluster", "mintpy.compute.numWorker", "mintpy.compute.c
 
 @dataclass(frozen=True)
 class Compute:
-    """Options ``mintpy.compute.*`` as MintPy understands them.
+    """Options ``mintpy.compute.*``, interpreted as in MintPy.
 
     Attributes
     ----------
@@ -67,19 +67,19 @@ class Compute:
 def worked_on(
     function: Callable[[Piece], Found], pieces: Iterable[Piece], compute: Compute
 ) -> Iterator[tuple[Piece, Found]]:
-    """Pieces with what `function` makes of them, in order; the result is the same with any number of workers.
+    """Apply `function` to pieces in order; the result does not depend on the number of workers.
 
     Parameters
     ----------
     function : callable
-        Of one piece; with a cluster it is sent to the workers, and must not depend on what happens here.
+        Function of one piece; with a cluster it is sent to the workers, so it must not depend on later changes here.
     pieces : iterable
     compute : Compute
 
     Notes
     -----
-    Each worker holds one piece at a time, and as many results wait here as there are workers. Without a cluster a
-    thread is the worker: it reads and computes while the caller writes what came before.
+    Each worker has one piece at a time, and as many results are waiting here as there are workers. Without a cluster a
+    thread is the worker: it reads and computes while the caller writes the previous piece.
     """
     pieces = list(pieces)
     if not compute.cluster or len(pieces) < 2:
@@ -95,7 +95,7 @@ def worked_on(
 
 
 def _in_order(submit: Callable[[Piece], Any], pieces: Iterable[Piece], number: int) -> Iterator[tuple[Piece, Any]]:
-    """Pieces with their results, while ``number`` more are worked on."""
+    """Yield pieces with their results, while ``number`` more are processed."""
     waiting: deque[tuple[Piece, Any]] = deque()
     for piece in pieces:
         waiting.append((piece, submit(piece)))
@@ -117,7 +117,7 @@ def _workers(compute: Compute) -> Iterator[tuple[Any, int]]:
 
     dask = DaskCluster(compute.cluster, compute.num_worker, config_name=compute.config)
     dask.open()
-    # not dask.close(), which also moves every *.o and *.e of the current directory, whosesoever they are
+    # not dask.close(), which also moves all files *.o and *.e of the current directory
     with dask.cluster:
         dask.cluster.scale(dask.num_worker)
         with Client(dask.cluster) as client:

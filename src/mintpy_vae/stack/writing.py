@@ -1,4 +1,4 @@
-"""The corrected stack, the delay file and its error, written whole or not at all."""
+"""Write the corrected stack, the delay file and its standard deviation, completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .hdf5 import open_hdf5, read, reason, slabs
 from .reading import Stack
 from .workers import worked_on
 
-Rows = Callable[[slice], np.ndarray]  # rows -> something of each date (dates, rows, width), radians
+Rows = Callable[[slice], np.ndarray]  # rows -> values of each date (dates, rows, width), radians
 
 _REFERENCE = ("REF_Y", "REF_X", "REF_LAT", "REF_LON", "REF_DATE")
-_ALMOST_ZERO = np.float32(1e-6)  # radians; stands for an exact 0, which MintPy would take for no-data
+_ALMOST_ZERO = np.float32(1e-6)  # radians; replaces an exact 0, which MintPy would treat as no-data
 _ROWS = 256  # of a map that is written
 _MEMORY = 0.2  # GB, for copies of geometries and masks
-_HEADERS = 100_000  # bytes of a new file that are not values of its datasets, an upper bound
+_HEADERS = 100_000  # upper bound of the bytes of a new file that are not values of its datasets
 
 
 def write_corrected_stack(
@@ -38,24 +38,24 @@ def write_corrected_stack(
     max_memory: float,
     progress: Steps | None = None,
 ) -> None:
-    """Write a copy of the stack with the atmosphere taken out of its phase.
+    """Write a copy of the stack with the atmosphere subtracted from its phase.
 
-    Every dataset and attribute is copied, as :class:`~mintpy_vae.stack.copying.Copy` does; of the phase, only the
-    dataset that MintPy would invert. It becomes ``unwrapPhase`` and, if it had another name, is found under that name
-    too, so that MintPy inverts it with the template unchanged. The pattern of no-data stays as it is, but for the
-    reference pixel of a dataset that was referenced already: MintPy keeps 0 there although it is valid, and there it is
-    corrected as any other.
+    All datasets and attributes are copied by :class:`~mintpy_vae.stack.copying.Copy`, except that only the phase
+    dataset that MintPy would invert is written. It becomes ``unwrapPhase`` and, if it had another name, is also linked
+    under that name, so that MintPy inverts it with an unchanged template. The pattern of no-data is unchanged, except
+    at the reference pixel of a dataset that is already referenced: MintPy stores 0 there although the pixel is valid,
+    and it is corrected like any other pixel.
 
     Parameters
     ----------
     stack : Stack
     out_file : path
-        Appears only when it is complete; until then there is ``out_file + '.part'``.
+        Appears when it is complete; until then it is ``out_file + '.part'``.
     atmosphere : callable
         Rows -> (dates, rows, width) phase in radians; the correction of pair (i, j) is its difference j - i.
     provenance : mapping of str
         Becomes attributes ``vae.<key>`` of the phase, beside the input's MODIFICATION_TIME. With ``status`` =
-        ``uncorrected`` nothing is corrected: all datasets are copied as they are, `atmosphere` is not called.
+        ``uncorrected`` all datasets are copied unchanged and `atmosphere` is not called.
     max_memory : float
         GB.
     progress : callable, optional
@@ -87,14 +87,14 @@ def write_corrected_stack(
         out["dropIfgram"][:] = stack.keep
         phase.attrs.update(marks)
         phase.attrs["vae.input_MODIFICATION_TIME"] = source[stack.phase_name].attrs.get("MODIFICATION_TIME", "none")
-        # MintPy inverts again only if the dataset is newer than its time series: never keep the time of the source.
+        # MintPy inverts again only if the dataset is newer than its time series, so do not copy the time of the source
         phase.attrs["MODIFICATION_TIME"] = str(time.time())
         out.flush()
         phase.attrs[COMPLETE] = "yes"
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy any file, with its time; what an HDF5 file holds in other files is then in the copy."""
+    """Copy any file with its time; values that an HDF5 file stores in other files are included."""
     if not h5py.is_hdf5(source) or files_of(source) == [source]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
@@ -114,10 +114,10 @@ def write_delay_file(
     provenance: Mapping[str, str] | None = None,
     progress: Steps | None = None,
 ) -> None:
-    """Write the atmosphere per date as MintPy expects a weather model's delay: LOS displacement in metres.
+    """Write the atmosphere per date in MintPy's format of a weather model's delay: LOS displacement in metres.
 
     Parameters as for :func:`write_corrected_stack`; the provenance goes to the dataset ``timeseries``. There is no
-    reference pixel or date: MintPy references when it subtracts the file.
+    reference pixel or date: MintPy references the delay when it subtracts the file.
     """
     to_metres = stack.metres_per_radian
     _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, max_memory, provenance or {}, progress)
@@ -174,7 +174,7 @@ def _write_series(
     provenance: Mapping[str, str],
     progress: Steps | None,
 ) -> None:
-    """A time series of MintPy, in metres, of values in radians that are made as they are written."""
+    """Write a time series of MintPy in metres from values in radians, which are computed block by block."""
     length, width = stack.shape
     n_dates = len(stack.dates)
     with _new_file(out_file, 4 * n_dates * length * width + _HEADERS, [stack.file]) as out:
@@ -201,7 +201,7 @@ def _marks(provenance: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _new_file(out_file: str | os.PathLike[str], size: int, inputs: list[Path]) -> Iterator[h5py.File]:
-    """An HDF5 file that takes its name only when it is complete and on the disk."""
+    """Create an HDF5 file that gets its name only when it is complete and on the disk."""
     out = Path(os.path.abspath(out_file))
     part = out.with_name(out.name + ".part")
     for source in inputs:
@@ -222,15 +222,15 @@ def _new_file(out_file: str | os.PathLike[str], size: int, inputs: list[Path]) -
     except OSError as error:
         raise InputError(f"{out} could not be written: {reason(error)}.") from error
     finally:
-        with suppress(OSError):  # there may be nothing, or no directory
+        with suppress(OSError):  # the file or its directory may not exist
             part.unlink()
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make an empty HDF5 file that has its place on the disk already; HDF5 cuts what is left over when it closes.
+    """Create an empty HDF5 file with reserved space on the disk; HDF5 truncates it when it is closed.
 
-    A disk (or quota, or ``ulimit -f``) that is too small must show here: if HDF5 meets it, it cannot close the file any
-    more, and the process ends in a segmentation fault.
+    A disk (or quota, or ``ulimit -f``) that is too small must be detected here: later, HDF5 could not close the file
+    and the process would end with a segmentation fault.
     """
     with h5py.File("empty", "w", driver="core", backing_store=False) as empty:
         empty.flush()
@@ -251,7 +251,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def size_needed(stack: Stack) -> int:
-    """Bytes: the file as it is, plus what lies outside it, plus what the phase takes more if it does not compress."""
+    """Bytes needed: the file, values outside it, and the additional size of the phase if it does not compress."""
     with open_hdf5(stack.file) as f:
         phase, size = f[stack.phase_name], _size_of_copy(f)
         if phase.compression and in_file(phase):
@@ -260,7 +260,7 @@ def size_needed(stack: Stack) -> int:
 
 
 def _size_of_copy(f: h5py.File) -> int:
-    """Bytes of a file that holds what it has in other files, too."""
+    """Size in bytes of a self-contained copy of a file."""
     size = os.path.getsize(f.filename) + sum(room(dataset) for dataset in outside(f))
     return int(size + size // 50 + _HEADERS)
 
@@ -306,7 +306,7 @@ class _Difference:
 
     def __init__(self, stack: Stack, referenced: np.ndarray, atmosphere: Rows) -> None:
         self.stack, self.referenced, self.atmosphere = stack, referenced, atmosphere
-        self.last: tuple[slice, np.ndarray] | None = None  # the next block of pairs is mostly of the same rows
+        self.last: tuple[slice, np.ndarray] | None = None  # the next block of pairs mostly has the same rows
 
     def __call__(self, piece: tuple[slice, slice]) -> np.ndarray:
         rows, block = piece
@@ -316,9 +316,9 @@ class _Difference:
         with open_hdf5(stack.file) as f:
             data = read(f[stack.phase_name], block, rows)
         y, x = stack.ref_yx if stack.ref_yx else (-1, -1)
-        # pair by pair and in place: what is worked on stays in the processor's cache
+        # pair by pair and in place, so that the arrays stay in the processor's cache
         for phase, (first, second), referenced in zip(data, stack.pairs[block], self.referenced[block], strict=True):
-            empty = phase == 0  # NaN and infinity stay what they are by themselves
+            empty = phase == 0  # NaN and infinity stay unchanged by the subtraction
             if referenced and rows.start <= y < rows.stop:
                 empty[y - rows.start, x] = False
             phase -= delay[second] - delay[first]
@@ -333,9 +333,9 @@ class _Difference:
 def _is_referenced(stack: Stack, f: h5py.File) -> np.ndarray:
     """(pairs,) bool: the phase is 0 at the reference pixel because it was subtracted, not because it is missing.
 
-    MintPy's corrections of unwrapping errors leave it so, and ``reference_point.py --write-data``. Were 0 kept there,
-    MintPy would find no data at the reference pixel and refuse it, and the other pixels would be shifted by the
-    atmosphere at the reference pixel.
+    This is the case after MintPy's corrections of unwrapping errors and after ``reference_point.py --write-data``. If 0
+    were kept there, MintPy would find no data at the reference pixel and refuse it, and the other pixels would be
+    shifted by the atmosphere at the reference pixel.
     """
     if stack.ref_yx is None:
         return np.zeros(len(stack.pairs), bool)

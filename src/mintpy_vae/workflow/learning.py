@@ -192,9 +192,9 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         return separate(observations, own, knowledge, trainer=trainer, progress=progress)
 
     def others() -> list[Array]:
-        return [seed(k, _of_seed(k, told)).corrected for k in range(1, settings.num_seeds)]
+        return [seed(k, _of_seed(k, when_awaited)).corrected for k in range(1, settings.num_seeds)]
 
-    def told(*step: Any) -> None:
+    def when_awaited(*step: Any) -> None:
         if progress and background.awaited:
             progress(*step)
 
