@@ -7,6 +7,7 @@ python benchmarks/exceptions.py height     # one
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Case:
             safety.refuse(seen)
         except NotEnoughEvidence as reason:
             print("   UNCORRECTED, because", reason)
-        return seen
+        return dataclasses.asdict(seen)
 
     def map(self, found: Separation, values: np.ndarray) -> np.ndarray:
         """Values (valid pixels,) as a map."""

@@ -5,7 +5,7 @@ The limits lie between the values of healthy and of corrupted simulated stacks; 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,48 +41,61 @@ NOISIER = 1.05
 """Ratio of the noise after and before from which a date counts as noisier."""
 
 
-def diagnostics(found: Separation, observations: Observations) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Diagnostics:
     """Values that are compared with the limits and written to ``vae_result.json``.
 
-    Parameters
+    Attributes
     ----------
-    found : Separation
-    observations : Observations
-        The observations that were separated.
-
-    Returns
-    -------
-    dict
-        ``pairs_worse``, ``dates_worse``, ``unclustered_share``, ``misfit_share``; ``motion_height_correlation``, None
-        without motion; ``late_fall`` of the network.
+    pairs_worse, dates_worse : float
+        Share of the pairs and of the dates that are noisier after the correction.
+    unclustered_share : float
+        Share of the sources that are in no cluster.
+    misfit_share : float
+        See :func:`misfit_share`.
+    motion_height_correlation : float or None
+        See :func:`height_correlation`; None without motion.
+    late_fall : float
+        See :func:`late_fall`.
     """
+
+    pairs_worse: float
+    dates_worse: float
+    unclustered_share: float
+    misfit_share: float
+    motion_height_correlation: float | None
+    late_fall: float
+
+
+def diagnostics(found: Separation, observations: Observations) -> Diagnostics:
+    """Diagnostics of a separation and the observations it was made from."""
     pairs, valid = observations.pairs, found.valid
     before, after = found.noise_of_pairs(pairs)
     date_before, date_after = found.noise.std(axis=2)
     phase, weight = observations.phase[:, valid], observations.weight[:, valid]
-    return {
-        "pairs_worse": float((after > before).mean()),
-        "dates_worse": float((date_after > NOISIER * date_before).mean()),
-        "unclustered_share": found.unclustered,
-        "misfit_share": misfit_share(found.series, phase, weight, pairs),
-        "motion_height_correlation": height_correlation(found.deformation.series, found.grid.height),
-        "late_fall": late_fall(found.network.losses),
-    }
+    return Diagnostics(
+        pairs_worse=float((after > before).mean()),
+        dates_worse=float((date_after > NOISIER * date_before).mean()),
+        unclustered_share=found.unclustered,
+        misfit_share=misfit_share(found.series, phase, weight, pairs),
+        motion_height_correlation=height_correlation(found.deformation.series, found.grid.height),
+        late_fall=late_fall(found.network.losses),
+    )
 
 
-def refuse(values: dict[str, Any]) -> None:
+def refuse(values: Diagnostics) -> None:
     """Raise NotEnoughEvidence if the :func:`diagnostics` exceed a limit of refusal."""
-    if (share := values["misfit_share"]) > MISFIT_REFUSED:
+    if (share := values.misfit_share) > MISFIT_REFUSED:
         raise NotEnoughEvidence(
             f"unwrapping errors dominate: {share:.0%} of the pairs' pixels differ by more than half a cycle from the "
             f"inversion of all pairs ({MISFIT_REFUSED:.0%} at most); correct them (mintpy.unwrapError.method) or drop "
             "the worst pairs first"
         )
-    if (worse := values["pairs_worse"]) > WORSE_REFUSED:
+    if (worse := values.pairs_worse) > WORSE_REFUSED:
         raise NotEnoughEvidence(f"the correction would add noise to most pairs ({worse:.0%} of them)")
 
 
-def warnings(values: dict[str, Any], found: Separation, seed: int) -> list[str]:
+def warnings(values: Diagnostics, found: Separation, seed: int) -> list[str]:
     """One sentence for each of the :func:`diagnostics` beyond its limit; ``seed`` is the seed of the settings."""
     sentences = []
     if (n_dates := len(found.series)) < FEW_DATES:
@@ -90,7 +103,7 @@ def warnings(values: dict[str, Any], found: Separation, seed: int) -> list[str]:
             f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
             f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
         )
-    if (correlation := values["motion_height_correlation"]) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
+    if (correlation := values.motion_height_correlation) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         sentences.append(
             f"The map of the motion found has a correlation of {correlation:.2f} with the height (warning from "
             f"{MAX_HEIGHT_CORRELATION}): it may be tropospheric delay, or deformation partly removed with the delay."
@@ -100,24 +113,24 @@ def warnings(values: dict[str, Any], found: Separation, seed: int) -> list[str]:
             f"The search for motion ended at its limit of {MAX_PIECES} pieces: the weakest motion may have been "
             "removed with the atmosphere."
         )
-    if (share := values["unclustered_share"]) > MAX_UNCLUSTERED:
+    if (share := values.unclustered_share) > MAX_UNCLUSTERED:
         which = f"{share:.0%} of the sources are in no cluster" if found.clusters else "No source is in a cluster"
         sentences.append(
             f"{which} (warning from {MAX_UNCLUSTERED:.0%}): motion that is neither a trend nor a step may have been "
             "missed."
         )
-    sentences += _of_training(found.network, values["late_fall"], seed)
-    if (share := values["misfit_share"]) > MAX_MISFIT:
+    sentences += _of_training(found.network, values.late_fall, seed)
+    if (share := values.misfit_share) > MAX_MISFIT:
         sentences.append(
             f"{share:.1%} of the pairs' pixels differ by more than half a cycle from the inversion of all pairs "
             f"(warning from {MAX_MISFIT:.0%}): these unwrapping errors stay in the stack and make the estimate of the "
             "atmosphere less accurate."
         )
-    if (worse := values["pairs_worse"]) > MAX_WORSE:
+    if (worse := values.pairs_worse) > MAX_WORSE:
         sentences.append(
             f"{worse:.0%} of the pairs have more noise after the correction than before (warning from {MAX_WORSE:.0%})."
         )
-    if (worse := values["dates_worse"]) > MAX_WORSE_DATES:
+    if (worse := values.dates_worse) > MAX_WORSE_DATES:
         sentences.append(
             f"{worse:.0%} of the dates have more noise after the correction than before (warning from "
             f"{MAX_WORSE_DATES:.0%})."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -206,7 +206,7 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         safety.refuse(diagnostics)
         seed_spread = [spread(found, other) for other in background.result()]
     noise = found.noise_of_pairs(observations.pairs)
-    details = _details(found, observations, noise, stack) | diagnostics | {"seed_spread": seed_spread}
+    details = _details(found, observations, noise, stack) | asdict(diagnostics) | {"seed_spread": seed_spread}
     details["warnings"] += safety.phase_units(observations)
     details["warnings"] += safety.warnings(diagnostics, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
