@@ -17,6 +17,7 @@ REFERENCE = """references:
 TEMPLATE = """methods:
   zero, line, uncorrected, height_correlation, local_height_correlation, gaussian, common_scene_stacking, pca, ica, nmf,
   era5 (PROJECT/inputs/ERA5.h5, or downloaded by MintPy with your key in ~/.cdsapirc), gacos (with .ztd files),
+  NAME and NAME_weighted for any other delay series PROJECT/inputs/NAME.h5 (GACOS, OPERA, HRRR, ...),
   vae_sources, vae; and vae_hdbscan, which trains again
 
 signals to inject, KIND:WIDTH_KM:AMPLITUDE, lists separated by commas:

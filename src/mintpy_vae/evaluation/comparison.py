@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..arrays import Floats
+from ..arrays import Floats, Mask
 from ..errors import InputError
 from . import gnss_series
 from .injection import Rerun
-from .methods import METHODS, EvaluationData, Unavailable
+from .methods import METHODS, EvaluationData, Method, Unavailable
 
 SAMPLED_PAIRS = 40
+NO_CORRECTIONS = ("zero", "line")
+"""Rows that show how a figure can mislead; they take no part in the verdict."""
+DRAWS, FEWEST_DATES = 1000, 5
 
 COLUMNS: dict[str, dict[str, str]] = {
     "velocity_std": {"title": "velocity std, stable", "unit": "mm/yr"},
@@ -62,8 +65,7 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     rate = metrics.velocity(still, years)
     flat = still[:, scene.stable & np.isfinite(series).all(axis=0)]
     noise = (flat[second] - flat[first]).std(axis=1)
-    before = 1000 * inverted.before[:, scene.stable]
-    worse = noise > 1.001 * (before[second] - before[first]).std(axis=1)
+    worse = _noisier(series, scene)
     some = scene.pairs[:: max(1, len(scene.pairs) // SAMPLED_PAIRS)]
     maps = [still[j] - still[i] for i, j in some]
     blur = max(2.0, 0.05 * min(inverted.valid.shape))
@@ -88,6 +90,72 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     if scene.truth is not None and scene.moves is not None:
         row |= metrics.compare(series, scene.truth, years, scene.moves, inverted.valid)
     return row | _against_gnss(series, scene)
+
+
+def _noisier(series: Floats, scene: EvaluationData) -> Mask:
+    """Pairs that are noisier on stable ground than without correction, (pairs,)."""
+    first, second = scene.pairs.T
+    after = series[:, scene.stable & np.isfinite(series).all(axis=0)]
+    before = scene.inverted.before[:, scene.stable]
+    return np.asarray((after[second] - after[first]).std(axis=1) > 1.001 * (before[second] - before[first]).std(axis=1))
+
+
+def _noisier_pairs(series: Floats, scene: EvaluationData) -> list[str]:
+    dates = scene.inverted.dates
+    return [f"{dates[i]}_{dates[j]}" for i, j in scene.pairs[_noisier(series, scene)]]
+
+
+# -------------------------------------------------------------------------------------------------------------- verdict
+def squared_errors(series: Floats, scene: EvaluationData) -> Floats:
+    """Mean squared error of each date against the truth or GNSS, (dates,) square metres; NaN where neither tells."""
+    if scene.truth is not None:
+        error = (series - scene.truth)[:, scene.inverted.valid]
+        error = error - np.nanmedian(error[:, scene.stable[scene.inverted.valid]], axis=1, keepdims=True)
+        error = error - np.nanmean(error, axis=0)
+        return np.asarray(np.nanmean(error**2, axis=1))
+    if len(scene.stations) < 2:
+        return np.full(len(series), np.nan)
+    residuals = np.array([values - truth for values, (*_, truth) in _doubles(series, scene)])
+    known = np.isfinite(residuals)
+    centred = residuals - np.nanmean(np.where(known.any(axis=1)[:, None], residuals, 0.0), axis=1, keepdims=True)
+    return np.where(known.any(axis=0), np.nansum(centred**2, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _judge(scene: EvaluationData) -> str:
+    if scene.truth is not None:
+        return "the truth"
+    names = [name for name, *_ in scene.stations[1:]]
+    return f"GNSS at {len(names)} station{'s' * (len(names) > 1)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+
+
+def verdict(errors: Mapping[str, Floats], judge: str) -> str:
+    """Which correction is best here, and how sure that is, in one sentence.
+
+    How sure: the share of bootstrap samples of the dates in which the best correction stays the best.
+
+    Parameters
+    ----------
+    errors : mapping of str to (dates,)
+        Of :func:`squared_errors`, by label.
+    judge : str
+        What they were compared with.
+    """
+    table = np.array(list(errors.values()))
+    known = np.isfinite(table).all(axis=0) if len(table) > 1 else np.zeros(0, dtype=bool)
+    if known.sum() < FEWEST_DATES:
+        return (
+            "Noise alone cannot tell which correction is best, since removing everything removes the noise too: give "
+            "GNSS (--gnss) or a truth (--truth)."
+        )
+    table, labels = table[:, known], list(errors)
+    rms = 1000 * np.sqrt(table.mean(axis=1))
+    order = np.argsort(rms)
+    draws = np.random.default_rng(0).integers(0, table.shape[1], (DRAWS, table.shape[1]))
+    wins = float((table[:, draws].mean(axis=2).argmin(axis=0) == order[0]).mean())
+    return (
+        f"Best here against {judge}: {labels[order[0]]} (RMS {rms[order[0]]:.1f} mm), before {labels[order[1]]} "
+        f"({rms[order[1]]:.1f} mm); it stays the best in {wins:.0%} of {DRAWS} bootstrap samples of the dates."
+    )
 
 
 def _median(values: Sequence[float]) -> float:
@@ -119,29 +187,47 @@ def _doubles(series: Floats, scene: EvaluationData) -> list[tuple[Floats, tuple[
 
 
 def compare(
-    scene: EvaluationData, methods: Sequence[str], rerun: Rerun, say: Callable[[str], None] = print
+    scene: EvaluationData,
+    methods: Sequence[str],
+    rerun: Rerun,
+    say: Callable[[str], None] = print,
+    available: Mapping[str, Method] = METHODS,
 ) -> dict[str, Any]:
     """Run the methods and compute their scores.
+
+    Parameters
+    ----------
+    scene : EvaluationData
+    methods : sequence of str
+        Names of those to run.
+    rerun : Rerun
+    say : callable
+        Called with the label of each method that was run.
+    available : mapping of str to Method
+        All methods by name.
 
     Returns
     -------
     dict
-        ``table`` (one dict per method), ``columns``, ``skipped``, ``warnings``, ``note`` and ``gnss``.
+        ``table`` (one dict per method), ``columns``, ``skipped``, ``warnings``, ``note``, ``gnss``, ``verdict`` and
+        ``pairs_worse`` (by method, the pairs that are noisier than without correction).
 
     Raises
     ------
     InputError
         For an unknown method.
     """
-    if unknown := [m for m in methods if m not in METHODS]:
-        raise InputError(f"--methods {unknown[0]} is unknown; choose from {', '.join(METHODS)}.")
+    if unknown := [m for m in methods if m not in available]:
+        raise InputError(f"--methods {unknown[0]} is unknown; choose from {', '.join(available)}.")
     table: list[dict[str, Any]] = []
     skipped = []
     series: dict[str, Floats] = {}
+    errors: dict[str, Floats] = {}
+    worse: dict[str, list[str]] = {}
     for name in methods:
-        label = METHODS[name].label
+        label = available[name].label
         try:
-            corrected = METHODS[name].correct(scene, rerun)
+            corrected = available[name].correct(scene, rerun)
         except (Unavailable, InputError) as reason:
             skipped.append({"method": label, "reason": str(reason)})
             continue
@@ -152,6 +238,9 @@ def compare(
         if name in ("uncorrected", "vae"):
             series[name] = corrected
         table.append({"method": label, "name": name, **scores(corrected, scene)})
+        worse[name] = _noisier_pairs(corrected, scene)
+        if name not in NO_CORRECTIONS:
+            errors[label] = squared_errors(corrected, scene)
     present = {key for row in table for key, value in row.items() if key in COLUMNS and not _nan(value)}
     inverted = scene.inverted
     share = float(scene.stable.sum() / inverted.valid.sum())
@@ -167,6 +256,8 @@ def compare(
         "skipped": skipped,
         "warnings": _warnings(scene, share, table),
         "gnss": _gnss_record(scene, series),
+        "verdict": verdict(errors, _judge(scene)),
+        "pairs_worse": worse,
         "factor": inverted.factor,
     }
 

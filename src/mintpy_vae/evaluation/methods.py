@@ -15,6 +15,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.request import getproxies
 
@@ -22,19 +23,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats, Mask
-from ..errors import NotEnoughEvidence
+from ..errors import InputError, NotEnoughEvidence
 from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Hdbscan
 from ..method.covariance import fill
 from ..method.upsampling import FullResolution
 from ..results.evidence import EVIDENCE, read_evidence
 from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
-from ..stack import Rows, pool_map
+from ..stack import COMPLETE, Rows, Stack, linked, open_hdf5, pool_map
 from ..workflow.learning import phase_removed
 from .baselines import BASELINES, Baseline
 from .injection import Rerun
 
 CDS = "cds.climate.copernicus.eu"
+NO_DELAYS = ("ERA5.h5", "VAE.h5", "SET.h5", "ifgramStack.h5", "ionStack.h5", "geometryGeo.h5", "geometryRadar.h5")
+"""Files in ``inputs`` that are no delay, or have a row already."""
 
 Stations = list[tuple[str, int, int, Floats]]
 
@@ -207,6 +210,45 @@ def _less_delay(scene: EvaluationData, file: Path) -> Floats:
     inverted = scene.inverted
     delay = read_delay(file, inverted.dates, inverted.ref_yx, full_mask(scene.work), inverted.factor)
     return np.asarray(inverted.before - inverted.referenced(delay))
+
+
+def delay_methods(project: Path, stack: Stack) -> dict[str, Method]:
+    """A method for each delay series in ``PROJECT/inputs`` as MintPy writes it, whole and weighted date by date.
+
+    RAiDER, HRRR, GACOS, OPERA and the weather models of PyAPS are all found so. ``ERA5.h5`` has a row of its own.
+    """
+    found: dict[str, Method] = {}
+    for file in sorted((project / "inputs").glob("*.h5")):
+        if file.name in NO_DELAYS or not _is_delay(file, stack):
+            continue
+        found[file.stem] = Method(f"delay of {file.name}", partial(_whole_delay, file))
+        found[f"{file.stem}_weighted"] = Method(f"delay of {file.name}, weighted by date", partial(_weighted, file))
+    return found
+
+
+def _is_delay(file: Path, stack: Stack) -> bool:
+    try:
+        with open_hdf5(file) as f:
+            series = linked(f, "timeseries")
+            return series is not None and series.shape[1:] == stack.shape and not series.attrs.get(COMPLETE)
+    except InputError:
+        return False
+
+
+def _whole_delay(file: Path, scene: EvaluationData, rerun: Rerun) -> Floats:
+    return _less_delay(scene, file)
+
+
+def _weighted(file: Path, scene: EvaluationData, rerun: Rerun) -> Floats:
+    """Each date minus its delay times the least-squares coefficient on stable ground, 0 to 1."""
+    inverted = scene.inverted
+    delay = np.asarray(inverted.before - _less_delay(scene, file))
+    ground = scene.stable & np.isfinite(delay).all(axis=0) & np.isfinite(inverted.before).all(axis=0)
+    d, x = (
+        np.asarray(maps[:, ground] - maps[:, ground].mean(axis=1, keepdims=True)) for maps in (delay, inverted.before)
+    )
+    weight = np.clip((d * x).sum(axis=1) / np.maximum((d**2).sum(axis=1), 1e-12), 0.0, 1.0)
+    return np.asarray(inverted.before - inverted.referenced(weight[:, None, None] * delay))
 
 
 def _simple(baseline: Baseline) -> Method:

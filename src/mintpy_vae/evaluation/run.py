@@ -29,7 +29,7 @@ from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_inf
 from . import gnss_series
 from .comparison import compare
 from .injection import Rerun, inject, parse_signals, unsafe
-from .methods import METHODS
+from .methods import METHODS, delay_methods
 from .scene import evaluation_data, locate, pixel_of
 
 TABLE = "evaluation"
@@ -118,9 +118,10 @@ def evaluate(
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
     job = with_prior(Job(source, template_here, settings, stack, read_prior_information(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
-    chosen = methods or [name for name, method in METHODS.items() if not method.trains]
+    available = METHODS | delay_methods(source, stack)
+    chosen = methods or [name for name, method in available.items() if not method.trains]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
-    outcome = compare(scene, chosen, rerun, say)
+    outcome = compare(scene, chosen, rerun, say, available)
     try:
         outcome["injection"] = inject(rerun, wanted, evidence, say) if wanted else []
         outcome["warnings"] += unsafe(outcome["injection"])
@@ -174,6 +175,7 @@ def text_table(outcome: Mapping[str, Any]) -> str:
     names = [f"({k + 1})" for k in range(len(rows))]
     lines = [
         "",
+        outcome["verdict"],
         outcome["note"],
         SAME.format(**outcome["stack"]),
         "",

@@ -260,7 +260,7 @@ def evaluation(data: Data) -> Section | None:
     return Section(
         "evaluation",
         "Comparison with other corrections",
-        [data.evaluation["note"], *_same(data.evaluation), *skipped],
+        [*filter(None, [data.evaluation.get("verdict")]), data.evaluation["note"], *_same(data.evaluation), *skipped],
         tables=tables,
     )
 
