@@ -70,14 +70,16 @@ def test_the_share_of_pairs_made_worse_is_counted(noise):
     assert scores(0.5 * noise, scene(noise))["pairs_worse"] == 0
 
 
-def test_over_several_stations_the_root_mean_square_counts(noise):
+def test_over_several_stations_all_baselines_count(noise):
     slow = np.zeros((N, *SHAPE))
     slow[:, 20:25, 20:25] = 0.03 * YEARS[:, None, None]
     slow[:, 40:45, 20:25] = -0.04 * YEARS[:, None, None]
     stations = [("REFS", 5, 5, np.zeros(N)), ("A", 22, 22, np.zeros(N)), ("B", 42, 22, np.zeros(N))]
     both, one = (scores(slow, scene(noise, stations=stations[:k])) for k in (3, 2))
     assert one["gnss_rate_error"] == pytest.approx(30) and one["gnss_rms"] == pytest.approx(30 * YEARS.std())
-    rms = np.sqrt((30**2 + 40**2) / 2)
+    rms = np.sqrt((30**2 + 40**2 + 70**2) / 3)
+    turned, _ = (scores(slow, scene(noise, stations=[stations[k] for k in order])) for order in ((2, 0, 1), (0, 1)))
+    assert turned["gnss_rms"] == pytest.approx(both["gnss_rms"])  # whichever is the reference
     assert both["gnss_rate_error"] == pytest.approx(rms) and both["gnss_rms"] == pytest.approx(rms * YEARS.std())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -115,16 +116,19 @@ def squared_errors(series: Floats, scene: EvaluationData) -> Floats:
         return np.asarray(np.nanmean(error**2, axis=1))
     if len(scene.stations) < 2:
         return np.full(len(series), np.nan)
-    residuals = np.array([values - truth for values, (*_, truth) in _doubles(series, scene)])
+    residuals = np.array([np.zeros(len(series)), *(values - truth for values, (*_, truth) in _doubles(series, scene))])
     known = np.isfinite(residuals)
-    centred = residuals - np.nanmean(np.where(known.any(axis=1)[:, None], residuals, 0.0), axis=1, keepdims=True)
-    return np.where(known.any(axis=0), np.nansum(centred**2, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+    number = np.maximum(known.sum(axis=0), 1)
+    level = np.nansum(residuals, axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    residuals = residuals - level
+    residuals = residuals - np.nansum(residuals, axis=0) / number  # of the network: no station is the reference
+    return np.where(known.sum(axis=0) > 1, np.nansum(residuals**2, axis=0) / number, np.nan)
 
 
 def _judge(scene: EvaluationData) -> str:
     if scene.truth is not None:
         return "the truth"
-    names = [name for name, *_ in scene.stations[1:]]
+    names = [name for name, *_ in scene.stations]
     return f"GNSS at {len(names)} station{'s' * (len(names) > 1)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
 
 
@@ -169,14 +173,27 @@ def _mean_variogram(maps: list[Floats], km: tuple[float, float]) -> tuple[Floats
 
 
 def _against_gnss(series: Floats, scene: EvaluationData) -> dict[str, float]:
+    """Root mean square over all baselines between stations: no station is more of a reference than another."""
     if len(scene.stations) < 2:
         return {}
-    found = [gnss_series.compare(v, t, scene.inverted.years) for v, (_, _, _, t) in _doubles(series, scene)]
-    rates, rms = ([f[k] for f in found] for k in ("rate", "rms"))
-    errors = [r - f["gnss_rate"] for r, f in zip(rates, found, strict=True)]
+    years = scene.inverted.years
+    reference: Floats = np.zeros(len(years))
+    network: list[tuple[Floats, Floats]] = [(reference, reference)]
+    network += [(values, truth) for values, (*_, truth) in _doubles(series, scene)]
+    found = [
+        gnss_series.compare(second[0] - first[0], second[1] - first[1], years)
+        for first, second in itertools.combinations(network, 2)
+    ]
+    errors = [f["rate"] - f["gnss_rate"] for f in found]
     if len(found) == 1:
-        return {"gnss_rate_error": errors[0], "gnss_rms": rms[0]}
-    return {k: float(np.sqrt(np.nanmean(np.square(v)))) for k, v in (("gnss_rate_error", errors), ("gnss_rms", rms))}
+        return {"gnss_rate_error": errors[0], "gnss_rms": found[0]["rms"]}
+    both = (("gnss_rate_error", errors), ("gnss_rms", [f["rms"] for f in found]))
+    return {key: _rms(values) for key, values in both}
+
+
+def _rms(values: Sequence[float]) -> float:
+    known = np.array([value for value in values if np.isfinite(value)])
+    return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
 
 
 def _doubles(series: Floats, scene: EvaluationData) -> list[tuple[Floats, tuple[str, int, int, Floats]]]:
