@@ -18,6 +18,7 @@ from ..results.result import RESULT
 from . import sections as content
 from .charts import MAP_WIDTH
 from .data import Data
+from .explore import aspect, embedded
 from .section import Drawn, Section
 
 REPORT = "vae_report.html"
@@ -75,9 +76,13 @@ def _render(title: str, lead: str, warnings: Sequence[str], sections: Sequence[S
         key = section.key
         figures = [_chart(figure, f"{key}-{k}") for k, figure in enumerate(section.figures)]
         wide = [_chart(figure, f"{key}-wide-{k}") for k, figure in enumerate(section.wide)]
-        shown.append(vars(section) | {"figures": figures, "wide": wide, "columns": section.columns})
+        more: dict[str, Any] = {"figures": figures, "wide": wide, "columns": section.columns}
+        if section.explorer:
+            more |= {"embedded": Markup(embedded(section.explorer)), "ratio": aspect(section.explorer)}
+        shown.append(vars(section) | more)
     template = environment.get_template("page.html.j2")
-    inlined = {"plotly": get_plotlyjs(), "css": _own("page.css"), "js": _own("page.js")}
+    js = _own("explore.js") + _own("page.js")
+    inlined = {"plotly": get_plotlyjs(), "css": _own("page.css"), "js": js}
     return template.render(
         title=title,
         lead=Markup(lead),

@@ -30,7 +30,10 @@ class Drawn:
 
 @dataclass
 class Section:
-    """A heading with what stands below it: texts, figures side by side, figures of the full width, tables."""
+    """A heading with what stands below it: texts, figures side by side, figures of the full width, tables.
+
+    `explorer` is what ``explore.js`` draws.
+    """
 
     key: str
     title: str
@@ -38,6 +41,7 @@ class Section:
     figures: list[go.Figure] = field(default_factory=list)
     wide: list[go.Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    explorer: dict[str, Any] | None = None
 
     @property
     def columns(self) -> int:
