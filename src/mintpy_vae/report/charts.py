@@ -23,6 +23,12 @@ VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE653
 KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
 NONE = ("#BBBBBB", "x")  # sources of no cluster
 
+CONFIG = {
+    **{"responsive": True, "displaylogo": False},
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    **{"showSendToCloud": False, "plotlyServerURL": ""},  # Plotly 7 offers to upload every chart
+}
+"""Of all charts of the page."""
 _INK = "rgb(36, 36, 36)"
 """Of text, axes and what is black: the page replaces this colour, and no other, on a dark screen."""
 _CLEAR = "rgba(0,0,0,0)"

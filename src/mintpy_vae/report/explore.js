@@ -5,7 +5,7 @@
   if (!element) return;
   const data = JSON.parse(element.textContent);
   const [length, width] = data.shape, { x: X, y: Y } = data.axes;
-  const INK = "rgb(36, 36, 36)", CLEAR = "rgba(0,0,0,0)", OPACITY = 0.82;
+  const INK = "rgb(36, 36, 36)", CLEAR = "rgba(0,0,0,0)", BAND = "rgba(0,114,178,0.35)", OPACITY = 0.82;
   const part = unpacked();
   const MAPS = ["before", "atmosphere", "after", "motion"];
   const KINDS = part.motion ? MAPS : MAPS.slice(0, 3);
@@ -13,7 +13,6 @@
     before: { color: data.colours.before }, after: { color: data.colours.after },
     atmosphere: { color: INK, dash: "dot" }, motion: { color: data.colours.motion, dash: "dash" },
   };
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "resetScale2d"] };
   const state = { mode: "velocity", date: 0, pair: 0, pixel: null, end: null, profiling: false, ends: 0 };
   const by = (id) => document.getElementById("explore-" + id);
   const chart = Object.fromEntries([...MAPS, "series", "line"].map((name) => [name, by(name)]));
@@ -42,9 +41,9 @@
   }
 
   // what the maps show is a weighted sum of the dates: [[date, weight], ...]
-  function weights() {
-    if (state.mode === "date") return [[state.date, 1]];
-    if (state.mode === "pair") return [[data.pairs[state.pair][1], 1], [data.pairs[state.pair][0], -1]];
+  function weights(mode = state.mode, which = state[mode]) {
+    if (mode === "date") return [[which, 1]];
+    if (mode === "pair") return [[data.pairs[which][1], 1], [data.pairs[which][0], -1]];
     const mean = data.years.reduce((a, b) => a + b) / data.years.length;
     const energy = data.years.reduce((sum, t) => sum + (t - mean) ** 2, 0);
     return data.years.map((t, k) => [k, (t - mean) / energy]);
@@ -79,17 +78,16 @@
   function limit() {
     if (!limits[state.mode]) {
       const number = { velocity: 1, date: data.dates.length, pair: data.pairs.length }[state.mode];
-      const chosen = { ...state }, found = [];
+      const found = [];
       for (let k = 0; k < number; k += Math.ceil(number / 20)) {
-        state.date = state.pair = k;
-        found.push(robustLimit(combined("before", weights())));
+        found.push(robustLimit(combined("before", weights(state.mode, k))));
       }
-      Object.assign(state, chosen);
       limits[state.mode] = Math.max(...found);
     }
     return limits[state.mode];
   }
 
+  const title = (name) => (name === "motion" ? "motion found" : name);
   const unit = () => (state.mode === "velocity" ? "mm/yr" : "mm");
   const place = (row, column) => [X.first + column * X.step, Y.first + row * Y.step];
   const cell = (x, y) => [Math.round((y - Y.first) / Y.step), Math.round((x - X.first) / X.step)];
@@ -156,7 +154,7 @@
     const nice = [5, 2, 1].find((k) => k * power <= metres) * power;
     const start = range[0] + 0.06 * (range[1] - range[0]);
     const end = start + (Math.sign(range[1] - range[0]) * nice) / X.metres;
-    const label = { xref: "x", yref: "y domain", yanchor: "bottom", showarrow: false, bgcolor: "rgba(255,255,255,0.75)", borderpad: 1, font: { size: 11, color: "#111111" } };
+    const label = { xref: "x", yref: "y domain", yanchor: "bottom", showarrow: false, bgcolor: "rgba(255,255,255,0.75)", borderpad: 1, font: { size: 11, color: INK } };
     const annotations = [{ ...label, x: (start + end) / 2, y: 0.07, text: nice < 1000 ? `${nice} m` : `${nice / 1000} km` }];
     if (data.axes.north) annotations.push({ ...label, xref: "x domain", x: 0.97, xanchor: "right", y: 0.97, yanchor: "top", text: "N \u2191" });
     const stroke = (color, w) => ({ type: "line", xref: "x", yref: "y domain", x0: start, x1: end, y0: 0.05, y1: 0.05, line: { color, width: w } });
@@ -176,9 +174,6 @@
     }
     by("low").textContent = shown(-end, 0);
     by("high").textContent = `${shown(end, 0)} ${unit()}`;
-    by("before-title").textContent = "before";
-    by("atmosphere-title").textContent = "atmosphere (before less after)";
-    by("after-title").textContent = "after";
     by("motion-title").textContent = part.motion ? "motion found" : "where motion was found (dark)";
   }
 
@@ -206,9 +201,25 @@
   // ------------------------------------------------------------------------------------------- series and profile
   function plotLayout(xTitle, yTitle, more) {
     const line = { showgrid: false, zeroline: false, showline: true, linecolor: INK, ticks: "outside", tickcolor: INK, automargin: true };
-    return { margin: { l: 52, r: 10, t: 62, b: 40 }, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, font: { family: "system-ui, sans-serif", size: 12, color: INK },
-      legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" }, modebar: { bgcolor: CLEAR, color: "rgb(130,130,130)" }, hovermode: "closest",
+    return { margin: { l: 52, r: 10, t: 30, b: 40 }, showlegend: false, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, font: { family: "system-ui, sans-serif", size: 12, color: INK },
+      modebar: { bgcolor: CLEAR, color: "rgb(130,130,130)" }, hovermode: "closest",
       xaxis: { ...line, title: { text: xTitle, standoff: 6 } }, yaxis: { ...line, title: { text: yTitle, standoff: 6 } }, ...more };
+  }
+
+  // legends stand above the charts, where they wrap and the toolbar is not
+  function drawKeys() {
+    const key = (name, style) => {
+      const entry = Object.assign(document.createElement("span"), { textContent: name });
+      const swatch = document.createElement("i");
+      Object.assign(swatch.style, style);
+      entry.prepend(swatch);
+      return entry;
+    };
+    const styles = { solid: "solid", dot: "dotted", dash: "dashed" };
+    const curve = (name) => key(title(name), { borderTop: `3px ${styles[LOOK[name].dash || "solid"]} ${name === "atmosphere" ? "currentColor" : LOOK[name].color}` });
+    by("series-keys").append(...KINDS.filter((name) => name !== "atmosphere").map(curve));
+    if (part.std) by("series-keys").append(key("\u00b1 1 sigma", { height: "10px", background: BAND }));
+    by("line-keys").append(...KINDS.map(curve));
   }
 
   function band(index) {
@@ -217,26 +228,22 @@
     const known = data.dates.map((_, k) => k).filter((k) => std[k] !== null);
     const edge = (sign) => known.map((k) => after[k] + sign * std[k]);
     const look = { x: known.map((k) => data.dates[k]), mode: "lines", line: { width: 0 }, hoverinfo: "skip" };
-    return [{ ...look, y: edge(-1), showlegend: false, name: "" },
-      { ...look, y: edge(1), fill: "tonexty", fillcolor: "rgba(0,114,178,0.25)", name: "\u00b1 1 sigma" }];
+    return [{ ...look, y: edge(-1), name: "" },
+      { ...look, y: edge(1), fill: "tonexty", fillcolor: BAND, name: "\u00b1 1 sigma" }];
   }
 
   function drawSeries() {
     const index = indexAt(...state.pixel);
     const named = KINDS.filter((name) => name !== "atmosphere");
-    const curves = named.map((name) => ({ x: data.dates, y: series(name, index), name: name === "motion" ? "motion found" : name,
+    const curves = named.map((name) => ({ x: data.dates, y: series(name, index), name: title(name),
       mode: name === "motion" ? "lines" : "lines+markers", line: LOOK[name], hovertemplate: "%{x|%Y-%m-%d}: %{y:.1f} mm" }));
     const marks = state.mode === "velocity" ? [] : weights().map(([k]) => ({ type: "line", xref: "x", yref: "paper", x0: data.dates[k], x1: data.dates[k], y0: 0, y1: 1, line: { color: "rgb(130,130,130)", width: 1, dash: "dot" } }));
-    Plotly.react(chart.series, [...band(index), ...curves], plotLayout("", "displacement [mm]", { shapes: marks }), CONFIG);
+    Plotly.react(chart.series, [...band(index), ...curves], plotLayout("", "displacement [mm]", { shapes: marks }), data.config);
     describe(index);
   }
 
   function describe(index) {
-    const rate = { mode: "velocity" };
-    const chosen = { ...state };
-    Object.assign(state, rate);
-    const terms = weights();
-    Object.assign(state, chosen);
+    const terms = weights("velocity");
     const of = (name) => shown(terms.reduce((sum, [k, w]) => sum + w * series(name, index)[k], 0));
     const sigma = part.std ? series("std", index).filter((v) => v !== null).sort((a, b) => a - b) : [];
     const height = number(part.height[state.pixel[0] * width + state.pixel[1]], 1);
@@ -257,9 +264,9 @@
     const curves = KINDS.map((name) => {
       const values = combined(name, terms);
       return { x: cells.map(along), y: cells.map((c) => (indexAt(...c) === data.nothing ? null : values[indexAt(...c)])),
-        name: name === "motion" ? "motion found" : name, mode: "lines", line: LOOK[name], hovertemplate: `%{x:.2f} km: %{y:.1f} ${unit()}` };
+        name: title(name), mode: "lines", line: LOOK[name], hovertemplate: `%{x:.2f} km: %{y:.1f} ${unit()}` };
     });
-    Plotly.react(chart.line, curves, plotLayout("distance [km]", `${state.mode} [${unit()}]`, {}), CONFIG);
+    Plotly.react(chart.line, curves, plotLayout("distance [km]", `${state.mode} [${unit()}]`, {}), data.config);
     by("along").textContent = state.end ? `Profile from ${where(state.pixel)} to ${where(state.end)}.` : "Profile along the row of the pixel.";
     const ends = [cells[0], cells.at(-1)].map((c) => place(...c)), here = place(...state.pixel);
     const points = [ends[0], here, ends[1]];
@@ -337,9 +344,10 @@
 
   function start() {
     const ground = hillshade();
-    for (const name of MAPS) Plotly.newPlot(chart[name], mapTraces(), mapLayout(ground), CONFIG);
+    for (const name of MAPS) Plotly.newPlot(chart[name], mapTraces(), mapLayout(ground), data.config);
     by("bar").style.background = `linear-gradient(to right, ${data.colours.scale.join(", ")})`;
     by("bar").style.opacity = OPACITY;
+    drawKeys();
     state.pixel = fastest();
     document.querySelector(".controls").reset();
     drawAll();

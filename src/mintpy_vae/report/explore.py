@@ -53,6 +53,7 @@ def explorer(data: Data) -> dict[str, Any]:
         "nothing": NOTHING,
         "axes": axes(data, step),
         "colours": {"scale": draw.VIK, "before": draw.BEFORE, "after": draw.AFTER, "motion": draw.THIRD},
+        "config": draw.CONFIG,
         "layout": [[name, values.size] for name, values in parts.items()],
         "packed": packed(parts),
     }

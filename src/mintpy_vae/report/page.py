@@ -16,14 +16,12 @@ from plotly.offline import get_plotlyjs
 
 from ..results.result import RESULT
 from . import sections as content
-from .charts import MAP_WIDTH
+from .charts import CONFIG, MAP_WIDTH
 from .data import Data
 from .explore import aspect, embedded
 from .section import Drawn, Section
 
 REPORT = "vae_report.html"
-_UNUSED = ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": _UNUSED}
 
 
 def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -106,7 +104,7 @@ def _chart(figure: go.Figure, name: str) -> Drawn:
         full_html=False,
         include_plotlyjs=False,
         div_id=name,
-        config=_CONFIG,
+        config=CONFIG,
         default_width="100%",
         default_height="auto" if is_map else f"{height}px",
     )
