@@ -88,7 +88,7 @@ def test_of_large_series_only_some_pixels_are_embedded_and_the_page_says_so(mapp
     assert content["step"] == 2 and len(content["packed"]) < 4 / 3 * 30_000 + 10_000
     assert "every 2. row and column is embedded" in write_report(work).read_text(encoding="utf8")
     full = 2 * 4 * 60 * 6400  # bytes of the largest training grid, with 60 dates
-    assert full / explore.sampling(full) ** 2 < 2.1e6
+    assert full / explore.sampling(full) ** 2 <= explore.LARGEST
 
 
 def test_without_motion_deviation_and_attributes_there_is_less_to_see(mapped, tmp_path):

@@ -214,7 +214,6 @@ def test_in_a_browser_the_toolbar_covers_nothing_and_figures_use_the_width(brows
     assert tab.evaluate(COVERED) == []
     titles = tab.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
     assert not [t for t in titles if "hare" in t]  # Plotly's button that uploads the chart
-    assert tab.evaluate("[...document.querySelectorAll('.plotly-graph-div')].every(d => !d._context.plotlyServerURL)")
     rows = """[...document.querySelectorAll('section')].flatMap(s => {
         const right = s.getBoundingClientRect().right;
         return [...s.querySelectorAll('.figures, section > figure')].map(

@@ -26,7 +26,7 @@ NONE = ("#BBBBBB", "x")  # sources of no cluster
 CONFIG = {
     **{"responsive": True, "displaylogo": False},
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-    **{"showSendToCloud": False, "plotlyServerURL": ""},  # Plotly 7 offers to upload every chart
+    "showSendToCloud": False,  # Plotly 7 offers to upload every chart
 }
 """Of all charts of the page."""
 _INK = "rgb(36, 36, 36)"

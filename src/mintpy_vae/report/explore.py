@@ -17,7 +17,7 @@ from ..stack import open_hdf5
 from . import charts as draw
 from .data import Data
 
-LARGEST = 2_000_000
+LARGEST = 1_700_000
 """Bytes of the embedded series; of larger ones only some of the pixels are embedded."""
 UNIT = 0.1
 """Millimetres that series are rounded to."""
