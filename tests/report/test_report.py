@@ -195,3 +195,43 @@ def test_in_a_browser_bars_sort_and_hovering_shows_the_pair(browser, mapped):
     assert re.search(r"\d{8}_\d{8}", shown.first.text_content())
     assert said == []
     tab.close()
+
+
+COVERED = """() => [...document.querySelectorAll('.plotly-graph-div')].flatMap(chart => {
+    const bar = chart.querySelector('.modebar').getBoundingClientRect();
+    const others = '.legend, .updatemenu-header, .annotation, .nsewdrag, .colorbar, .table';
+    return [...chart.querySelectorAll(others)].filter(e => {
+        const r = e.getBoundingClientRect();
+        return r.width && r.left < bar.right && r.right > bar.left && r.top < bar.bottom && r.bottom > bar.top;
+    }).map(e => chart.id + ' ' + e.getAttribute('class'));
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_in_a_browser_the_toolbar_covers_nothing_and_figures_use_the_width(browser, mapped, width):
+    tab, *_ = opened(browser, mapped.work / REPORT, width)
+    assert tab.evaluate("document.querySelectorAll('.modebar').length") > 12
+    assert tab.evaluate(COVERED) == []
+    titles = tab.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+    assert not [t for t in titles if "hare" in t]  # Plotly's button that uploads the chart
+    rows = """[...document.querySelectorAll('section')].flatMap(s => {
+        const right = s.getBoundingClientRect().right;
+        return [...s.querySelectorAll('.figures, section > figure')].map(
+            row => right - [...row.querySelectorAll('.plotly-graph-div')].at(-1).getBoundingClientRect().right);
+    })"""
+    gaps = tab.evaluate(rows)
+    assert gaps and max(gaps) < 2  # of pixels: no row ends with a hole
+    tab.close()
+
+
+def test_in_a_browser_charts_are_drawn_again_for_paper_and_back(browser, mapped):
+    tab, *_ = opened(browser, mapped.work / REPORT, 1280)
+    widest = "Math.max(...[...document.querySelectorAll('.plotly-graph-div')].map(d => d._fullLayout.width))"
+    assert tab.evaluate(widest) > 1000
+    for media, fits in (("print", lambda w: w <= 700), ("screen", lambda w: w > 1000)):
+        tab.emulate_media(media=media)
+        tab.wait_for_function(
+            f"document.documentElement.classList.contains('paper') === {str(media == 'print').lower()}"
+        )
+        assert fits(tab.evaluate(widest))
+    tab.close()

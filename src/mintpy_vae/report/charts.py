@@ -18,22 +18,36 @@ from ..arrays import Floats
 from ..dates import moments
 
 BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
-OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "rgb(36, 36, 36)")
 VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE6533", "#8B2706", "#590008")
 KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
 NONE = ("#BBBBBB", "x")  # sources in no cluster
 
-_INK = "rgb(36,36,36)"
+CONFIG = {
+    **{"responsive": True, "displaylogo": False},
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    "showSendToCloud": False,  # Plotly 7 offers to upload every chart
+}
+"""Of all charts of the page."""
+_INK = "rgb(36, 36, 36)"
+"""Of text, axes and what is black: the page replaces this colour, and no other, on a dark screen."""
+_CLEAR = "rgba(0,0,0,0)"
+_STRIP = 30
+"""Height above every chart that is left to the toolbar, pixels."""
+_LEGEND = 32
+_MENU = 44
+MAP_WIDTH = 330
+"""Width for which the height of a map is given; the page keeps the ratio."""
 _AXIS = {
     **{"showgrid": False, "showline": True, "linecolor": _INK, "ticks": "outside", "automargin": True},
     **{"zerolinecolor": _INK, "title": {"standoff": 15}},
 }
 _STYLE = {
-    **{"xaxis": _AXIS, "yaxis": _AXIS, "colorway": OKABE_ITO, "paper_bgcolor": "white", "plot_bgcolor": "white"},
+    **{"xaxis": _AXIS, "yaxis": _AXIS, "colorway": OKABE_ITO, "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR},
     **{
         "autotypenumbers": "strict",
         "hovermode": "closest",
-        "title": {"x": 0.05},
+        "modebar": {"bgcolor": _CLEAR, "color": "rgb(130,130,130)", "activecolor": AFTER},
         "annotationdefaults": {"arrowwidth": 1},
     },
     "font": {"color": _INK},
@@ -45,14 +59,15 @@ _TEMPLATE = "mintpy-vae"
 pio.templates[_TEMPLATE] = go.layout.Template(layout=_STYLE)
 
 
-def chart(height: int = 340, **layout: Any) -> go.Figure:
-    """An empty figure in the style of the page."""
+def chart(height: int = 340, title: str = "", **layout: Any) -> go.Figure:
+    """An empty figure in the style of the page, which writes the title above it and not into it."""
     figure = go.Figure()
     figure.update_layout(
         template=_TEMPLATE,
         height=height,
-        margin={"l": 55, "r": 15, "t": 40, "b": 45},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        meta={"title": title},
+        margin={"l": 55, "r": 15, "t": _STRIP + (_LEGEND if layout.get("showlegend", True) else 0), "b": 45},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
         font={"family": "system-ui, sans-serif", "size": 13},
         hoverlabel={"namelength": -1},
         **layout,
@@ -69,9 +84,7 @@ def colour_map(
     marked.
     """
     length, width = values.shape
-    figure = chart(
-        height=int(np.clip(330 * length / width, 220, 460)) + 90, title={"text": title, "font": {"size": 14}}
-    )
+    figure = chart(height=int(np.clip(MAP_WIDTH * length / width, 220, 460)) + _STRIP + 62, title=title)
     limit = limit or robust_limit(values)
     bar = {"orientation": "h", "thickness": 10, "title": {"text": unit, "side": "bottom"}, "y": -0.05, "yanchor": "top"}
     figure.add_heatmap(
@@ -83,11 +96,13 @@ def colour_map(
         hovertemplate=f"row %{{y}}, column %{{x}}<br>%{{z:.2f}} {unit}<extra></extra>",
     )
     for name, (row, column) in points.items():
-        look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": "black"}
-        figure.add_annotation(x=column, y=row, text=name, ax=0, ay=-24 if row > length / 4 else 24, **look)
+        look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": _INK}
+        side = "left" if column < width / 4 else "right" if column > 3 * width / 4 else "center"
+        ay = -24 if row > length / 4 else 24
+        figure.add_annotation(x=column, y=row, text=name, ax=0, ay=ay, xanchor=side, **look)
     figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, width - 0.5])
     figure.update_yaxes(visible=False, scaleanchor="x", range=[length - 0.5, -0.5], constrain="domain")
-    figure.update_layout(margin={"l": 5, "r": 5, "t": 40, "b": 75}, showlegend=False)
+    figure.update_layout(margin={"l": 5, "r": 5, "t": _STRIP, "b": 62}, showlegend=False)
     return figure
 
 
@@ -103,8 +118,9 @@ def pair_bars(names: Sequence[str], before: Floats, after: Floats) -> go.Figure:
     figure.add_bar(x=list(names), y=before, name="before", marker={"color": BEFORE})
     figure.add_bar(x=list(names), y=after, name="after", marker={"color": AFTER}, width=0.5)
     figure.update_xaxes(type="category", showticklabels=len(names) <= 40, tickangle=-90)
-    figure.update_layout(updatemenus=[_sorter(_orders(names, before, after), "xaxis.categoryarray")], margin={"t": 100})
-    figure.update_layout(legend={"y": 1.22})
+    figure.update_layout(updatemenus=[_sorter(_orders(names, before, after), "xaxis.categoryarray")])
+    # strip of the toolbar, menu, legend, one below the other
+    figure.update_layout(height=390, margin={"t": _STRIP + _MENU + _LEGEND})
     return figure
 
 
@@ -123,7 +139,7 @@ def pair_table(names: Sequence[str], before: Floats, after: Floats) -> go.Figure
         for key, order in _orders(names, before, after, as_index=True).items()
     }
     buttons = [{"label": k, "method": "restyle", "args": [{"cells.values": v}]} for k, v in orders.items()]
-    figure.update_layout(updatemenus=[_menu(buttons)], margin={"l": 5, "r": 5, "t": 45, "b": 5})
+    figure.update_layout(updatemenus=[_menu(buttons)], margin={"l": 5, "r": 5, "t": _STRIP + _MENU, "b": 5})
     return figure
 
 
@@ -152,7 +168,7 @@ def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Floats, red
         text=[f"{dates[i]}_{dates[j]}" for i, j in pairs],
         hovertemplate="%{text}<br>%{marker.color:.0f} % removed<extra></extra>",
     )  # fmt: skip
-    figure.add_scatter(x=days, y=baseline, mode="markers", marker={"color": "black", "size": 7}, text=list(dates),
+    figure.add_scatter(x=days, y=baseline, mode="markers", marker={"color": _INK, "size": 7}, text=list(dates),
                        hovertemplate="%{text}<extra></extra>")  # fmt: skip
     return figure
 
@@ -182,13 +198,14 @@ def latent(places: Floats, labels: NDArray[np.integer], kinds: Sequence[str], na
         {"label": text, "method": "restyle", "args": [{"marker.color": colours}]}
         for text, colours in (("colour by cluster", by_cluster), ("by label", by_kind))
     ]
-    figure.update_layout(updatemenus=[_menu(buttons)], margin={"t": 45}, showlegend=False)
+    figure.update_layout(updatemenus=[_menu(buttons)], margin={"t": _STRIP + _MENU}, showlegend=False)
     return figure
 
 
 def amplitudes(dates: Sequence[str], series: Floats, names: Sequence[str]) -> go.Figure:
     """Amplitude series (clusters, dates) at unit standard deviation."""
-    figure = chart(yaxis={"title": "amplitude (scaled)"})
+    figure = chart(height=380, yaxis={"title": "amplitude (scaled)"})
+    figure.update_layout(margin={"t": _STRIP}, legend={"y": -0.15, "yanchor": "top"})  # of several lines on a phone
     for k, (values, name) in enumerate(zip(series, names, strict=True)):
         scaled = (values - values.mean()) / max(float(values.std()), 1e-12)
         colour = OKABE_ITO[k % len(OKABE_ITO)]
@@ -212,11 +229,10 @@ def lines(
 
 def time_series(dates: Sequence[str], curves: Mapping[str, Floats], title: str) -> go.Figure:
     """Displacement (mm) over the dates, by name; a curve named GNSS is drawn in black."""
-    figure = chart(yaxis={"title": "displacement [mm]"}, title={"text": title, "font": {"size": 14}, "y": 0.99})
+    figure = chart(yaxis={"title": "displacement [mm]"}, title=title)
     for (name, values), colour in zip(curves.items(), (BEFORE, AFTER, *OKABE_ITO[2:]), strict=False):
-        colour = "black" if name == "GNSS" else colour
+        colour = _INK if name == "GNSS" else colour
         figure.add_scatter(x=_days(dates), y=values, name=name, mode="lines+markers", line={"color": colour})
-    figure.update_layout(margin={"t": 70})
     return figure
 
 
@@ -237,7 +253,7 @@ def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
         table[sizes.index(float(r["amplitude"])), widths.index(float(r["width_km"]))] = (
             np.nan if r["gain"] is None else 100 * r["gain"]
         )
-    figure = chart(height=150 + 50 * len(sizes), title={"text": f"{kind}: gain [%]", "font": {"size": 14}})
+    figure = chart(height=150 + 50 * len(sizes), title=f"{kind}: gain [%]")
     figure.add_heatmap(
         x=[f"{w:g} km" for w in widths], y=[f"{s:g} {rows[0]['unit']}" for s in sizes], z=table,
         text=[["-" if np.isnan(g) else f"{g:.0f} %" for g in row] for row in table], texttemplate="%{text}",
@@ -280,9 +296,11 @@ def _orders(names: Sequence[str], before: Floats, after: Floats, as_index: bool 
 
 
 def _sorter(orders: Mapping[str, list[str]], target: str) -> dict[str, Any]:
-    return _menu([{"label": key, "method": "relayout", "args": [{target: v}]} for key, v in orders.items()])
+    buttons = [{"label": key, "method": "relayout", "args": [{target: v}]} for key, v in orders.items()]
+    return _menu(buttons, above=_LEGEND + 4)
 
 
-def _menu(buttons: list[dict[str, Any]]) -> dict[str, Any]:
-    place = {"x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
-    return {"type": "dropdown", "buttons": buttons, "font": {"size": 12}, "pad": {"t": 0, "b": 4}, **place}
+def _menu(buttons: list[dict[str, Any]], above: int = 4) -> dict[str, Any]:
+    """A menu on the left, that many pixels above the plot."""
+    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"t": 0, "b": above}}
+    return {"type": "dropdown", "buttons": buttons, "font": {"size": 12}, "bgcolor": "white", **place}

@@ -15,6 +15,8 @@ from ..dates import acquisition_years
 from ..errors import InputError
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
+from ..stack import open_hdf5
+from ..stack.geometry import pixel_size
 
 PIXELS = 22_500
 
@@ -49,6 +51,20 @@ class Data:
         """Entries of the clusters that have maps: in a network with islands, the first ones, of the largest island."""
         shown: list[dict[str, Any]] = self.result["clusters"][: len(self.found.maps)]
         return shown
+
+    @cached_property
+    def attributes(self) -> dict[str, str]:
+        """Of the corrected stack, at full resolution; empty if its files are gone."""
+        for name in ("ifgramStack.h5", "VAE.h5"):
+            if (file := self.work / "inputs" / name).is_file():
+                with open_hdf5(file) as f:
+                    return {key: str(value) for key, value in f.attrs.items()}
+        return {}
+
+    @cached_property
+    def factor(self) -> int:
+        """Looks of the training grid along both axes."""
+        return max(1, round(float(self.found.pixel[0]) / pixel_size(self.attributes)[0])) if self.attributes else 1
 
     @cached_property
     def velocities(self) -> tuple[Floats, Floats, tuple[float, float]]:

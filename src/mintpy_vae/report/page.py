@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from plotly.offline import get_plotlyjs
 
 from ..results.result import RESULT
 from . import sections as content
+from .charts import CONFIG, MAP_WIDTH
 from .data import Data
-from .section import Section
+from .explore import aspect, embedded
+from .section import Drawn, Section
 
 REPORT = "vae_report.html"
-_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
 
 def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -72,21 +74,38 @@ def _render(title: str, lead: str, warnings: Sequence[str], sections: Sequence[S
         key = section.key
         figures = [_chart(figure, f"{key}-{k}") for k, figure in enumerate(section.figures)]
         wide = [_chart(figure, f"{key}-wide-{k}") for k, figure in enumerate(section.wide)]
-        shown.append(vars(section) | {"figures": figures, "wide": wide})
+        more: dict[str, Any] = {"figures": figures, "wide": wide, "columns": section.columns}
+        if section.explorer:
+            more |= {"embedded": Markup(embedded(section.explorer)), "ratio": aspect(section.explorer)}
+        shown.append(vars(section) | more)
     template = environment.get_template("page.html.j2")
+    js = _own("explore.js") + _own("page.js")
+    inlined = {"plotly": get_plotlyjs(), "css": _own("page.css"), "js": js}
     return template.render(
-        title=title, lead=Markup(lead), warnings=warnings, sections=shown, plotly=Markup(get_plotlyjs())
+        title=title,
+        lead=Markup(lead),
+        warnings=warnings,
+        sections=shown,
+        **{name: Markup(text) for name, text in inlined.items()},
     )
 
 
-def _chart(figure: go.Figure, name: str) -> Markup:
-    return Markup(
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=name,
-            config=_CONFIG,
-            default_width="100%",
-            default_height=f"{figure.layout.height}px",
-        )
+def _own(name: str) -> str:
+    """Text of a file that stands beside this one."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf8")
+
+
+def _chart(figure: go.Figure, name: str) -> Drawn:
+    """Of a map the height follows from the width that the page gives it, of other charts it is fixed."""
+    height, is_map = figure.layout.height, figure.layout.yaxis.scaleanchor is not None
+    if is_map:
+        figure.update_layout(height=None)
+    text = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config=CONFIG,
+        default_width="100%",
+        default_height="auto" if is_map else f"{height}px",
     )
+    return Drawn(figure.layout.meta["title"], Markup(text), MAP_WIDTH / height if is_map else None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 
 @dataclass
@@ -18,9 +19,21 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as it stands on the page; `ratio`, width over height, of a map, which is as wide as there is room."""
+
+    title: str
+    html: Markup
+    ratio: float | None
+
+
 @dataclass
 class Section:
-    """A heading, and below it texts, figures side by side, figures of full width, and tables."""
+    """A heading, and below it texts, figures side by side, figures of full width, and tables.
+
+    `explorer` holds the data that ``explore.js`` draws.
+    """
 
     key: str
     title: str
@@ -28,6 +41,13 @@ class Section:
     figures: list[go.Figure] = field(default_factory=list)
     wide: list[go.Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    explorer: dict[str, Any] | None = None
+
+    @property
+    def columns(self) -> int:
+        """Figures in a row of a wide screen, so that no row has a hole, if that can be."""
+        number = len(self.figures)
+        return number if number <= 4 else 4 if number % 4 == 0 else 3
 
 
 def bold(text: Any) -> str:

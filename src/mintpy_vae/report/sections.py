@@ -12,6 +12,7 @@ from ..arrays import Floats
 from ..method.clustering import unsigned
 from . import charts as draw
 from .data import Data
+from .explore import explorer
 from .section import Section, Table, bold
 
 TABLE_COLUMNS = 11
@@ -42,6 +43,22 @@ def warnings(data: Data) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------ sections
+def explore(data: Data) -> Section | None:
+    """Maps that lead to the series of each pixel."""
+    content = explorer(data)
+    step = content["step"]
+    sampled = f", of which every {step}. row and column is embedded" if step > 1 else ""
+    texts = [
+        "Click or tap a pixel of any map to see its series. Shift-click a second one, or press Profile and click two, "
+        "to see what lies between them. Drag to zoom: the maps zoom together; a double click shows the whole scene. "
+        "The arrow keys move the pixel.",
+        f"Displacement towards the satellite relative to the scene's mean, on the training grid (pixels of "
+        f"{data.found.pixel[1]:.0f} x {data.found.pixel[0]:.0f} m){sampled}, rounded to {content['unit']:g} mm. The "
+        "band is the stated standard deviation of the atmosphere. Outlined: where motion was found. Grey: relief.",
+    ]
+    return Section("explore", "Explore", texts, explorer=content)
+
+
 def velocity(data: Data) -> Section | None:
     """Maps of the velocity."""
     before, after, _ = data.velocities
@@ -327,7 +344,7 @@ def provenance(data: Data) -> Section:
 
 
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
-    *(velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
+    *(explore, velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
     *(structure_functions, phase_against_elevation, prior_delay, left_to_mintpy, training, provenance),
 )
 WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)

@@ -60,6 +60,9 @@ class Evidence:
     recipe : (dates, pixels), recipe_slope : (dates,)
         Delay that :mod:`~mintpy_vae.method.recipe` would subtract: metres of displacement, and metres per metre of
         height. None in a file of an earlier version.
+    motion : (dates, pixels)
+        Displacement of the local motion that was found, metres, mean over dates 0; 0 where none was found. None in a
+        file of an earlier version.
     """
 
     dates: Sequence[str]
@@ -80,6 +83,7 @@ class Evidence:
     losses: Floats
     recipe: Floats | None = None
     recipe_slope: Floats | None = None
+    motion: Floats | None = None
 
     def on_grid(self, values: Floats) -> Floats:
         """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
@@ -134,6 +138,7 @@ def write_evidence(
         losses=found.network.losses,
         recipe=metres * recipe.turbulent[:, found.valid],
         recipe_slope=metres * recipe.slope,
+        motion=metres * found.deformation.series,
     )
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
