@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "simulate": set(),
     "project": {"method", "stack"},
     "results": {"method", "stack"},
-    "report": {"method", "results"},
+    "report": {"method", "stack", "results"},
     "workflow": {"method", "stack", "project", "results", "report"},
     "evaluation": {"method", "stack", "project", "results", "report", "workflow"},
     "cli": {"stack", "project", "simulate", "workflow", "evaluation"},
