@@ -26,14 +26,14 @@ help:
 demo: $(READY)
 	$(BIN)/python -m mintpy_vae.demo
 
-# one thread for each of the two processes: with two, they wait for each other
+# three processes for two cores, since tests wait for MintPy and for killed processes; one thread each
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --progress-bar off -c constraints-lowest.txt -e '.[test]'
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 3 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .
