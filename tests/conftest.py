@@ -24,6 +24,15 @@ QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\n"
 DROPPED = (2, 9)
 
 
+LONGEST = ("workflow", "evaluation", "cli", "project")
+"""Rooms whose tests run whole commands."""
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes begin first, or one process would be left alone with them at the end."""
+    items.sort(key=lambda item: next((k for k, room in enumerate(LONGEST) if room in item.path.parts), len(LONGEST)))
+
+
 def tree(root):
     """Every file below a directory with its hash, and every directory."""
     return {
