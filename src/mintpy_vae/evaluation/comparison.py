@@ -60,13 +60,11 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
         Scores by the keys of :data:`COLUMNS`.
     """
     inverted, years = scene.inverted, scene.inverted.years
-    first, second = scene.pairs.T
     km = (inverted.pixel[0] / 1000, inverted.pixel[1] / 1000)
     still = np.where(scene.stable, 1000 * np.asarray(series, dtype=np.float64), np.nan)
     rate = metrics.velocity(still, years)
     flat = still[:, scene.stable & np.isfinite(series).all(axis=0)]
-    noise = (flat[second] - flat[first]).std(axis=1)
-    worse = _noisier(series, scene)
+    noise = scene.noise_of_pairs(series)
     some = scene.pairs[:: max(1, len(scene.pairs) // SAMPLED_PAIRS)]
     maps = [still[j] - still[i] for i, j in some]
     blur = max(2.0, 0.05 * min(inverted.valid.shape))
@@ -78,8 +76,8 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     row = {
         "velocity_std": metrics.spatial_std(rate),
         "velocity_uncertainty": float(np.nanmedian(metrics.velocity_uncertainty(still, years))),
-        "pair_std": float(np.median(noise)),
-        "pairs_worse": 100 * float(worse.mean()),
+        "pair_std": 1000 * float(np.median(noise)),
+        "pairs_worse": 100 * float(_noisier(noise, scene).mean()),
         "date_std": float(np.median((flat - flat.mean(axis=0)).std(axis=1))),
         "velocity_range": reach,
         "velocity_sill": sill,
@@ -93,17 +91,9 @@ def scores(series: Floats, scene: EvaluationData) -> dict[str, float]:
     return row | _against_gnss(series, scene)
 
 
-def _noisier(series: Floats, scene: EvaluationData) -> Mask:
-    """Pairs that are noisier on stable ground than without correction, (pairs,)."""
-    first, second = scene.pairs.T
-    after = series[:, scene.stable & np.isfinite(series).all(axis=0)]
-    before = scene.inverted.before[:, scene.stable]
-    return np.asarray((after[second] - after[first]).std(axis=1) > 1.001 * (before[second] - before[first]).std(axis=1))
-
-
-def _noisier_pairs(series: Floats, scene: EvaluationData) -> list[str]:
-    dates = scene.inverted.dates
-    return [f"{dates[i]}_{dates[j]}" for i, j in scene.pairs[_noisier(series, scene)]]
+def _noisier(noise: Floats, scene: EvaluationData) -> Mask:
+    """Pairs whose ``noise`` (pairs,) is larger than without correction, (pairs,)."""
+    return np.asarray(noise > 1.001 * scene.noise_before)
 
 
 # -------------------------------------------------------------------------------------------------------------- verdict
@@ -255,7 +245,8 @@ def compare(
         if name in ("uncorrected", "vae"):
             series[name] = corrected
         table.append({"method": label, "name": name, **scores(corrected, scene)})
-        worse[name] = _noisier_pairs(corrected, scene)
+        noisier = scene.pairs[_noisier(scene.noise_of_pairs(corrected), scene)]
+        worse[name] = [f"{scene.inverted.dates[i]}_{scene.inverted.dates[j]}" for i, j in noisier]
         if name not in NO_CORRECTIONS:
             errors[label] = squared_errors(corrected, scene)
     present = {key for row in table for key, value in row.items() if key in COLUMNS and not _nan(value)}

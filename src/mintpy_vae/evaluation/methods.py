@@ -15,7 +15,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from urllib.request import getproxies
 
@@ -28,16 +28,17 @@ from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Hdbscan
 from ..method.covariance import fill
 from ..method.upsampling import FullResolution
+from ..project.prior_delay import read_prior_delay
 from ..results.evidence import EVIDENCE, read_evidence
 from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
-from ..stack import COMPLETE, Rows, Stack, linked, open_hdf5, pool_map
+from ..stack import Rows, Stack, pool_map
 from ..workflow.learning import phase_removed
 from .baselines import BASELINES, Baseline
 from .injection import Rerun
 
 CDS = "cds.climate.copernicus.eu"
-NO_DELAYS = ("ERA5.h5", "VAE.h5", "SET.h5", "ifgramStack.h5", "ionStack.h5", "geometryGeo.h5", "geometryRadar.h5")
-"""Files in ``inputs`` that are no delay, or have a row already."""
+NO_DELAYS = ("ERA5.h5", "SET.h5")
+"""Time series in ``inputs`` with a row of their own, and those that MintPy subtracts in any case."""
 
 Stations = list[tuple[str, int, int, Floats]]
 
@@ -81,6 +82,17 @@ class EvaluationData:
     truth: Floats | None = None
     moves: Mask | None = None
     stations: Stations = field(default_factory=list)
+
+    def noise_of_pairs(self, series: Floats) -> Floats:
+        """Standard deviation on stable ground of each pair of a series (dates, h, w), (pairs,) metres."""
+        first, second = self.pairs.T
+        flat = series[:, self.stable & np.isfinite(series).all(axis=0)].astype(np.float64)
+        return np.asarray((flat[second] - flat[first]).std(axis=1))
+
+    @cached_property
+    def noise_before(self) -> Floats:
+        """The same without correction."""
+        return self.noise_of_pairs(self.inverted.before)
 
 
 @dataclass(frozen=True)
@@ -219,20 +231,15 @@ def delay_methods(project: Path, stack: Stack) -> dict[str, Method]:
     """
     found: dict[str, Method] = {}
     for file in sorted((project / "inputs").glob("*.h5")):
-        if file.name in NO_DELAYS or not _is_delay(file, stack):
+        if file.name in NO_DELAYS:
+            continue
+        try:
+            read_prior_delay(file, stack)
+        except InputError:  # another kind of file, another grid, or our own
             continue
         found[file.stem] = Method(f"delay of {file.name}", partial(_whole_delay, file))
         found[f"{file.stem}_weighted"] = Method(f"delay of {file.name}, weighted by date", partial(_weighted, file))
     return found
-
-
-def _is_delay(file: Path, stack: Stack) -> bool:
-    try:
-        with open_hdf5(file) as f:
-            series = linked(f, "timeseries")
-            return series is not None and series.shape[1:] == stack.shape and not series.attrs.get(COMPLETE)
-    except InputError:
-        return False
 
 
 def _whole_delay(file: Path, scene: EvaluationData, rerun: Rerun) -> Floats:

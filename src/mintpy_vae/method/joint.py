@@ -12,7 +12,7 @@ from ..progress import Steps
 from .deformation import Bells, Chance, Deformation, Dictionary, Search, no_deformation
 from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
-from .timefunctions import Rotation, TimeFunction
+from .timefunctions import Rotation, TimeFunction, persistent_of
 
 PASSES = 3
 REDDEST = 4.0
@@ -76,7 +76,7 @@ def estimate_jointly(
         Called with the passes done, the number of passes and a message.
     """
     functions, bells = dictionary.functions, dictionary.bells
-    persistent = [f for f in functions if not f.family]
+    persistent = persistent_of(functions)
     ordered = persistent + [f for f in functions if f.family]
     deformation = no_deformation(*series.shape)
     slow = [CHANCE] * len(persistent)

@@ -25,7 +25,17 @@ from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .source_model import Fit, Trainer, basis_maps, source_weights
 from .threads import single_threaded
-from .timefunctions import MIN_NEW_GIVEN, TimeFunction, adds_to, annual, lasts, recognise, scanned, trend
+from .timefunctions import (
+    MIN_NEW_GIVEN,
+    TimeFunction,
+    adds_to,
+    annual,
+    lasts,
+    persistent_of,
+    recognise,
+    scanned,
+    trend,
+)
 from .training import draw_pairs, train
 from .vae import SEPARATOR_SLOTS
 
@@ -180,7 +190,7 @@ def separate(
     atmosphere = estimate(series, joint, local, grid, knowledge)
     corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)
-    persistent = [f for f in functions if not f.family]
+    persistent = persistent_of(functions)
     return Separation(
         grid=grid,
         series=phase,
@@ -239,8 +249,7 @@ def _confirmed_delay(
     if observations.delay is None:
         return np.zeros(len(phase)), np.zeros_like(phase)
     maps = relative(np.asarray(observations.delay[:, grid.valid], dtype=np.float64))
-    functions = _functions_of_time([], grid.years, observations.dates, knowledge.functions)
-    persistent = [f for f in functions if not f.family]
+    persistent = persistent_of(_functions_of_time([], grid.years, observations.dates, knowledge.functions))
     share = coefficients(phase, maps, persistent, grid, settings.significance)
     return share, share[:, None] * maps
 

@@ -45,6 +45,11 @@ class TimeFunction:
     family: str = ""
 
 
+def persistent_of(functions: Sequence[TimeFunction]) -> list[TimeFunction]:
+    """Those of the functions that last over the whole stack, i.e. that are not scanned."""
+    return [f for f in functions if not f.family]
+
+
 def trend(years: Array) -> TimeFunction:
     """Motion at a constant rate, from 0 to 1 over the stack; ``years`` (dates,)."""
     return TimeFunction("trend", (years - years[0]) / float(np.ptp(years)))

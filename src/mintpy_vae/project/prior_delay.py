@@ -23,7 +23,7 @@ from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, 
 from .known_delays import to_phase
 from .work_dir import fits
 
-__all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay"]
+__all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay", "read_prior_delay"]
 
 OPTION = f"{PREFIX}priorDelay"
 NAMES = ("ERA5", "MERRA", "NARR", "ERAI", "GACOS", "OPERA")
@@ -86,7 +86,7 @@ def find_prior_delay(
         if not file.is_file():
             raise InputError(f"{OPTION} = {choice}: there is no file {file}.")
         try:
-            found = _checked(file, stack)
+            found = read_prior_delay(file, stack)
         except InputError as error:
             raise InputError(f"{OPTION} = {choice}: {error}") from error
         return found, _lacking(found, stack)
@@ -97,7 +97,7 @@ def find_prior_delay(
         if name in ("AUTO", "VAE") or not file.is_file():
             continue
         try:
-            found = _checked(file, stack)
+            found = read_prior_delay(file, stack)
         except InputError as error:
             warnings.append(f"{file.name} in inputs is not used ({OPTION}), because {str(error).rstrip('.')}.")
         else:
@@ -105,7 +105,8 @@ def find_prior_delay(
     return None, warnings
 
 
-def _checked(file: Path, stack: Stack) -> PriorDelay:
+def read_prior_delay(file: Path, stack: Stack) -> PriorDelay:
+    """Find the stack's dates in a delay file. Raises InputError for a file that is no delay of the stack's grid."""
     with open_hdf5(file) as f, damage(file):
         series, dates = linked(f, "timeseries"), linked(f, "date")
         if series is None or dates is None or len(series.shape) != 3 or len(series) != len(dates):

@@ -1,5 +1,6 @@
 """The report: one HTML file that shows the removed atmosphere and the signal that is left."""
 
-from .page import REPORT, write_report
+from ..results.result import REPORT
+from .page import write_report
 
 __all__ = ["REPORT", "write_report"]

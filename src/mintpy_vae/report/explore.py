@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..dates import acquisition_years, moments
+from ..results.result import STD
 from ..stack import open_hdf5
 from . import charts as draw
 from .data import Data
@@ -87,7 +88,7 @@ def packed(parts: dict[str, NDArray[Any]]) -> str:
 
 def std_on_grid(data: Data) -> Floats | None:
     """Standard deviation of the atmosphere (dates, pixels) in metres from the middle of each pixel of the grid."""
-    file = data.work / "vae_std.h5"
+    file = data.work / STD
     if not file.is_file():
         return None
     with open_hdf5(file) as f:

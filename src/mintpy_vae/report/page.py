@@ -14,14 +14,12 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from ..results.result import RESULT
+from ..results.result import REPORT, RESULT
 from . import sections as content
 from .charts import CONFIG, MAP_WIDTH
 from .data import Data
 from .explore import aspect, embedded
 from .section import Drawn, Section
-
-REPORT = "vae_report.html"
 
 
 def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str] | None = None) -> Path:

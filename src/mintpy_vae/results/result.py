@@ -13,9 +13,20 @@ from typing import Any
 from ..errors import InputError
 from ..log import LOGGER
 
-__all__ = ["MINTPY_AT_REST", "RESULT", "MintpyState", "Result", "log_result", "read_result", "write_result"]
+__all__ = [
+    "MINTPY_AT_REST",
+    "REPORT",
+    "RESULT",
+    "STD",
+    "MintpyState",
+    "Result",
+    "log_result",
+    "read_result",
+    "write_result",
+]
 
-RESULT = "vae_result.json"
+RESULT, REPORT, STD = "vae_result.json", "vae_report.html", "vae_std.h5"
+"""Files of a corrected directory that more than one package names."""
 
 
 class MintpyState(StrEnum):
@@ -101,7 +112,7 @@ def log_result(result: Result, what: str = "the stack") -> None:
             LOGGER.info(line)
     for warning in result.warnings:
         LOGGER.warning(warning)
-    if what == "the stack" and (page := result.work_dir / "vae_report.html").is_file():
+    if what == "the stack" and (page := result.work_dir / REPORT).is_file():
         LOGGER.info("report: %s", page)
 
 

@@ -26,7 +26,7 @@ from ..project.templates import copy_templates
 from ..project.work_dir import check_space, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
-from ..results.result import MINTPY_AT_REST, RESULT, MintpyState, Result, log_result, read_result, write_result
+from ..results.result import MINTPY_AT_REST, RESULT, STD, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
 from ..stack import (
     Stack,
@@ -42,7 +42,7 @@ from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
 from .learning import Learned, learn
 
-STD, VELOCITY_STD, COVARIANCE = "vae_std.h5", "velocity_vae_std.h5", "vae_covariance.csv"
+VELOCITY_STD, COVARIANCE = "velocity_vae_std.h5", "vae_covariance.csv"
 
 
 def correct(
