@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,3 +17,5 @@ Raster = NDArray[Any]
 Mask = NDArray[np.bool_]
 Pairs = NDArray[np.integer]
 """Indices (pairs, 2) of the first and the second date."""
+Rows = Callable[[slice], Float32]
+"""Rows of the stack -> values on them, (n, rows, width)."""

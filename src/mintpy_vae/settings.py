@@ -15,6 +15,8 @@ from typing import Any
 from .errors import InputError
 
 PREFIX = "vae."
+REPLACED = {"vae.coarsePixels": "vae.resolution, the size of a cell in km"}
+"""Options of earlier versions, and what took their place."""
 
 
 def _option(default: Any, key: str, text: str, low: float | None = None, high: float | None = None) -> Any:
@@ -36,12 +38,8 @@ class Settings:
         20,
     )
     max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
-    coarse_pixels: int = _option(
-        2500,
-        "coarsePixels",
-        "largest number of pixels of the multilooked training grid",
-        400,
-        6400,
+    resolution: float = _option(
+        0.0, "resolution", "size in km of the cells worked on; waves of five cells and more are removed", 0.0, 100.0
     )
     train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
     batch_size: int = _option(48, "batchSize", "pairs per optimisation step", 4, 4096)
@@ -92,6 +90,10 @@ class Settings:
             values["max_memory"] = _convert("mintpy.compute.maxMemory", memory, float)
         for key, value in template.items():
             if not key.lower().startswith(PREFIX):
+                continue
+            if key in REPLACED:
+                if _given(value):
+                    raise InputError(f"Template option {key} is now {REPLACED[key]}; set that, or leave out the line.")
                 continue
             if key not in fields:
                 names = {name.lower(): name for name in fields}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
@@ -23,11 +24,12 @@ from ..errors import InputError, NotEnoughEvidence
 from ..method.clustering import Clusterer
 from ..method.inversion import islands
 from ..method.separation import Separation, separate
+from ..method.upsampling import CubicSpline
 from ..results.evidence import Evidence
 from ..stack import Stack
 from ..stack.geometry import pixel_size
 from ..workflow.job import Job
-from ..workflow.learning import TrainingData, training_data
+from ..workflow.learning import TrainingData, in_detail, training_data
 
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
@@ -161,12 +163,19 @@ class Rerun:
         NotEnoughEvidence
             If the data do not allow a correction, or the network has several islands.
         """
-        observations = self.data.observations
+        observations, cells = self.data.observations, self.data.cells
         if islands(observations.pairs, len(observations.dates)).any():
             raise NotEnoughEvidence("no kept pair joins some of the dates with the others")
         if added is not None:
-            observations = observations.with_motion(added / self.stack.metres_per_radian)
-        return separate(observations, self.job.settings, self.job.knowledge, clusterer=clusterer)
+            phase = added / self.stack.metres_per_radian
+            if cells is not None:
+                shape = cells.observations.height.shape
+                fine = CubicSpline(phase, shape, cells.ratio)(slice(0, shape[0]))
+                cells = replace(cells, observations=cells.observations.with_motion(fine))
+            observations = observations.with_motion(phase)
+        wide = cells is not None
+        found = separate(observations, self.job.settings, self.job.knowledge, clusterer=clusterer, wide=wide)
+        return found if cells is None else in_detail(self.job, cells, found, torch.get_num_threads())[0]
 
 
 def inject(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter, median_filter
 
-from ..arrays import Array
+from ..arrays import Array, Floats
 from .covariance import fill
 from .gnss_trend import anchor, stations_on
 from .joint import Joint
@@ -94,12 +94,12 @@ class PhasePerDate:
     ----------
     turbulent : (dates, height, width)
         Radians on the training grid.
-    slope : (dates,)
-        Stratified part, radians per metre of height.
+    slope : (dates,) or (dates, height, width)
+        Stratified part, radians per metre of height; where it varies over the scene, one value per pixel.
     """
 
-    turbulent: Array
-    slope: Array
+    turbulent: Floats
+    slope: Floats
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from .timefunctions import Rotation, TimeFunction
 
 WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 """Standard deviations of the bells, fractions of the scene's shorter side."""
+NARROWEST = 1.0
+"""Width in pixels of further bells in a wide scene, where a pixel may hold a whole local motion."""
 SPACING = 0.6
 """Distance between bells of one width, in their standard deviations; a pixel at least."""
 COVERED = 0.5
@@ -118,6 +120,16 @@ class Deformation:
         """Names of the functions of time of the pieces."""
         return {piece.function for piece in self.pieces}
 
+    def joined(self, other: Deformation) -> Deformation:
+        """The sum of both."""
+        both = (self, other)
+        return Deformation(
+            series=self.series + other.series,
+            pieces=[piece for one in both for piece in one.pieces],
+            maps=np.vstack([one.maps for one in both]),
+            weights=np.vstack([one.weights for one in both]),
+        )
+
 
 def no_deformation(n_dates: int, n_pixels: int) -> Deformation:
     """Deformation without any piece."""
@@ -165,15 +177,19 @@ class Dictionary:
     bells: Bells
 
 
-def make_bells(valid: NDArray[np.bool_], height: Array, stable: NDArray[np.bool_] | None = None) -> Bells:
+def make_bells(
+    valid: NDArray[np.bool_], height: Array, stable: NDArray[np.bool_] | None = None, wide: bool = False
+) -> Bells:
     """Round bells of every width on the valid pixels of a (height, width) grid, and maps that follow the relief.
 
-    ``height`` (pixels,) is in metres. No bell is centred on ground that is known to be ``stable``.
+    ``height`` (pixels,) is in metres. No bell is centred on ground that is known to be ``stable``. In a ``wide`` scene
+    there are also bells of ``NARROWEST``.
     """
     pixels, last = np.array(np.nonzero(valid), dtype=np.float64), np.array(valid.shape) - 1
     side, covered = min(valid.shape), COVERED * valid.mean()
     places, maps = [], []
-    for sigma in np.unique([max(width * side, 1.0) for width in WIDTHS]):
+    narrow = [NARROWEST] if wide else []
+    for sigma in np.unique([*narrow, *(max(width * side, 1.0) for width in WIDTHS)]):
         apart = max(SPACING * sigma, 1.0)
         for row, column in product(*(np.arange(0.5 * min(apart, sigma), size, apart) for size in valid.shape)):
             if stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]:

@@ -10,7 +10,54 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Floats, Mask, Pairs
 
-__all__ = ["Grid", "Observations"]
+__all__ = ["Grid", "Observations", "looks", "pooled"]
+
+LARGEST = 3000
+"""Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
+RESOLUTION = 0.4
+"""Size in km of the cells of a wide scene by default: some 16 pixels of Sentinel-1 at 100 m, whose decorrelation noise
+averages out. A scene of fewer than ``LARGEST`` such cells has finer ones."""
+
+
+def looks(shape: tuple[int, ...], pixel: tuple[float, float], resolution: float = 0.0) -> tuple[int, int]:
+    """Looks of the training grid, the same along both axes.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Length and width of the stack.
+    pixel : (float, float)
+        Size of a pixel on the ground, metres.
+    resolution : float
+        Size of a cell in km; 0: ``RESOLUTION``, or less if the whole scene has at most ``LARGEST`` of the finer cells.
+
+    Returns
+    -------
+    factor : int
+        Pixels per cell.
+    ratio : int
+        Cells per pixel of the grid on which the whole scene is worked on; 1 if that has the same cells.
+    """
+    whole = int(np.ceil(np.sqrt(shape[0] * shape[1] / LARGEST)))
+    cells = max(1, round(1000 * (resolution or RESOLUTION) / np.sqrt(pixel[0] * pixel[1])))
+    factor = cells if resolution else min(cells, whole)
+    return factor, int(np.ceil(max(whole, 1) / factor))
+
+
+def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
+    """Mean of the finite values of ``ratio`` x ``ratio`` cells of maps (n, height, width), NaN where there is none.
+
+    The last row and column may have fewer cells. ``weight`` has the shape of the maps.
+    """
+    known = np.isfinite(maps)
+    share = known.astype(np.float64) if weight is None else np.where(known, weight, 0.0)
+    total, mass = _sums(np.where(known, maps, 0.0) * share, ratio), _sums(share, ratio)
+    return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
+
+
+def _sums(maps: Floats, ratio: int) -> Array:
+    rows, columns = (np.arange(0, size, ratio) for size in maps.shape[1:])
+    return np.asarray(np.add.reduceat(np.add.reduceat(maps, rows, axis=1, dtype=np.float64), columns, axis=2))
 
 
 @dataclass(frozen=True)
@@ -44,6 +91,25 @@ class Observations:
         first, second = self.pairs.T
         moved = self.phase + phase[second] - phase[first]
         return replace(self, phase=np.where(self.weight > 0, moved, self.phase).astype(self.phase.dtype))
+
+    def multilooked(self, ratio: int) -> Observations:
+        """The same pairs on pixels of ``ratio`` x ``ratio`` cells; a pair is averaged by its weight."""
+        if ratio == 1:
+            return self
+        phase = np.empty((len(self.phase), *(-(-size // ratio) for size in self.height.shape)), np.float32)
+        weight = np.empty_like(phase)
+        for k in range(len(phase)):  # one by one, to limit the memory
+            phase[k] = np.nan_to_num(pooled(self.phase[k : k + 1], ratio, self.weight[k : k + 1])[0])
+            weight[k] = _sums(self.weight[k : k + 1], ratio)[0] / ratio**2
+        delay = None if self.delay is None else pooled(self.delay, ratio)
+        height = pooled(self.height[None], ratio)[0].astype(np.float32)
+        return replace(self, phase=phase, weight=weight, height=height, delay=delay)
+
+    def window(self, rows: slice, columns: slice) -> Observations:
+        """The same pairs in a window of the grid."""
+        here = np.s_[..., rows, columns]
+        delay = None if self.delay is None else self.delay[here]
+        return replace(self, phase=self.phase[here], weight=self.weight[here], height=self.height[here], delay=delay)
 
 
 @dataclass(frozen=True)

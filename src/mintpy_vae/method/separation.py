@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..arrays import Array, Mask, Pairs
 from ..dates import acquisition_years
 from ..errors import NotEnoughEvidence
-from ..progress import Progress, steps_of
+from ..progress import Progress, Steps, steps_of
 from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .covariance import Flattener, date_strength, without_height
 from .deformation import Deformation, Dictionary, make_bells
 from .inversion import invert_to_dates
-from .joint import estimate_jointly, without
+from .joint import Joint, estimate_jointly, without
 from .knowledge import NOTHING, Knowledge
 from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
@@ -139,6 +139,7 @@ def separate(
     clusterer: Clusterer | None = None,
     trainer: Trainer = train,
     progress: Progress | None = None,
+    wide: bool = False,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -155,6 +156,8 @@ def separate(
     trainer : Trainer
         Trains the network; a trainer with a memory lets variants share networks.
     progress : callable, optional
+    wide : bool
+        The pixels are coarse ones of a wide scene, which :mod:`.tiles` refines: motion may be as narrow as a pixel.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def separate(
     rng = np.random.default_rng(settings.seed)
 
     # 1. Invert pairs to dates; subtract the part of a weather model's delay that the data confirm.
-    phase, grid = _to_dates(observations, settings, knowledge, ablation.robust)
+    phase, grid = to_dates(observations, settings, knowledge, ablation.robust)
     delay_share, delay = _confirmed_delay(phase, observations, grid, knowledge, settings)
     series = phase - delay
 
@@ -177,17 +180,11 @@ def separate(
     of_clusters = clusters if ablation.clustering else []
     functions = _functions_of_time(of_clusters, grid.years, observations.dates, knowledge.functions)
 
-    # 3. Estimate local deformation and the statistics of the sky, including its slowness, together.
-    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
+    # 3. to 5. Estimate local deformation, the statistics of the sky, and the atmosphere of each date.
     searching = steps_of(progress, "searching local deformation")
-    joint = estimate_jointly(series, dictionary, grid, settings.significance, rng, ablation.slow_sky, searching)
+    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable, wide))
+    joint, local, atmosphere = explain(series, dictionary, grid, settings, knowledge, ablation, rng, progress=searching)
     clusters = confirm(clusters, flatten(without_height(joint.deformation.series, grid.height)))
-
-    # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
-    local = estimate_local_sky(joint.sky, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
-
-    # 5. Estimate the atmosphere of each date: the part of the data that these statistics explain.
-    atmosphere = estimate(series, joint, local, grid, knowledge)
     corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)
     persistent = persistent_of(functions)
@@ -209,6 +206,42 @@ def separate(
     )
 
 
+def explain(
+    series: Array,
+    dictionary: Dictionary,
+    grid: Grid,
+    settings: Settings,
+    knowledge: Knowledge,
+    ablation: Ablation,
+    rng: np.random.Generator,
+    known: Deformation | None = None,
+    progress: Steps | None = None,
+) -> tuple[Joint, LocalSky, Atmosphere]:
+    """Explain the phase of each date by motion and atmosphere, sections 3 to 5 of the method.
+
+    Parameters
+    ----------
+    series : (dates, pixels)
+        Radians on the valid pixels of `grid`.
+    dictionary : Dictionary
+        Shapes of motion that are searched for.
+    known : Deformation, optional
+        Motion that was found before. It is not searched for again, and its shape is as uncertain as that of other
+        motion.
+    """
+    # 3. Estimate local deformation and the statistics of the sky, including its slowness, together.
+    unknown = series if known is None else series - known.series
+    joint = estimate_jointly(unknown, dictionary, grid, settings.significance, rng, ablation.slow_sky, progress)
+    if known is not None:
+        joint = replace(joint, deformation=joint.deformation.joined(known))
+
+    # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
+    local = estimate_local_sky(joint.sky, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
+
+    # 5. Estimate the atmosphere of each date: the part of the data that these statistics explain.
+    return joint, local, estimate(series, joint, local, grid, knowledge)
+
+
 def spread(one: Separation, other: Array) -> float:
     """RMS difference from the ``corrected`` (dates, pixels) of another result, over the stated standard deviation."""
     difference = one.corrected - other
@@ -216,7 +249,7 @@ def spread(one: Separation, other: Array) -> float:
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
 
-def _to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
+def to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
     """Phase of each date (dates, pixels), relative to its mean, and the grid; a stack that is too small is refused."""
     pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
 
-from ..arrays import Array, Float32
+from ..arrays import Array, Float32, Rows
 from .atmosphere import PhasePerDate
 
-__all__ = ["Bilinear", "FullResolution", "cell_centres"]
+__all__ = ["Bilinear", "CubicSpline", "FullResolution", "cell_centres"]
 
 
 class FullResolution:
@@ -29,16 +29,36 @@ class FullResolution:
 
     def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
         self.height = np.nan_to_num(height).astype(np.float32)
-        self.slope = atmosphere.slope.astype(np.float32)
-        self.down, to_down = _spline(height.shape[0], factor)
-        self.across, to_across = _spline(height.shape[1], factor)
-        self.coefficients = (to_down @ atmosphere.turbulent @ to_across.T).astype(np.float32)
+        self.turbulent = CubicSpline(atmosphere.turbulent, height.shape, factor)
+        slope = atmosphere.slope.astype(np.float32)
+        self.slope: Rows = Bilinear(slope, height.shape, factor) if slope.ndim > 1 else lambda _: slope[:, None, None]
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """Phase of the atmosphere per date on ``rows``, (dates, rows, width) radians."""
-        phase = tensor_product(self.coefficients, self.down[rows], self.across)
-        phase += self.slope[:, None, None] * self.height[rows]
+        phase = self.turbulent(rows)
+        phase += self.slope(rows) * self.height[rows]
         return phase
+
+
+class CubicSpline:
+    """Cubic spline of maps between the pixel centres of the training grid, for a block of rows at a time.
+
+    Parameters
+    ----------
+    maps : (n, h, w)
+    shape : (int, int)
+        Length and width of the stack.
+    factor : int
+        Looks of the training grid in both directions.
+    """
+
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
+        (self.down, to_down), (self.across, to_across) = (_spline(size, factor) for size in shape)
+        self.coefficients = (to_down @ maps @ to_across.T).astype(np.float32)
+
+    def __call__(self, rows: slice) -> NDArray[np.float32]:
+        """Interpolated maps on ``rows``, (n, rows, width)."""
+        return tensor_product(self.coefficients, self.down[rows], self.across)
 
 
 class Bilinear:
@@ -53,7 +73,7 @@ class Bilinear:
         Looks of the training grid in both directions.
     """
 
-    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, int], factor: int) -> None:
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
         self.maps = maps.astype(np.float32)
         self.down, self.across = (_hats(size, factor) for size in shape)
 

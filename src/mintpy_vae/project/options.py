@@ -30,7 +30,7 @@ TITLE = f"""\
 """
 _GROUPS = {  # by the first option of each group
     "device": "computing",
-    "coarsePixels": "network training",
+    "resolution": "grid and network",
     "minSamples": "clustering and detection of deformation",
     "stableMask": "prior information (paths relative to the project directory); mintpy.timeFunc.* are read, too",
     "minDate": "when to leave the stack uncorrected",
@@ -43,6 +43,7 @@ _SPECIAL = {  # key: values, default and meaning that differ from those of the f
         "device for the training",
     ),
     **dict.fromkeys(("stableMask", "movingMask", "gnssFile"), ("file / no", None, None)),
+    "resolution": ("0.01-100", "0.4, or less in a small scene", None),
     "priorDelay": ("file / no", "inputs/ERA5.h5 or the like", None),
     "badDate": ("20190103,20190210 / file / no", None, None),
     "maxMemory": (None, "mintpy.compute.maxMemory (4)", None),

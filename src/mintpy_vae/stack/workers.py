@@ -65,7 +65,7 @@ class Compute:
 
 
 def worked_on(
-    function: Callable[[Piece], Found], pieces: Iterable[Piece], compute: Compute
+    function: Callable[[Piece], Found], pieces: Iterable[Piece], compute: Compute, threads: int = 1
 ) -> Iterator[tuple[Piece, Found]]:
     """Apply `function` to pieces in order; the result does not depend on the number of workers.
 
@@ -75,19 +75,20 @@ def worked_on(
         Function of one piece; with a cluster it is sent to the workers, so it must not depend on later changes here.
     pieces : iterable
     compute : Compute
+    threads : int
+        Number of workers without a cluster.
 
     Notes
     -----
-    Each worker has one piece at a time, and as many results are waiting here as there are workers. Without a cluster a
-    thread is the worker: it reads and computes while the caller writes the previous piece.
+    Each worker has one piece at a time, and as many results are waiting here as there are workers. Without a cluster
+    threads are the workers: they read and compute while the caller writes the previous piece.
     """
-    pieces = list(pieces)
-    if not compute.cluster or len(pieces) < 2:
-        thread = ThreadPoolExecutor(max_workers=1)
+    if not compute.cluster:
+        pool = ThreadPoolExecutor(max_workers=threads)
         try:
-            yield from _in_order(lambda piece: thread.submit(function, piece), pieces, 1)
+            yield from _in_order(lambda piece: pool.submit(function, piece), pieces, threads)
         finally:
-            thread.shutdown(cancel_futures=True)  # an interruption waits for one piece at most
+            pool.shutdown(cancel_futures=True)  # an interruption waits for one piece per thread at most
         return
     with _workers(compute) as (client, number):
         shared = client.scatter(function, broadcast=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from .. import __version__
 from ..errors import InputError
 from ..log import LOGGER
 from ..method.knowledge import Knowledge
+from ..method.observations import looks
 from ..method.training import choose_device
 from ..project.knowledge_input import given_files, read_knowledge
 from ..project.known_delays import NOTHING, KnownDelays, inputs, options
@@ -23,6 +25,7 @@ from ..project.prior_delay import PriorDelay, find_prior_delay
 from ..project.templates import read_templates
 from ..settings import Settings
 from ..stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
+from ..stack.geometry import pixel_size
 
 
 @dataclass(frozen=True)
@@ -149,14 +152,17 @@ def open_with_network(
     return replace(stack, keep=keep)
 
 
-def read_prior_information(template: Mapping[str, str], settings: Settings, stack: Stack) -> Knowledge:
-    """Read the user's prior information and bring it onto the training grid."""
-    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), training_looks(stack, settings))
+def read_prior_information(
+    template: Mapping[str, str], settings: Settings, stack: Stack, factor: int | None = None
+) -> Knowledge:
+    """Read the user's prior information onto the grid with ``factor`` looks, by default that of the whole scene."""
+    own = factor or math.prod(looks_of(stack, settings))
+    return read_knowledge(template, settings, stack, dates_to_learn_from(stack), own)
 
 
-def training_looks(stack: Stack, settings: Settings) -> int:
-    """Looks of the training grid: stack pixels per pixel of the grid, the same along both axes."""
-    return max(1, int(np.ceil(np.sqrt(stack.shape[0] * stack.shape[1] / settings.coarse_pixels))))
+def looks_of(stack: Stack, settings: Settings) -> tuple[int, int]:
+    """Stack pixels per cell, and cells per pixel of the whole scene's grid, along both axes; see :func:`looks`."""
+    return looks(stack.shape, pixel_size(stack.attributes), settings.resolution)
 
 
 def dates_to_learn_from(stack: Stack) -> list[str]:

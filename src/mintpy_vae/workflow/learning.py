@@ -22,13 +22,17 @@ from ..method.observations import Observations
 from ..method.separation import Separation, separate, spread
 from ..method.source_model import Fit, Trainer
 from ..method.threads import InBackground, single_threaded
+from ..method.tiles import Frame, Wide
 from ..method.training import train
 from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
-from .job import Job, dates_to_learn_from, training_looks
+from ..stack.workers import worked_on
+from .job import Job, dates_to_learn_from, looks_of, read_prior_information
 
+ROOM_OF_TILE = 0.6
+"""Memory in GB of one tile at work."""
 ROOM_FOR_TWO = 1.0
 """Least ``vae.maxMemory`` (GB) at which two seeds run in parallel; each takes about 0.6 GB."""
 
@@ -47,18 +51,41 @@ class TrainingData:
         Looks of the training grid along both axes.
     delay : PriorOfDates or None
         The weather model's delay, on the training grid and on the stack's own.
+    cells : Cells or None
+        The cells of a wide scene, which are finer than the training grid.
     """
 
     observations: Observations
     used: NDArray[np.integer]
     factor: int
     delay: PriorOfDates | None = None
+    cells: Cells | None = None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The fine cells of a wide scene.
+
+    Attributes
+    ----------
+    observations : Observations
+    knowledge : Knowledge
+    factor : int
+        Looks of the cells along both axes.
+    ratio : int
+        Cells per pixel of the training grid along both axes.
+    """
+
+    observations: Observations
+    knowledge: Knowledge
+    factor: int
+    ratio: int
 
 
 def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
     """Read the stack onto the training grid, without the delays that MintPy will subtract itself."""
     stack, settings = job.stack, job.settings
-    factor = training_looks(stack, settings)
+    factor, ratio = looks_of(stack, settings)
     components = pool_components(stack, factor, settings.max_memory)
     reading = steps_of(progress, "reading the stack")
     phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components)
@@ -72,16 +99,25 @@ def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
     dates = dates_to_learn_from(stack)
     if components is not None:
         phase = level_components(phase, weight, components[kept], pairs, len(dates))
-    delay = None if job.prior is None else PriorOfDates(job.prior, stack, used, factor, settings.max_memory)
+
+    def prior(looks: int) -> PriorOfDates | None:
+        return None if job.prior is None else PriorOfDates(job.prior, stack, used, looks, settings.max_memory)
+
+    cells = prior(factor)
     observations = Observations(
         phase=phase,
         weight=weight,
         pairs=pairs,
         dates=dates,
         height=pool_map(stack.height, factor),
-        delay=None if delay is None else delay.maps,
+        delay=None if cells is None else cells.maps,
     )
-    return TrainingData(observations, used, factor, delay)
+    if ratio == 1:
+        return TrainingData(observations, used, factor, cells)
+    knowledge = read_prior_information(job.template, settings, stack, factor)
+    delay = prior(factor * ratio)
+    whole = replace(observations.multilooked(ratio), delay=None if delay is None else delay.maps)
+    return TrainingData(whole, used, factor * ratio, delay, Cells(observations, knowledge, factor, ratio))
 
 
 @dataclass(frozen=True)
@@ -186,10 +222,13 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         data = training_data(job, progress)
     observations = data.observations
 
+    cores = torch.get_num_threads()
+
     def seed(k: int, progress: Progress | None) -> Separation:
         """Run the method with the ``k``-th seed after that of the settings."""
         own = replace(settings, seed=settings.seed + k)
-        return separate(observations, own, knowledge, trainer=trainer, progress=progress)
+        wide = data.cells is not None
+        return separate(observations, own, knowledge, trainer=trainer, progress=progress, wide=wide)
 
     def others() -> list[Array]:
         return [seed(k, _of_seed(k, when_awaited)).corrected for k in range(1, settings.num_seeds)]
@@ -198,13 +237,18 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         if progress and background.awaited:
             progress(*step)
 
-    room = torch.get_num_threads() > 1 and settings.max_memory >= ROOM_FOR_TWO
+    room = cores > 1 and settings.max_memory >= ROOM_FOR_TWO
     background = InBackground(others, room and settings.num_seeds > 1)
     with stage("separate", timings), single_threaded(), background:
         found = seed(0, progress)
         diagnostics = safety.diagnostics(found, observations)
         safety.refuse(diagnostics)
         seed_spread = [spread(found, other) for other in background.result()]
+    frame = None
+    if data.cells is not None:
+        with stage("fine scales", timings), single_threaded():
+            found, frame = in_detail(job, data.cells, found, cores, progress)
+            diagnostics = safety.diagnostics(found, observations)
     noise = found.noise_of_pairs(observations.pairs)
     details = _details(found, observations, noise, stack) | asdict(diagnostics) | {"seed_spread": seed_spread}
     details["warnings"] += safety.phase_units(observations)
@@ -220,11 +264,12 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         coefficients = {date: round(float(share), 4) for date, share in shares}
         details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
     # dates without a kept pair get the mean atmosphere over the dates, which is 0
-    std = Bilinear(found.atmosphere.std, stack.shape, data.factor)
+    fine = found.atmosphere if frame is None else frame
+    factor = data.factor if data.cells is None else data.cells.factor
     return Learned(
-        atmosphere=_of_all_dates(phase_removed(found, stack, data), len(stack.dates), data.used, 0.0),
-        std=_of_all_dates(std, len(stack.dates), data.used, np.nan),
-        rate_std=Bilinear(found.atmosphere.rate_std[None], stack.shape, data.factor),
+        atmosphere=_of_all_dates(phase_removed(found, stack, data, frame), len(stack.dates), data.used, 0.0),
+        std=_of_all_dates(Bilinear(fine.std, stack.shape, factor), len(stack.dates), data.used, np.nan),
+        rate_std=Bilinear(fine.rate_std[None], stack.shape, factor),
         networks={"separator": found.network},
         details=details,
         stack=stack,
@@ -234,13 +279,28 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
     )
 
 
+def in_detail(
+    job: Job, cells: Cells, found: Separation, threads: int = 1, progress: Progress | None = None
+) -> tuple[Separation, Frame]:
+    """Refine the result of a wide scene in tiles, on so many threads or the workers of ``mintpy.compute.*``."""
+    wide = Wide(found, cells.observations, cells.knowledge, cells.ratio, job.settings)
+    threads = max(1, min(threads, int(job.settings.max_memory / ROOM_OF_TILE)))
+    details = worked_on(wide.work(), wide.tasks(), job.stack.compute, threads)
+    frame = wide.assembled(details, steps_of(progress, "fine scales"))
+    return wide.summary(frame), frame
+
+
 def _of_seed(k: int, progress: Progress) -> Progress:
     return lambda stage, done, total, message: progress(f"seed {k + 1}: {stage}", done, total, message)
 
 
-def phase_removed(found: Separation, stack: Stack, data: TrainingData) -> Rows:
+def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Frame | None = None) -> Rows:
     """Rows -> (dates, rows, width) phase of the atmosphere in radians, with the confirmed delay of a weather model."""
-    full = FullResolution(found.atmosphere, stack.height - found.grid.mean_height, data.factor)
+    height = stack.height - found.grid.mean_height
+    if frame is None or data.cells is None:
+        full = FullResolution(found.atmosphere, height, data.factor)
+    else:
+        full = FullResolution(frame.phase, height, data.cells.factor)
     if data.delay is None or not found.delay_share.any():
         return full
     believed = data.delay.removed(found.delay_share, found.valid)

@@ -1,0 +1,400 @@
+"""Fine scales of a wide scene: the method again, tile by tile, on what the whole scene has left.
+
+The cost of the covariances grows with the third power of the number of pixels. A wide scene is therefore worked on
+twice: as a whole on coarse pixels (:func:`~mintpy_vae.method.separate`), and in overlapping tiles of fine cells. A tile
+takes the functions of time, the broad atmosphere and the broad motion of the whole scene, inverts its own pairs, and
+estimates the rest as if it were a scene of its own, with its own statistics: local motion, the covariance of the sky,
+its slowness and its slope with height. Each tile knows its atmosphere up to a constant per date, which is that of the
+whole scene. Where tiles overlap, their weights change smoothly and add up to 1. Arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..arrays import Array, Float32, Floats, Mask
+from ..errors import NotEnoughEvidence
+from ..progress import Steps
+from ..settings import Settings
+from .atmosphere import Guarded, PhasePerDate
+from .covariance import fill
+from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
+from .joint import without
+from .knowledge import Knowledge
+from .observations import Observations, pooled
+from .prior_mean import relative
+from .separation import Ablation, Separation, explain, to_dates
+from .threads import single_threaded
+from .timefunctions import TimeFunction, persistent_of
+from .upsampling import Bilinear, CubicSpline
+
+SIDE = 50
+"""Largest side of a tile, cells."""
+OVERLAP = 10
+"""Cells that neighbouring tiles share at least."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of the grid of cells.
+
+    Attributes
+    ----------
+    rows, columns : slice
+    share : (rows, columns)
+        Weight of the tile; the weights of all tiles add up to 1 everywhere.
+    """
+
+    rows: slice
+    columns: slice
+    share: Array
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that the work on one tile needs.
+
+    Attributes
+    ----------
+    number : int
+    tile : Tile
+    observations : Observations
+        Pairs on the cells of the tile, with the confirmed part of a weather model's delay.
+    knowledge : Knowledge
+        Prior information on the cells of the tile, without stations.
+    broad : (dates, rows, columns)
+        Atmosphere of the whole scene, radians.
+    motion : list of Piece
+        Motion of the whole scene; places in cells of the tile.
+    courses : (pieces, dates)
+        Its course over time.
+    maps : (pieces, rows, columns)
+        Its maps.
+    """
+
+    number: int
+    tile: Tile
+    observations: Observations
+    knowledge: Knowledge
+    broad: Float32
+    motion: list[Piece]
+    courses: Array
+    maps: Float32
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Result of one tile; see :class:`~mintpy_vae.method.atmosphere.Atmosphere`.
+
+    Attributes
+    ----------
+    turbulent : (dates, rows, columns)
+        With the stratified part at mean height, so that ``turbulent + slope * height`` has mean 0 in the tile.
+    slope : (dates,)
+    std : (dates, rows, columns)
+    rate_std : (rows, columns)
+    moving : (rows, columns) bool
+    motion : (dates, rows, columns)
+        Motion found in the tile, without that of the whole scene.
+    pieces : list of Piece
+    guarded : list of Guarded
+    """
+
+    turbulent: Float32
+    slope: Float32
+    std: Float32
+    rate_std: Float32
+    moving: Mask
+    motion: Float32
+    pieces: list[Piece]
+    guarded: list[Guarded]
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A wide scene: its cells, and the result of the whole scene on coarse pixels.
+
+    Attributes
+    ----------
+    found : Separation
+        The whole scene on pixels of ``ratio`` x ``ratio`` cells.
+    observations : Observations
+        Pairs on the cells.
+    knowledge : Knowledge
+        Prior information on the cells.
+    ratio : int
+    settings : Settings
+    ablation : Ablation
+    """
+
+    found: Separation
+    observations: Observations
+    knowledge: Knowledge
+    ratio: int
+    settings: Settings
+    ablation: Ablation = Ablation()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells along both axes."""
+        return self.observations.height.shape[0], self.observations.height.shape[1]
+
+    @property
+    def height(self) -> Array:
+        """Metres above the mean height of the whole scene, 0 where unknown; (height, width)."""
+        return np.nan_to_num(self.observations.height.astype(np.float64) - self.found.grid.mean_height)
+
+    def tasks(self) -> Iterable[Task]:
+        """The tiles, one by one."""
+        found, shape, ratio = self.found, self.shape, self.ratio
+        turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)
+        pieces, height, delay = found.deformation.pieces, self.height, self._delay()
+        relief = np.flatnonzero([piece.relief for piece in pieces])
+        of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
+        for number, tile in enumerate(layout(shape)):
+            here = (tile.rows, tile.columns)
+            broad = turbulent(tile.rows)[..., tile.columns]
+            broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
+            own = [_in_tile(piece, tile, ratio) for piece in pieces]
+            cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
+            maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
+            maps[relief] = of_relief(tile.rows)[..., tile.columns]
+            near = np.flatnonzero(maps.reshape(len(own), -1).max(axis=1, initial=0.0) > 0.01)
+            observations = replace(self.observations.window(*here), delay=None if delay is None else delay[:, *here])
+            knowledge = replace(
+                self.knowledge,
+                stable=None if self.knowledge.stable is None else self.knowledge.stable[here],
+                moving=None if self.knowledge.moving is None else self.knowledge.moving[here],
+                stations=[],
+            )
+            yield Task(
+                number=number,
+                tile=tile,
+                observations=observations,
+                knowledge=knowledge,
+                broad=broad,
+                motion=[own[k] for k in near],
+                courses=found.deformation.weights[near],
+                maps=maps[near],
+            )
+
+    def work(self) -> Work:
+        """The work on a tile."""
+        return Work(self.found.grid.mean_height, self.found.functions, self.settings, self.ablation)
+
+    def assembled(self, details: Iterable[tuple[Task, Detail | None]], progress: Steps | None = None) -> Frame:
+        """The result of the whole scene and of its tiles, in their order."""
+        found, shape, ratio = self.found, self.shape, self.ratio
+        turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)(slice(0, shape[0]))
+        slope = np.empty_like(turbulent)
+        slope[:] = found.atmosphere.slope[:, None, None]
+        variance, rate_variance = np.zeros_like(turbulent), np.zeros(shape, np.float32)
+        moving, motion = np.zeros(shape, np.float32), np.zeros_like(turbulent)
+        left = np.ones(shape, np.float32)
+        pieces: list[Piece] = []
+        guarded: list[Guarded] = []
+        tiles = len(layout(shape))
+        for task, detail in details:
+            if progress:
+                progress(task.number + 1, tiles, f"{len(pieces)} pieces")
+            if detail is None:
+                continue
+            here, share = (task.tile.rows, task.tile.columns), task.tile.share.astype(np.float32)
+            turbulent[:, *here] += share * detail.turbulent
+            slope[:, *here] += share * detail.slope[:, None, None]
+            variance[:, *here] += share * detail.std**2
+            rate_variance[here] += share * detail.rate_std**2
+            moving[here] += share * detail.moving
+            motion[:, *here] += share * detail.motion
+            left[here] -= share
+            side = min(task.tile.share.shape)
+            for piece in detail.pieces:
+                row, column = np.round(piece.place[:2]).astype(int)
+                inside = 0 <= row < share.shape[0] and 0 <= column < share.shape[1]
+                if inside and share[row, column] > 0.5:  # each place belongs to one tile
+                    pieces.append(_in_scene(piece, task.tile, ratio))
+            guarded += [
+                replace(one, size=one.size * side / min(shape)) for one in detail.guarded if one.kind != "broad sky"
+            ]
+        left = np.clip(left, 0.0, 1.0)
+        coarse = found.atmosphere
+        variance += left * Bilinear(coarse.std**2, shape, ratio)(slice(0, shape[0]))
+        rate_variance += left * Bilinear(coarse.rate_std[None] ** 2, shape, ratio)(slice(0, shape[0]))[0]
+        return Frame(
+            phase=PhasePerDate(turbulent, slope),
+            std=np.sqrt(variance),
+            rate_std=np.sqrt(rate_variance),
+            moving=moving > 0.5,
+            motion=motion,
+            pieces=pieces,
+            guarded=guarded,
+        )
+
+    def summary(self, frame: Frame) -> Separation:
+        """The result with the tiles, on the coarse pixels of the whole scene."""
+        found, ratio, valid = self.found, self.ratio, self.found.valid
+        cells = np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)
+        coarse = found.atmosphere
+        before = CubicSpline(coarse.turbulent, self.shape, ratio)(slice(0, self.shape[0]))
+        height = self.height
+
+        def mean(maps: Floats) -> Array:
+            return np.nan_to_num(pooled(np.where(cells, maps, np.nan), ratio))
+
+        removed = np.empty((len(found.series), *valid.shape))
+        motion, std = np.empty_like(removed), np.empty_like(removed)
+        for t in range(len(removed)):
+            more = frame.phase.turbulent[t] - before[t] + (frame.phase.slope[t] - coarse.slope[t]) * height
+            removed[t], motion[t] = mean(np.stack([more, frame.motion[t]]))
+            std[t] = np.sqrt(mean(frame.std[t : t + 1] ** 2)[0])
+        corrected = found.corrected - removed[:, valid]
+        corrected -= corrected.mean(axis=1, keepdims=True)
+        steady = persistent_of(found.functions)
+        atmosphere = replace(
+            coarse,
+            turbulent=coarse.turbulent + removed,
+            std=fill(std[:, valid], valid),
+            rate_std=fill(np.sqrt(mean(frame.rate_std[None] ** 2)[:, valid]), valid)[0],
+            moving=coarse.moving | (mean(frame.moving[None].astype(np.float64))[0] >= 0.5),
+            guarded=coarse.guarded + frame.guarded,
+        )
+        series = found.deformation.series + motion[:, valid]
+        deformation = replace(found.deformation, series=series, pieces=found.deformation.pieces + frame.pieces)
+        return replace(
+            found,
+            atmosphere=atmosphere,
+            deformation=deformation,
+            corrected=corrected,
+            noise=np.stack([found.noise[0], without(corrected, steady)]),
+        )
+
+    def _delay(self) -> Float32 | None:
+        """Confirmed part of a weather model's delay on the cells."""
+        delay = self.observations.delay
+        if delay is None or not self.found.delay_share.any():
+            return None
+        share, shape = self.found.delay_share[:, None], delay.shape
+        return (
+            (share * relative(np.asarray(delay, np.float64).reshape(len(delay), -1))).reshape(shape).astype(np.float32)
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Atmosphere of a wide scene on its cells; see :class:`~mintpy_vae.method.atmosphere.Atmosphere`.
+
+    Attributes
+    ----------
+    phase : PhasePerDate
+        Slope with height by place.
+    std, motion : (dates, height, width)
+    rate_std : (height, width)
+    moving : (height, width) bool
+    pieces : list of Piece
+        Motion found in the tiles; places in coarse pixels of the whole scene.
+    guarded : list of Guarded
+    """
+
+    phase: PhasePerDate
+    std: Float32
+    rate_std: Float32
+    moving: Mask
+    motion: Float32
+    pieces: list[Piece]
+    guarded: list[Guarded]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work on a tile: the same result in any process.
+
+    Attributes
+    ----------
+    mean_height : float
+        Of the whole scene, metres.
+    functions : list of TimeFunction
+        Functions of time of the whole scene.
+    settings : Settings
+    ablation : Ablation
+    """
+
+    mean_height: float
+    functions: list[TimeFunction]
+    settings: Settings
+    ablation: Ablation = Ablation()
+
+    @single_threaded()
+    def __call__(self, task: Task) -> Detail | None:
+        """Correct a tile; None if it has too little ground or too few pairs."""
+        observations, share = task.observations, task.tile.share
+        try:
+            phase, grid = to_dates(observations, self.settings, task.knowledge, self.ablation.robust)
+        except NotEnoughEvidence:
+            return None
+        broad = task.broad.astype(np.float64)
+        if observations.delay is not None:
+            broad += observations.delay
+        series = phase - broad[:, grid.valid]
+        series -= series.mean(axis=1, keepdims=True)
+        series -= series.mean(axis=0)
+        maps = task.maps[:, grid.valid].astype(np.float64)
+        known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
+        rng = np.random.default_rng([self.settings.seed, task.number])
+        dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
+        joint, _, atmosphere = explain(
+            series, dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known
+        )
+        own = joint.deformation.series - known.series
+        level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
+        turbulent = atmosphere.turbulent - level[:, None, None]
+        turbulent -= (atmosphere.slope * (grid.mean_height - self.mean_height))[:, None, None]
+        return Detail(
+            turbulent=turbulent.astype(np.float32),
+            slope=atmosphere.slope.astype(np.float32),
+            std=atmosphere.std.astype(np.float32),
+            rate_std=atmosphere.rate_std.astype(np.float32),
+            moving=atmosphere.moving,
+            motion=grid.maps(own).astype(np.float32).reshape(-1, *share.shape),
+            pieces=joint.deformation.pieces[: len(joint.deformation.pieces) - len(task.motion)],
+            guarded=atmosphere.guarded,
+        )
+
+
+def layout(shape: tuple[int, int]) -> list[Tile]:
+    """Tiles of nearly equal size that cover a grid of cells and overlap by ``OVERLAP`` cells or more."""
+    rows, columns = (_windows(size) for size in shape)
+    return [Tile(row, column, np.outer(down, across)) for row, down in rows for column, across in columns]
+
+
+def _windows(size: int) -> list[tuple[slice, Array]]:
+    """Windows along one axis, with weights that add up to 1."""
+    number = 1 if size <= SIDE else int(np.ceil((size - OVERLAP) / (SIDE - OVERLAP)))
+    length = int(np.ceil((size + (number - 1) * OVERLAP) / number))
+    starts = np.round(np.linspace(0, size - length, number)).astype(int)
+    weights = np.zeros((number, size))
+    for weight, start in zip(weights, starts, strict=True):
+        inside = np.arange(length) + 0.5
+        edge = np.minimum(inside if start > 0 else np.inf, (length - inside) if start + length < size else np.inf)
+        weight[start : start + length] = np.sin(np.pi / 2 * np.clip(edge / OVERLAP, 0, 1)) ** 2
+    weights /= weights.sum(axis=0)
+    found = [slice(int(start), int(start) + length) for start in starts]
+    return [(window, weight[window]) for window, weight in zip(found, weights, strict=True)]
+
+
+def _in_tile(piece: Piece, tile: Tile, ratio: int) -> Piece:
+    """A piece on pixels of ``ratio`` x ``ratio`` cells with its place in cells of the tile."""
+    place = piece.place.copy()
+    place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (tile.rows.start, tile.columns.start)
+    place[2] += np.log(ratio)
+    return replace(piece, place=place)
+
+
+def _in_scene(piece: Piece, tile: Tile, ratio: int) -> Piece:
+    """The inverse of :func:`_in_tile`."""
+    place = piece.place.copy()
+    place[:2] = (place[:2] + (tile.rows.start, tile.columns.start) + 0.5) / ratio - 0.5
+    place[2] -= np.log(ratio)
+    return replace(piece, place=place)
