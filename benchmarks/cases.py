@@ -19,25 +19,29 @@ import torch
 from numpy.typing import NDArray
 
 from mintpy_vae import metrics
+from mintpy_vae.arrays import Rows
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evaluation.baselines import BASELINES
 from mintpy_vae.method import safety, training
 from mintpy_vae.method.atmosphere import PhasePerDate, sentences
-from mintpy_vae.method.clustering import Fishdbc, Hdbscan
+from mintpy_vae.method.clustering import Clusterer, Fishdbc, Hdbscan
 from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
+from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.labels import explained_share
-from mintpy_vae.method.observations import Observations
+from mintpy_vae.method.observations import Observations, looks
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import Ablation, Separation, separate
 from mintpy_vae.method.source_model import Fit
 from mintpy_vae.method.threads import single_threaded
+from mintpy_vae.method.tiles import Wide
 from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.progress import Steps
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
 from mintpy_vae.simulate.scene import WAVELENGTH
 from mintpy_vae.stack import pool_map
+from mintpy_vae.stack.workers import Compute, worked_on
 
 METRES = -WAVELENGTH / (4 * np.pi)
 """Displacement towards the satellite for one radian."""
@@ -190,7 +194,6 @@ class Bench:
         maps -= maps[:, scene.ref_yx[0], scene.ref_yx[1]][:, None, None]
         self.series = np.where(self.valid, maps, np.nan).astype(np.float32)
         self.height = np.where(scene.land, scene.height, np.nan)
-        self.factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
 
     def run(self, row: str) -> dict[str, Any]:
         """Correct with one row and judge the result: figures by name, NaN as None."""
@@ -211,15 +214,12 @@ class Bench:
     def _own(self, variant: Variant) -> tuple[Separation | None, NDArray[np.float32]]:
         """As the package does, without files; no separation where something else was subtracted."""
         scene, settings = self.scene, self.settings
-        phase, weight = pool_pairs(self.phase, self.weight, self.factor)
         make = Hdbscan if variant.hdbscan else Fishdbc
         clusterer = make(settings.min_samples, settings.min_cluster_size)
-        coarse_height = pool_map(np.where(scene.land, scene.height, np.nan), self.factor)
-        observations = Observations(phase, weight, scene.pairs, scene.dates, coarse_height)
-        found = separate(observations, settings, ablation=variant.ablation, clusterer=clusterer, trainer=self.trainer)
-        removed = subtracted(variant, found, observations)
-        full = FullResolution(removed, self.height - found.grid.mean_height, self.factor)
-        corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+        stack = Pairs(self.phase, self.weight, scene.pairs, scene.dates, self.height, (scene.pixel, scene.pixel))
+        own = stack.separated(variant, settings, self.trainer, clusterer)
+        corrected = self.series - np.float32(METRES) * own.removed(slice(0, self.height.shape[0]))
+        found, self.factor = own.found, own.factor
         return None if variant.recipe else found, corrected
 
     def _judge(self, corrected: NDArray[np.float32]) -> dict[str, Any]:
@@ -277,6 +277,52 @@ def coverage(found: Separation, error: NDArray[np.float64], name: str) -> dict[s
         f"{name}within_{word}_sigma": metrics.within_sigmas(error, nothing, std[..., found.valid], number)
         for word, number in values.items()
     }
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a variant of ours makes of a stack."""
+
+    found: Separation
+    observations: Observations
+    factor: int
+    """Looks of the grid of both."""
+    removed: Rows
+    """Rows -> (dates, rows, width) phase that is subtracted, radians."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The arrays of a stack: phase and weight (pairs, length, width) and what belongs to them; pixels in metres."""
+
+    phase: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    pairs: NDArray[np.integer]
+    dates: list[str]
+    height: NDArray[np.float32]
+    pixel: tuple[float, float]
+
+    def separated(
+        self, variant: Variant, settings: Settings, trainer: Trainer, clusterer: Clusterer | None = None
+    ) -> Own:
+        """Separate as :mod:`mintpy_vae.workflow.learning` does, without files."""
+        factor, ratio = looks(self.height.shape, self.pixel, settings.resolution)
+        phase, weight = pool_pairs(self.phase, self.weight, factor)
+        cells = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
+        whole = cells.multilooked(ratio)
+        found = separate(
+            whole, settings, ablation=variant.ablation, clusterer=clusterer, trainer=trainer, wide=ratio > 1
+        )
+        removed, height, looked = (
+            subtracted(variant, found, whole),
+            self.height - found.grid.mean_height,
+            factor * ratio,
+        )
+        if ratio == 1 or variant.recipe:
+            return Own(found, whole, looked, FullResolution(removed, height, looked))
+        wide = Wide(found, whole, cells, NOTHING, ratio, settings, variant.ablation)
+        frame = wide.assembled(worked_on(wide.work(), wide.tasks(), Compute()))
+        return Own(wide.summary(frame), whole, looked, FullResolution(frame.phase, height, factor))
 
 
 def subtracted(variant: Variant, found: Separation, observations: Observations) -> PhasePerDate:

@@ -6,7 +6,7 @@
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
 by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries
 and the data (some 300 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series
-at full resolution; the VAE learns on at most `vae.coarsePixels` pixels, whatever the size, and its atmosphere is then
+at full resolution; the VAE learns on some 3000 pixels, whatever the size, and its atmosphere is then
 brought to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
 """
 
@@ -70,14 +70,14 @@ def prepare(file: Path, n_dates: int, size: int) -> int:
     """Simulate what every method is given, so that the process that is measured never held more; number of pairs."""
     import numpy as np
 
-    from mintpy_vae.settings import Settings
+    from mintpy_vae.method.observations import LARGEST
     from mintpy_vae.simulate import simulate
     from mintpy_vae.stack import pool_map
 
     scene = simulate("bowl", n_dates=n_dates, size=(size, size), seed=1)
     series = np.where(scene.land, scene.displacement + scene.atmosphere, np.nan).astype(np.float32)
     height = np.where(scene.land, scene.height, np.nan)
-    factor = max(1, int(np.ceil(size / np.sqrt(Settings().coarse_pixels))))
+    factor = max(1, int(np.ceil(size / np.sqrt(LARGEST))))
     empty = scene.phase == 0
     layers = [np.where(empty, np.nan, scene.without_constants()), np.where(empty, 0, scene.coherence**2)]
     phase, weight = (np.nan_to_num(np.array([pool_map(m, factor) for m in stack])) for stack in layers)

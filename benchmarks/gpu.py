@@ -28,6 +28,7 @@ import torch
 from big_stacks import make_project
 from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
+from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.source_model import basis_maps
 from mintpy_vae.method.training import choose_device, train
 from mintpy_vae.method.vae import SEPARATOR_SLOTS
@@ -51,7 +52,7 @@ def main() -> None:
     inps = parser.parse_args()
     torch.set_num_threads(inps.threads)
     device = choose_device(inps.device)
-    side = round(Settings().coarse_pixels ** 0.5)
+    side = round(LARGEST**0.5)
     maps = turbulence(np.random.default_rng(0), inps.dates, (side, side), 300.0).astype(np.float64)
     rows, learnt = [], {}
     for name, mixed in (("single", False), ("mixed", True)):

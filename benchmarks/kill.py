@@ -45,7 +45,6 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 OPTIONS = """\
 vae.trainSteps = 10
 vae.numSeed = 2
-vae.coarsePixels = 576
 mintpy.topographicResidual = no
 """
 STAGES = ("start, reading, learning", "writing", "exchange", "MintPy's steps, report", "over")

@@ -41,6 +41,7 @@ from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
+from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.sky import Sky
 from mintpy_vae.method.timefunctions import annual, scanned, trend
@@ -97,7 +98,7 @@ def of_project(project: Path) -> Grid:
     from real_skies import Case
 
     case = Case(project, project)
-    factor = max(1, int(np.ceil(np.sqrt(case.valid.size / 2500))))
+    factor = max(1, int(np.ceil(np.sqrt(case.valid.size / LARGEST))))
     phase, weight = pool_pairs(case.phase, case.weight, factor)
     return _grid(phase, weight, case.pairs, case.dates, pool_map(case.height, factor), 1e3 * METRES)
 

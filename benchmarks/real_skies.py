@@ -136,6 +136,7 @@ class Case:
 
         from mintpy_vae.method.inversion import invert_to_dates
         from mintpy_vae.method.timefunctions import acquisition_years
+        from mintpy_vae.stack.geometry import pixel_size
 
         self.trainer = Trainer(networks)
         with h5py.File(project / "inputs/ifgramStack.h5") as f:
@@ -143,6 +144,7 @@ class Case:
             names = f["date"][:].astype(str)
         with h5py.File(project / "inputs/geometryGeo.h5") as f:
             height, self.incidence = f["height"][:].astype(np.float64), f["incidenceAngle"][:]
+            self.pixel = pixel_size(f.attrs)
         dates, pairs = np.unique(names, return_inverse=True)
         self.dates, self.pairs = [str(d) for d in dates], pairs.reshape(names.shape)
         self.years = acquisition_years(self.dates)
@@ -190,23 +192,18 @@ class Case:
     def _own(self, variant: Any, seed: int, train_steps: int | None) -> tuple[Any, dict[str, Any]]:
         """As in :mod:`mintpy_vae.workflow.learning`, without files."""
         import numpy as np
-        from cases import METRES, coverage, pool_pairs, subtracted
+        from cases import METRES, Pairs, coverage
 
         from mintpy_vae import metrics
-        from mintpy_vae.method import Observations, separate
         from mintpy_vae.method.atmosphere import sentences
-        from mintpy_vae.method.upsampling import FullResolution
         from mintpy_vae.settings import Settings
         from mintpy_vae.stack import pool_map
 
         settings = Settings(device="cpu", seed=seed, **({"train_steps": train_steps} if train_steps else {}))
-        factor = max(1, math.ceil(math.sqrt(self.valid.size / settings.coarse_pixels)))
-        phase, weight = pool_pairs(self.phase, self.weight, factor)
-        observations = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
-        found = separate(observations, settings, ablation=variant.ablation, trainer=self.trainer)
-        removed = subtracted(variant, found, observations)
-        full = FullResolution(removed, self.height - found.grid.mean_height, factor)
-        corrected = self.series - np.float32(METRES) * full(slice(0, self.height.shape[0]))
+        stack = Pairs(self.phase, self.weight, self.pairs, self.dates, self.height, self.pixel)
+        ours = stack.separated(variant, settings, self.trainer)
+        found, factor = ours.found, ours.factor
+        corrected = self.series - np.float32(METRES) * ours.removed(slice(0, self.height.shape[0]))
         if variant.recipe:
             return corrected, {}
         own: dict[str, Any] = {

@@ -20,7 +20,7 @@ from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn, training_data
 
 SIZE, N = (40, 44), 14
-QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 500\n"
+QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.resolution = 1.1\n"
 PHASE = -4 * np.pi / WAVELENGTH
 
 

@@ -148,9 +148,7 @@ def test_paths_and_templates_that_are_only_unusual_work(tmp_path):
     template = make_simulated(odd / "WÖRK", n_dates=10, size=(24, 24))
     template = template.rename(template.with_name("my $HOME; téhran.txt"))
     with open(template, "a") as f:
-        f.write(
-            "vae.coarsePixels = 576\nmintpy.topographicResidual = no\n# $(touch owned) `touch owned`\n\n = \nno sign\n"
-        )
+        f.write("mintpy.topographicResidual = no\n# $(touch owned) `touch owned`\n\n = \nno sign\n")
     (tmp_path / "link").symlink_to(odd / "WÖRK" / "inputs")
     (odd / "WÖRK" / "inputs").rename(odd / "elsewhere")
     (odd / "WÖRK" / "inputs").symlink_to(odd / "elsewhere")

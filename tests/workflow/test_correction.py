@@ -167,7 +167,7 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
     project = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
     stack, template, work = project / "inputs" / "ifgramStack.h5", project / mapped.template.name, tmp_path / "WORK_vae"
     series, delays, phases, models = [], [], [], []
-    for how in ({"seed": 1}, {"seed": 2}, {"seed": 2, "coarse_pixels": 400}):
+    for how in ({"seed": 1}, {"seed": 2}, {"seed": 2, "resolution": 1.1}):
         done = correct(stack, template_file=template, **how)
         assert done.status == "corrected"
         models.append(done.details["model_sha256"])

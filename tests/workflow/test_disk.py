@@ -14,7 +14,7 @@ from mintpy_vae.errors import InputError
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
 
-SMALL = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.coarsePixels = 576\nmintpy.topographicResidual = no\n"
+SMALL = "vae.trainSteps = 10\nvae.numSeed = 1\nmintpy.topographicResidual = no\n"
 
 # A process with file systems of its own. The networks are trained once; then the command runs in a child for each
 # place, since HDF5 may take a process down with it.

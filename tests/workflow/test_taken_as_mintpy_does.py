@@ -56,7 +56,7 @@ def test_pairs_with_the_later_date_first_are_taken_with_their_sign(tmp_path, whi
     late = reverse(other, which)
     a, b = (open_stack(file) for file in (usual, other))
     assert (b.pairs[late] == a.pairs[late][:, ::-1]).all() and (b.pairs[~late] == a.pairs[~late]).all()
-    grids = [training_data(job_of(stack, Settings(coarse_pixels=400))).observations for stack in (a, b)]
+    grids = [training_data(job_of(stack, Settings(resolution=1.1))).observations for stack in (a, b)]
     for name in ("phase", "weight", "pairs", "dates", "height"):
         np.testing.assert_array_equal(getattr(grids[0], name), getattr(grids[1], name))
     delay = delays(len(a.dates), a.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,6 @@ from ..errors import InputError, NotEnoughEvidence
 from ..method.clustering import Clusterer
 from ..method.inversion import islands
 from ..method.separation import Separation, separate
-from ..method.upsampling import CubicSpline
 from ..results.evidence import Evidence
 from ..stack import Stack
 from ..stack.geometry import pixel_size
@@ -163,19 +162,15 @@ class Rerun:
         NotEnoughEvidence
             If the data do not allow a correction, or the network has several islands.
         """
-        observations, cells = self.data.observations, self.data.cells
-        if islands(observations.pairs, len(observations.dates)).any():
+        data = self.data
+        if islands(data.observations.pairs, len(data.observations.dates)).any():
             raise NotEnoughEvidence("no kept pair joins some of the dates with the others")
         if added is not None:
-            phase = added / self.stack.metres_per_radian
-            if cells is not None:
-                shape = cells.observations.height.shape
-                fine = CubicSpline(phase, shape, cells.ratio)(slice(0, shape[0]))
-                cells = replace(cells, observations=cells.observations.with_motion(fine))
-            observations = observations.with_motion(phase)
-        wide = cells is not None
-        found = separate(observations, self.job.settings, self.job.knowledge, clusterer=clusterer, wide=wide)
-        return found if cells is None else in_detail(self.job, cells, found, torch.get_num_threads())[0]
+            data = data.with_motion(added / self.stack.metres_per_radian)
+        found = separate(
+            data.observations, self.job.settings, self.job.knowledge, clusterer=clusterer, wide=data.cells is not None
+        )
+        return in_detail(self.job, data, found, torch.get_num_threads())[0]
 
 
 def inject(

@@ -27,8 +27,6 @@ from .observations import Grid
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
 from .timefunctions import TimeFunction
 
-SHORTEST_REMOVED = 0.1
-"""Shortest wavelength removed, as a fraction of the scene's shorter side; local deformation is shorter."""
 SHAPE_ERROR = 0.3
 """Standard deviation of the error of a motion's shape, as a share of the motion at the same place."""
 SHAPE_PIXELS = 2.0
@@ -161,7 +159,7 @@ def estimate(
     parts = []
     for block, maps in zip(local.blocks, local.modes, strict=True):
         functions = np.eye(len(series))[block]
-        parts.append(_Part(functions, plain[block], *_with_local(sky, maps * fade), sky))
+        parts.append(_Part(functions, plain[block], *_with_local(sky, maps * fade, grid.finest), sky))
     for q, slow in enumerate(joint.slow):
         covariance = sky.covariance(slow)
         fine = slow.fine * sky.fine + doubt(np.abs(steady[q] @ motion), known=True)
@@ -172,13 +170,13 @@ def estimate(
                 steady[q : q + 1] @ still,
                 covariance.modes,
                 weighted,
-                _removed(sky, slow.removed),
+                _removed(sky, grid.finest, slow.removed),
                 sky,
             )
         )
     if len(unsteady):
         fine = sky.fine + doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
-        modes, _, removed = _with_local(sky, local.of_all * fade)
+        modes, _, removed = _with_local(sky, local.of_all * fade, grid.finest)
         parts.append(_Part(unsteady, unsteady @ still, modes, _solve(fine, modes.T), removed, sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
@@ -218,7 +216,7 @@ def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) ->
     if len(stations) < 2:
         return np.zeros(corrected.shape[1]), 0.0
     line = _line(grid.years)
-    modes = sky.modes[np.r_[True, True, _removed(sky)[2:] > 0]]
+    modes = sky.modes[np.r_[True, True, _removed(sky, grid.finest)[2:] > 0]]
     scale, noise = float(np.linalg.norm(line * sky.strength)), float(np.diag(sky.fine).mean())
     rates = anchor(line @ corrected[:, pixels], stations, pixels, modes, noise, scale)
     return rates[2:] @ modes[2:], float(rates[1] * sky.slope_std)
@@ -271,10 +269,10 @@ class _Part:
         self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
 
 
-def _with_local(sky: Sky, maps: Array) -> tuple[Array, Array, Array]:
+def _with_local(sky: Sky, maps: Array, finest: float) -> tuple[Array, Array, Array]:
     """Modes of the sky followed by the local ones, these modes times ``fine^-1``, and the removed share of each."""
     weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
-    return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky), np.ones(len(maps))]
+    return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky, finest), np.ones(len(maps))]
 
 
 def _solve(matrix: Array, right: Array) -> Array:
@@ -338,9 +336,9 @@ class _Errors:
         return np.asarray(gaussian_filter(fill(square[None], self.valid)[0], SHAPE_PIXELS)[self.valid])
 
 
-def _removed(sky: Sky, of_band: Array = CHANCE.removed) -> Array:
+def _removed(sky: Sky, finest: float, of_band: Array = CHANCE.removed) -> Array:
     """Share of each of the sky's modes that is removed, (modes,)."""
-    return np.r_[0.0, 1.0, of_band[sky.band] * (sky.cycles * SHORTEST_REMOVED <= 1.0)]
+    return np.r_[0.0, 1.0, of_band[sky.band] * (sky.cycles <= finest)]
 
 
 class _Doubt:

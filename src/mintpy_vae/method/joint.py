@@ -15,12 +15,12 @@ from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typic
 from .timefunctions import Rotation, TimeFunction, persistent_of
 
 PASSES = 3
+"""Number of passes. The last one only refines the slowness of the sky and the motion; its statistics are those of the
+pass before."""
 REDDEST = 4.0
 """Largest factor of the sky on the trend, in units of the typical factor on an annual cycle or on two and three half
 periods over the stack. It is that of a random walk; variance beyond it is not weather, even if most of the scene
 moves."""
-STATISTICS = 2
-"""Number of passes that estimate the statistics of the sky; the last pass only refines its slowness and the motion."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def estimate_jointly(
     rng: np.random.Generator,
     slow_sky: bool = True,
     progress: Steps | None = None,
+    passes: int = PASSES,
 ) -> Joint:
     """Estimate the statistics of the sky, its slowness and the motion in turns.
 
@@ -74,6 +75,8 @@ def estimate_jointly(
         If False, the dates of the sky are assumed to be independent.
     progress : callable, optional
         Called with the passes done, the number of passes and a message.
+    passes : int
+        One less than ``PASSES`` will do where most of the motion is known before.
     """
     functions, bells = dictionary.functions, dictionary.bells
     persistent = persistent_of(functions)
@@ -81,8 +84,8 @@ def estimate_jointly(
     deformation = no_deformation(*series.shape)
     slow = [CHANCE] * len(persistent)
     typical = [1.0] * len(persistent)
-    for k in range(PASSES):
-        if k < STATISTICS:
+    for k in range(passes):
+        if k < passes - 1:
             sky = sky_statistics(without(series - deformation.series, persistent), grid)
             rotation = Rotation(sky.strength, persistent)
             chance = Chance(sky, bells, ordered, significance, rng)
@@ -103,12 +106,12 @@ def estimate_jointly(
 
         def report(pieces: int, done: int = k) -> None:
             if progress:
-                progress(done, PASSES, f"pass {done + 1}, {pieces} pieces")
+                progress(done, passes, f"pass {done + 1}, {pieces} pieces")
 
         report(0)
         deformation = search.pursue(series, report)
     if progress:
-        progress(PASSES, PASSES, f"{len(deformation.pieces)} pieces")
+        progress(passes, passes, f"{len(deformation.pieces)} pieces")
     return Joint(sky, rotation, slow, ordered, deformation)
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..errors import NotEnoughEvidence
-from .atmosphere import SHORTEST_REMOVED
 from .deformation import MAX_PIECES
 from .inversion import closure
-from .observations import Observations
+from .observations import SHORTEST_REMOVED, Observations
 from .separation import Separation
 from .source_model import Fit
 

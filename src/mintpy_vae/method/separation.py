@@ -17,7 +17,7 @@ from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .covariance import Flattener, date_strength, without_height
 from .deformation import Deformation, Dictionary, make_bells
 from .inversion import invert_to_dates
-from .joint import Joint, estimate_jointly, without
+from .joint import PASSES, Joint, estimate_jointly, without
 from .knowledge import NOTHING, Knowledge
 from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
@@ -168,6 +168,7 @@ def separate(
 
     # 1. Invert pairs to dates; subtract the part of a weather model's delay that the data confirm.
     phase, grid = to_dates(observations, settings, knowledge, ablation.robust)
+    phase = phase - phase.mean(axis=1, keepdims=True)
     delay_share, delay = _confirmed_delay(phase, observations, grid, knowledge, settings)
     series = phase - delay
 
@@ -230,9 +231,11 @@ def explain(
         motion.
     """
     # 3. Estimate local deformation and the statistics of the sky, including its slowness, together.
-    unknown = series if known is None else series - known.series
-    joint = estimate_jointly(unknown, dictionary, grid, settings.significance, rng, ablation.slow_sky, progress)
-    if known is not None:
+    how = (dictionary, grid, settings.significance, rng, ablation.slow_sky, progress)
+    if known is None:
+        joint = estimate_jointly(series, *how)
+    else:
+        joint = estimate_jointly(series - known.series, *how, passes=PASSES - 1)
         joint = replace(joint, deformation=joint.deformation.joined(known))
 
     # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
@@ -250,7 +253,7 @@ def spread(one: Separation, other: Array) -> float:
 
 
 def to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
-    """Phase of each date (dates, pixels), relative to its mean, and the grid; a stack that is too small is refused."""
+    """Phase of each date (dates, pixels), and the grid; a stack that is too small is refused."""
     pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
     if len(good) < settings.min_dates:
@@ -272,7 +275,7 @@ def to_dates(observations: Observations, settings: Settings, knowledge: Knowledg
     above = np.asarray(height[valid] - mean_height, dtype=np.float64)
     bad = np.asarray(knowledge.bad_dates, dtype=np.intp)
     grid = Grid(valid, above, mean_height, acquisition_years(observations.dates), good=good, bad=bad)
-    return series - series.mean(axis=1, keepdims=True), grid
+    return series, grid
 
 
 def _confirmed_delay(

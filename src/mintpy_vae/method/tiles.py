@@ -4,8 +4,9 @@ The cost of the covariances grows with the third power of the number of pixels. 
 twice: as a whole on coarse pixels (:func:`~mintpy_vae.method.separate`), and in overlapping tiles of fine cells. A tile
 takes the functions of time, the broad atmosphere and the broad motion of the whole scene, inverts its own pairs, and
 estimates the rest as if it were a scene of its own, with its own statistics: local motion, the covariance of the sky,
-its slowness and its slope with height. Each tile knows its atmosphere up to a constant per date, which is that of the
-whole scene. Where tiles overlap, their weights change smoothly and add up to 1. Arrays only.
+its slowness and its slope with height. The mean of the tile is removed as well, except for the persistent functions of
+time, whose broad part is decided by the whole scene. Where tiles overlap, their weights change smoothly and add up to
+1. Arrays only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..settings import Settings
 from .atmosphere import Guarded, PhasePerDate
 from .covariance import fill
 from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
-from .joint import without
+from .joint import Joint, without
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
@@ -31,10 +32,12 @@ from .threads import single_threaded
 from .timefunctions import TimeFunction, persistent_of
 from .upsampling import Bilinear, CubicSpline
 
-SIDE = 50
+SIDE = 36
 """Largest side of a tile, cells."""
 OVERLAP = 10
 """Cells that neighbouring tiles share at least."""
+SHORTEST = 3.0
+"""Shortest wavelength removed, cells; motion this small is found in the tiles."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Wide:
     ----------
     found : Separation
         The whole scene on pixels of ``ratio`` x ``ratio`` cells.
+    whole : Observations
+        Pairs on these pixels.
     observations : Observations
         Pairs on the cells.
     knowledge : Knowledge
@@ -131,6 +136,7 @@ class Wide:
     """
 
     found: Separation
+    whole: Observations
     observations: Observations
     knowledge: Knowledge
     ratio: int
@@ -152,6 +158,7 @@ class Wide:
         found, shape, ratio = self.found, self.shape, self.ratio
         turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)
         pieces, height, delay = found.deformation.pieces, self.height, self._delay()
+        level = self._constants().astype(np.float32)[:, None, None]
         relief = np.flatnonzero([piece.relief for piece in pieces])
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
         for number, tile in enumerate(layout(shape)):
@@ -163,7 +170,9 @@ class Wide:
             maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
             maps[relief] = of_relief(tile.rows)[..., tile.columns]
             near = np.flatnonzero(maps.reshape(len(own), -1).max(axis=1, initial=0.0) > 0.01)
-            observations = replace(self.observations.window(*here), delay=None if delay is None else delay[:, *here])
+            own_pairs = self.observations.window(*here)
+            phase = np.where(own_pairs.weight > 0, own_pairs.phase - level, 0.0)
+            observations = replace(own_pairs, phase=phase, delay=None if delay is None else delay[:, *here])
             knowledge = replace(
                 self.knowledge,
                 stable=None if self.knowledge.stable is None else self.knowledge.stable[here],
@@ -271,6 +280,12 @@ class Wide:
             noise=np.stack([found.noise[0], without(corrected, steady)]),
         )
 
+    def _constants(self) -> Array:
+        """Constant of each pair relative to the dates of the whole scene, (pairs,)."""
+        valid, (first, second) = self.found.valid, self.whole.pairs.T
+        phase = np.where(self.whole.weight > 0, self.whole.phase, np.nan)[:, valid]
+        return np.nan_to_num(np.nanmedian(phase - self.found.series[second] + self.found.series[first], axis=1))
+
     def _delay(self) -> Float32 | None:
         """Confirmed part of a weather model's delay on the cells."""
         delay = self.observations.delay
@@ -337,9 +352,11 @@ class Work:
         broad = task.broad.astype(np.float64)
         if observations.delay is not None:
             broad += observations.delay
+        grid = replace(grid, finest=min(share.shape) / SHORTEST)
         series = phase - broad[:, grid.valid]
-        series -= series.mean(axis=1, keepdims=True)
         series -= series.mean(axis=0)
+        mean = series.mean(axis=1)
+        series -= mean[:, None]
         maps = task.maps[:, grid.valid].astype(np.float64)
         known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
         rng = np.random.default_rng([self.settings.seed, task.number])
@@ -349,6 +366,7 @@ class Work:
         )
         own = joint.deformation.series - known.series
         level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
+        level -= _unsteady(mean - joint.deformation.series.mean(axis=1), joint)
         turbulent = atmosphere.turbulent - level[:, None, None]
         turbulent -= (atmosphere.slope * (grid.mean_height - self.mean_height))[:, None, None]
         return Detail(
@@ -361,6 +379,13 @@ class Work:
             pieces=joint.deformation.pieces[: len(joint.deformation.pieces) - len(task.motion)],
             guarded=atmosphere.guarded,
         )
+
+
+def _unsteady(mean: Array, joint: Joint) -> Array:
+    """Means (dates,) without their part in the persistent functions of time."""
+    steady = joint.rotation.basis[: joint.rotation.number]
+    unit = mean / joint.sky.strength
+    return np.asarray(joint.sky.strength * (unit - steady.T @ (steady @ unit)))
 
 
 def layout(shape: tuple[int, int]) -> list[Tile]:

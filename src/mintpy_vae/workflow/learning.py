@@ -24,7 +24,7 @@ from ..method.source_model import Fit, Trainer
 from ..method.threads import InBackground, single_threaded
 from ..method.tiles import Frame, Wide
 from ..method.training import train
-from ..method.upsampling import Bilinear, FullResolution
+from ..method.upsampling import Bilinear, CubicSpline, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
@@ -60,6 +60,15 @@ class TrainingData:
     factor: int
     delay: PriorOfDates | None = None
     cells: Cells | None = None
+
+    def with_motion(self, phase: Array) -> TrainingData:
+        """The same pairs with motion added, given by its phase on each date (dates, height, width), radians."""
+        cells = self.cells
+        if cells is not None:
+            shape = cells.observations.height.shape
+            fine = CubicSpline(phase, shape, cells.ratio)(slice(0, shape[0]))
+            cells = replace(cells, observations=cells.observations.with_motion(fine))
+        return replace(self, observations=self.observations.with_motion(phase), cells=cells)
 
 
 @dataclass(frozen=True)
@@ -244,11 +253,10 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         diagnostics = safety.diagnostics(found, observations)
         safety.refuse(diagnostics)
         seed_spread = [spread(found, other) for other in background.result()]
-    frame = None
-    if data.cells is not None:
-        with stage("fine scales", timings), single_threaded():
-            found, frame = in_detail(job, data.cells, found, cores, progress)
-            diagnostics = safety.diagnostics(found, observations)
+    with stage("fine scales", timings), single_threaded():
+        found, frame = in_detail(job, data, found, cores, progress)
+    if frame is not None:
+        diagnostics = safety.diagnostics(found, observations)
     noise = found.noise_of_pairs(observations.pairs)
     details = _details(found, observations, noise, stack) | asdict(diagnostics) | {"seed_spread": seed_spread}
     details["warnings"] += safety.phase_units(observations)
@@ -279,19 +287,22 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
     )
 
 
+def _of_seed(k: int, progress: Progress) -> Progress:
+    return lambda stage, done, total, message: progress(f"seed {k + 1}: {stage}", done, total, message)
+
+
 def in_detail(
-    job: Job, cells: Cells, found: Separation, threads: int = 1, progress: Progress | None = None
-) -> tuple[Separation, Frame]:
+    job: Job, data: TrainingData, found: Separation, threads: int = 1, progress: Progress | None = None
+) -> tuple[Separation, Frame | None]:
     """Refine the result of a wide scene in tiles, on so many threads or the workers of ``mintpy.compute.*``."""
-    wide = Wide(found, cells.observations, cells.knowledge, cells.ratio, job.settings)
+    if data.cells is None:
+        return found, None
+    cells = data.cells
+    wide = Wide(found, data.observations, cells.observations, cells.knowledge, cells.ratio, job.settings)
     threads = max(1, min(threads, int(job.settings.max_memory / ROOM_OF_TILE)))
     details = worked_on(wide.work(), wide.tasks(), job.stack.compute, threads)
     frame = wide.assembled(details, steps_of(progress, "fine scales"))
     return wide.summary(frame), frame
-
-
-def _of_seed(k: int, progress: Progress) -> Progress:
-    return lambda stage, done, total, message: progress(f"seed {k + 1}: {stage}", done, total, message)
 
 
 def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Frame | None = None) -> Rows:
