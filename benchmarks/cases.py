@@ -289,6 +289,10 @@ class Own:
     """Looks of the grid of both."""
     removed: Rows
     """Rows -> (dates, rows, width) phase that is subtracted, radians."""
+    whole: PhasePerDate
+    """What the whole scene alone gives, on the same grid."""
+    tiles: int = 0
+    """Number of tiles of a wide scene."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +307,12 @@ class Pairs:
     pixel: tuple[float, float]
 
     def separated(
-        self, variant: Variant, settings: Settings, trainer: Trainer, clusterer: Clusterer | None = None
+        self,
+        variant: Variant,
+        settings: Settings,
+        trainer: Trainer,
+        clusterer: Clusterer | None = None,
+        threads: int = 1,
     ) -> Own:
         """Separate as :mod:`mintpy_vae.workflow.learning` does, without files."""
         factor, ratio = looks(self.height.shape, self.pixel, settings.resolution)
@@ -313,16 +322,15 @@ class Pairs:
         found = separate(
             whole, settings, ablation=variant.ablation, clusterer=clusterer, trainer=trainer, wide=ratio > 1
         )
-        removed, height, looked = (
-            subtracted(variant, found, whole),
-            self.height - found.grid.mean_height,
-            factor * ratio,
-        )
+        removed, looked = subtracted(variant, found, whole), factor * ratio
+        height = self.height - found.grid.mean_height
         if ratio == 1 or variant.recipe:
-            return Own(found, whole, looked, FullResolution(removed, height, looked))
+            return Own(found, whole, looked, FullResolution(removed, height, looked), removed)
         wide = Wide(found, whole, cells, NOTHING, ratio, settings, variant.ablation)
-        frame = wide.assembled(worked_on(wide.work(), wide.tasks(), Compute()))
-        return Own(wide.summary(frame), whole, looked, FullResolution(frame.phase, height, factor))
+        details = list(worked_on(wide.work(), wide.tasks(), Compute(), threads))
+        frame = wide.assembled(details)
+        full = FullResolution(frame.phase, height, factor)
+        return Own(wide.summary(frame), whole, looked, full, removed, len(details))
 
 
 def subtracted(variant: Variant, found: Separation, observations: Observations) -> PhasePerDate:

@@ -49,7 +49,7 @@ def test_the_learning_has_one_thread_and_gives_the_others_back(monkeypatch):
         np.linalg.inv(np.eye(3))
         given = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
         seen = []
-        monkeypatch.setattr(separation, "_to_dates", lambda *given: seen.append(threads()) or 1 / 0)
+        monkeypatch.setattr(separation, "to_dates", lambda *given: seen.append(threads()) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             separation.separate(None, Settings())
         assert seen == [{1}] and torch.get_num_threads() == 2

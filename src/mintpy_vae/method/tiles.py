@@ -169,7 +169,7 @@ class Wide:
             cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
             maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
             maps[relief] = of_relief(tile.rows)[..., tile.columns]
-            near = np.flatnonzero(maps.reshape(len(own), -1).max(axis=1, initial=0.0) > 0.01)
+            near = np.flatnonzero(maps.max(axis=(1, 2), initial=0.0) > 0.01)
             own_pairs = self.observations.window(*here)
             phase = np.where(own_pairs.weight > 0, own_pairs.phase - level, 0.0)
             observations = replace(own_pairs, phase=phase, delay=None if delay is None else delay[:, *here])
