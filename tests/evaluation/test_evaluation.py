@@ -15,17 +15,18 @@ import pytest
 
 from conftest import check_in_browser, job_of, read, shell, tree
 from mintpy_vae.cli.vae_evaluate import main
-from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation import injection, methods
+from mintpy_vae.errors import InputError, NotEnoughEvidence
+from mintpy_vae.evaluation import methods
+from mintpy_vae.evaluation import rerun as rerunning
 from mintpy_vae.evaluation import run as evaluation
 from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
 from mintpy_vae.evaluation.methods import METHODS, Method
+from mintpy_vae.evaluation.rerun import Rerun
 from mintpy_vae.evaluation.run import consistency, evaluate
 from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
 from mintpy_vae.report.charts import gains
 from mintpy_vae.results.inverted import read_inverted
-from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
 
 PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
@@ -314,7 +315,7 @@ def by_recipe(copies, slope, turbulent=0.0):
         dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
     scene = evaluation_data(stack, project, work, inverted, None, {})
-    corrected = methods.vae_sources(scene, injection.Rerun(job_of(stack)))
+    corrected = methods.vae_sources(scene, Rerun(job_of(stack)))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
     return inverted.before - corrected, inverted, stack.height - mean
 
@@ -458,9 +459,9 @@ class KnownShare:
         self.valid = np.ones(size, dtype=bool)
         self.valid[:4, :9] = False
         self.noise = rng.normal(size=(n_dates, *size))
-        self.settings = Settings()
+        self.plain = self()
 
-    def __call__(self, added=None, clusterer=None):
+    def __call__(self, added=None):
         motion = 0 if added is None else self.share * added * (-4 * np.pi / self.stack.wavelength)
         values = (self.noise + motion)[:, self.valid]
         values = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0)
@@ -546,14 +547,14 @@ def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
 
     def keep(observations, *rest, **options):
         seen.append(observations.phase.astype(float))
-        raise injection.NotEnoughEvidence("seen")
+        raise NotEnoughEvidence("seen")
 
-    monkeypatch.setattr(injection, "separate", keep)
-    rerun = injection.Rerun(job_of(open_stack(mapped.stack)))
+    monkeypatch.setattr(rerunning, "separate", keep)
+    rerun = Rerun(job_of(open_stack(mapped.stack)))
     data = rerun.data.observations
     motion = np.random.default_rng(0).normal(size=(len(rerun.dates), *data.height.shape))
     for added in (None, motion):
-        with pytest.raises(injection.NotEnoughEvidence):
+        with pytest.raises(NotEnoughEvidence):
             rerun(added)
     first, second = data.pairs.T
     expected = np.where(data.weight > 0, (motion[second] - motion[first]) / rerun.stack.metres_per_radian, 0)

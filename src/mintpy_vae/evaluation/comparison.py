@@ -12,8 +12,8 @@ from .. import metrics
 from ..arrays import Floats, Mask
 from ..errors import InputError
 from . import gnss_series
-from .injection import Rerun
 from .methods import METHODS, EvaluationData, Method, Unavailable
+from .rerun import Rerun
 
 SAMPLED_PAIRS = 40
 NO_CORRECTIONS = ("zero", "line")

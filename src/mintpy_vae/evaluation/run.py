@@ -28,8 +28,9 @@ from ..stack import Stack, content_hash, open_hdf5, pool_map
 from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_information, with_prior
 from . import gnss_series
 from .comparison import compare
-from .injection import Rerun, inject, parse_signals, unsafe
+from .injection import inject, parse_signals, unsafe
 from .methods import METHODS, delay_methods
+from .rerun import Rerun
 from .scene import evaluation_data, locate, pixel_of
 
 TABLE = "evaluation"
