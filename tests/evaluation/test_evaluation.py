@@ -150,6 +150,15 @@ def test_gnss_made_from_the_truth_agrees_as_the_truth_does(outcome, mapped):
     assert rows["uncorrected"]["gnss_rate_error"] == pytest.approx(np.polyfit(series.years, error, 1)[0], abs=0.05)
 
 
+def test_the_rates_of_the_stations_are_those_of_the_table(outcome):
+    refs, move = outcome[1]["gnss"]["rates"]
+    assert (move["station"], move["row"], move["column"]) == ("MOVE", *PLACES["MOVE"])
+    error = (move["after_rate"] - move["gnss_rate"]) - (refs["after_rate"] - refs["gnss_rate"])
+    row = rows_of(outcome[1])["vae"]
+    assert error == pytest.approx(row["gnss_rate_error"]) and move["after_rms"] == pytest.approx(row["gnss_rms"])
+    assert move["gnss_rate"] + refs["gnss_rate"] == pytest.approx(0)  # relative to the network
+
+
 def test_in_radar_coordinates_too(radar, tmp_path, no_page):
     files = [str(write_gnss(radar, tmp_path / "g.csv"))]
     found = evaluate(radar.project, out_dir=tmp_path, methods=["uncorrected", "zero"], gnss_files=files, say=str)

@@ -32,6 +32,7 @@ from .injection import inject, parse_signals, unsafe
 from .methods import METHODS, delay_methods
 from .rerun import Rerun
 from .scene import evaluation_data, locate, pixel_of
+from .stations import circular, leave_out, sentence
 
 TABLE = "evaluation"
 SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
@@ -124,6 +125,12 @@ def evaluate(
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, rerun, say, available)
     try:
+        outcome["stations_given"] = leave_out(rerun, say)
+        outcome["warnings"] += circular(outcome["stations_given"], [name for name, *_ in places])
+    except NotEnoughEvidence as reason:
+        outcome["stations_given"] = []
+        outcome["warnings"].append(f"No GNSS station was left out, because {reason}.")
+    try:
         outcome["injection"] = inject(rerun, wanted, evidence, say) if wanted else []
         outcome["warnings"] += unsafe(outcome["injection"])
     except NotEnoughEvidence as reason:  # the table is still written
@@ -189,6 +196,7 @@ def text_table(outcome: Mapping[str, Any]) -> str:
         lines.append(f"{title:44s}" + "".join(f"{_short(row.get(key)):>9s}" for row in rows))
     lines += ["", *(f"left out: {s['method']}, because {s['reason']}" for s in outcome["skipped"])]
     lines += [f"WARNING: {text}" for text in outcome["warnings"]]
+    lines += [sentence(outcome["stations_given"])] if outcome["stations_given"] else []
     return "\n".join([*lines, *(r["sentence"] for r in outcome["injection"])])
 
 
