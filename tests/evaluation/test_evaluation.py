@@ -26,6 +26,8 @@ from mintpy_vae.evaluation.run import consistency, evaluate
 from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
 from mintpy_vae.report.charts import gains
+from mintpy_vae.report.data import Data
+from mintpy_vae.report.sections import gnss
 from mintpy_vae.results.inverted import read_inverted
 from mintpy_vae.stack import open_stack
 
@@ -172,6 +174,23 @@ def test_the_report_is_extended(outcome):
     page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
     assert "MOUNT (row 30, column 41)" in page
     assert "Comparison with other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
+
+
+def test_stations_stand_on_the_map_filled_with_their_rate(outcome, mapped):
+    given = {"row": 20, "column": 30, "rate": -4.0, "std": 1.0, "without": 0.3, "with": 0.1, "left_out": 0.2}
+    evaluation = outcome[1] | {"stations_given": [given | {"station": "GIVN"}]}
+    data = Data.read(mapped.work, json.loads((mapped.work / "vae_result.json").read_text()), evaluation)
+    section = gnss(data)
+    heat, squares, circles = section.figures[1].data
+    assert list(zip(circles.x, circles.y, strict=True)) == [data.frame.at(*place) for place in PLACES.values()]
+    assert (squares.x[0], squares.y[0]) == data.frame.at(20, 30)
+    refs, move = outcome[1]["gnss"]["rates"]
+    assert np.diff(circles.marker.color)[0] == pytest.approx(move["gnss_rate"] - refs["gnss_rate"])
+    assert (circles.marker.cmin, circles.marker.cmax) == (heat.zmin, heat.zmax)
+    compared, left_out = section.tables
+    assert [row[0] for row in compared.rows] == list(PLACES) and left_out.rows == [
+        ["GIVN", "-4.00", "1.00", "0.30", "0.10", "0.20"]
+    ]
 
 
 @pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
