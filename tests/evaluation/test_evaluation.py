@@ -61,7 +61,7 @@ def outcome(mapped, tmp_path_factory):
     gnss = write_gnss(mapped, out / "g.csv")
     mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
     options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount)
-    options += ("--inject", "bowl:2:-200", "-o", out, "--debug")
+    options += ("--inject", "bowl:2:-200", "--detect", "1.5:0", "-o", out, "--debug")
     main([str(v) for v in (mapped.project, *options)])
     assert (tree(mapped.project), tree(mapped.work)) == before
     return out, json.loads((out / "evaluation.json").read_text())
@@ -438,6 +438,7 @@ CHOICES = {
     "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is not a truth file of this stack"),
     "signal unknown": (["{}/WORK", "--inject", "bowl"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
     "signal of no width": (["{}/WORK", "--inject", "bowl:0:3"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
+    "duration of no sense": (["{}/WORK", "--detect", "1:-3"], "--detect 1:-3: WIDTHS_KM:DAYS is needed"),
     "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there must be dates before"),
     "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
 }
@@ -568,6 +569,16 @@ def test_injection_reaches_the_real_method_and_the_report(outcome):
     assert "Injected signals: kept or lost" in page and row["sentence"] in page and 'id="injection-0"' in page
     warned = [w for w in found["warnings"] if row["name"] in w]
     assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
+
+
+def test_the_detection_curve_reaches_the_real_method_and_the_report(outcome):
+    out, found = outcome
+    (row,) = found["detection"]["rows"]
+    (_, fewest, tried), (_, most, _) = row["trials"][0], row["trials"][-1]
+    assert fewest == 0 and most == tried > 1 and row["trials"][0][0] < row["amplitude"] < 2 * row["trials"][-1][0]
+    assert found["detection"]["alarms"]["pieces"] > 0  # the scene has a bowl
+    page = (out / "vae_report.html").read_text(encoding="utf8")
+    assert 'id="detection-0"' in page and f"{row['amplitude']:.2g} ({row['low']:.2g} to" in page
 
 
 def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):

@@ -310,6 +310,24 @@ def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
+def detection(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Share of the added motions of one width that were found against their amplitude, and the fitted curves."""
+    figure = chart(xaxis={"title": "amplitude [mm]", "type": "log"}, yaxis={"title": "found [%]", "range": [-3, 103]})
+    figure.update_layout(meta={"title": f"{rows[0]['width_km']:g} km wide"})
+    for row, colour in zip(rows, OKABE_ITO, strict=False):
+        amplitude, found, tried = np.array(row["trials"], dtype=float).T
+        x = np.geomspace(amplitude.min(), amplitude.max(), 60)
+        y = 100 / (1 + np.exp(-(np.log(x) - row["middle"]) / row["scale"]))
+        figure.add_scatter(x=x, y=y, mode="lines", name=row["duration"], line={"color": colour}, hoverinfo="skip")
+        figure.add_scatter(
+            x=amplitude, y=100 * found / tried, mode="markers", marker={"color": colour, "size": 7}, showlegend=False,
+            text=[f"{n:g} of {m:g}" for n, m in zip(found, tried, strict=True)],
+            hovertemplate="%{x:.2g} mm: %{text}<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=90, line={"color": _INK, "width": 1, "dash": "dot"})
+    return figure
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
 def _days(dates: Sequence[str]) -> NDArray[np.datetime64]:
     return moments(dates)

@@ -346,6 +346,37 @@ def injection(data: Data) -> Section | None:
     return Section("injection", "Injected signals: kept or lost", sentences, shown)
 
 
+def detection(data: Data) -> Section | None:
+    """Amplitude from which motion is found, and the curves behind it."""
+    found = (data.evaluation or {}).get("detection")
+    if not found or not found["rows"]:
+        return None
+    of = found["alarms"]
+    texts = [
+        "Known motion was added at several places of your pairs at a time. The table gives the amplitude (mm at the "
+        "peak, at the end of the motion) from which at least half of it is regarded as motion, with a probability of "
+        "90 %, and its 95 % interval.",
+        f"Without added motion the method finds {of['pieces']} pieces of motion at {of['places']} places, "
+        f"{of['moving_share']:.1%} of the scene: where nothing moves, these are false alarms. By chance there is one "
+        f"in {found['significance']:.0%} of all searches.",
+    ]
+    durations = list(dict.fromkeys(row["duration"] for row in found["rows"]))
+    widths = dict.fromkeys(row["width_km"] for row in found["rows"])
+    of_width = {width: [row for row in found["rows"] if row["width_km"] == width] for width in widths}
+    cells = [
+        [f"{width:g} km", *({row["duration"]: _found_from(row) for row in rows}.get(d, "-") for d in durations)]
+        for width, rows in of_width.items()
+    ]
+    table = Table(["width", *durations], cells)
+    return Section("detection", "Motion that is found", texts, [*map(draw.detection, of_width.values())], [], [table])
+
+
+def _found_from(row: dict[str, Any]) -> str:
+    if row["amplitude"] is None:
+        return f"above {max(amplitude for amplitude, *_ in row['trials']):.2g}"
+    return f"{row['amplitude']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
+
+
 def left_to_mintpy(data: Data) -> Section | None:
     """Delays that MintPy's own steps subtract after the inversion."""
     rows = data.result.get("known_delays", [])
@@ -396,10 +427,23 @@ def provenance(data: Data) -> Section:
 
 
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
-    *(explore, velocity, evaluation, gnss, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
+    *(
+        explore,
+        velocity,
+        evaluation,
+        gnss,
+        injection,
+        detection,
+        time_series,
+        atmosphere,
+        pairs,
+        network,
+        latent_space,
+        clusters,
+    ),
     *(structure_functions, phase_against_elevation, prior_delay, left_to_mintpy, training, provenance),
 )
-WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
+WITHOUT_EVIDENCE = (evaluation, injection, detection, left_to_mintpy, provenance)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
