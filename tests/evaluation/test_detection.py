@@ -5,8 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from conftest import job_of
 from mintpy_vae.errors import InputError
+from mintpy_vae.evaluation import rerun
 from mintpy_vae.evaluation.detection import Wanted, course, curve, detect, parse_wanted, places_for, shares_found
+from mintpy_vae.method import training
+from mintpy_vae.settings import Settings
+from mintpy_vae.stack import open_stack
 
 WAVELENGTH = 0.056
 METRES = WAVELENGTH / (4 * np.pi)
@@ -134,3 +139,19 @@ def test_what_is_wanted_and_what_is_refused():
     for text in ("0:3", "1:-1", "a", "1:2:3", "1:nan", "nan"):
         with pytest.raises(InputError, match="WIDTHS_KM:DAYS is needed"):
             parse_wanted(text)
+
+
+def test_the_real_method_is_trained_once_and_finds_what_is_large(mapped, monkeypatch):
+    trained = []
+
+    def train(*arguments):
+        trained.append(1)
+        return training.train(*arguments)
+
+    monkeypatch.setattr(rerun, "train", train)
+    job = job_of(open_stack(mapped.stack), Settings(train_steps=10, coarse_pixels=400))
+    found = detect(rerun.Rerun(job), Wanted((4.0,), (np.inf,)), lambda text: None)
+    (row,) = found["rows"]
+    (least, fewest, _), (largest, most, tried) = row["trials"][0], row["trials"][-1]
+    assert fewest == 0 and most == tried > 1 and least < row["amplitude"] < 2 * largest
+    assert len(trained) == 1 and len(row["trials"]) > 2

@@ -19,6 +19,7 @@ from mintpy_vae.errors import InputError, NotEnoughEvidence
 from mintpy_vae.evaluation import methods
 from mintpy_vae.evaluation import rerun as rerunning
 from mintpy_vae.evaluation import run as evaluation
+from mintpy_vae.evaluation.detection import parse_wanted
 from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
 from mintpy_vae.evaluation.methods import METHODS, Method
 from mintpy_vae.evaluation.rerun import Rerun
@@ -61,7 +62,7 @@ def outcome(mapped, tmp_path_factory):
     gnss = write_gnss(mapped, out / "g.csv")
     mount = "MOUNT:" + ":".join(gnss.read_text().splitlines()[-1].split(",")[5:])
     options = ("--truth", mapped.project / "truth.h5", "--gnss", gnss, "--point", mount)
-    options += ("--inject", "bowl:2:-200", "--detect", "1.5:0", "-o", out, "--debug")
+    options += ("--inject", "bowl:2:-200", "-o", out, "--debug")
     main([str(v) for v in (mapped.project, *options)])
     assert (tree(mapped.project), tree(mapped.work)) == before
     return out, json.loads((out / "evaluation.json").read_text())
@@ -571,14 +572,27 @@ def test_injection_reaches_the_real_method_and_the_report(outcome):
     assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
 
 
-def test_the_detection_curve_reaches_the_real_method_and_the_report(outcome):
-    out, found = outcome
-    (row,) = found["detection"]["rows"]
-    (_, fewest, tried), (_, most, _) = row["trials"][0], row["trials"][-1]
-    assert fewest == 0 and most == tried > 1 and row["trials"][0][0] < row["amplitude"] < 2 * row["trials"][-1][0]
-    assert found["detection"]["alarms"]["pieces"] > 0  # the scene has a bowl
-    page = (out / "vae_report.html").read_text(encoding="utf8")
-    assert 'id="detection-0"' in page and f"{row['amplitude']:.2g} ({row['low']:.2g} to" in page
+def test_the_detection_curve_is_printed_written_and_drawn(copies, monkeypatch):
+    row = {"duration": "step", "amplitude": 5.2, "low": 4.1, "high": 7.3, "middle": 1.4, "scale": 0.12}
+    never = {"duration": "60 days", "amplitude": np.nan, "low": 9.0, "high": np.nan, "middle": 3.0, "scale": 0.3}
+    rows = [r | {"width_km": 2.0, "trials": [(4.0, 0, 6), (8.0, 3, 6)]} for r in (row, never)]
+    alarms = {"pieces": 3, "places": 2, "moving_share": 0.03}
+    curves = {"rows": rows, "alarms": alarms, "significance": 0.01}
+    asked, said = [], []
+
+    def stand_in(rerun, wanted, say):
+        asked.append(wanted)
+        return curves
+
+    monkeypatch.setattr(evaluation, "detect", stand_in)
+    evaluate(copies[0], methods=["uncorrected"], detection="2:0,60", say=said.append)
+    assert asked == [parse_wanted("2:0,60")]
+    (line,) = (line for text in said for line in text.splitlines() if line.startswith("2 km wide"))
+    assert line.split() == ["2", "km", "wide", "5.20", "-"] and "3 pieces of motion at 2 places" in said[-2]
+    found = json.loads((copies[1] / "evaluation.json").read_text())["detection"]
+    assert found["rows"][0]["trials"] == [[4.0, 0, 6], [8.0, 3, 6]] and found["rows"][1]["amplitude"] is None
+    page = (copies[1] / "vae_report.html").read_text(encoding="utf8")
+    assert "<td>5.2 (4.1 to 7.3)</td><td>above 8</td>" in page and 'id="detection-0"' in page
 
 
 def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
