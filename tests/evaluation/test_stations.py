@@ -62,7 +62,7 @@ def test_of_two_stations_one_alone_anchors_nothing(job):
 def test_what_is_circular_is_said(three):
     rows, _ = three
     assert circular(rows, ["Z"]) == [] == circular([], ["A"])
-    (text,) = circular(rows, ["B", "Z"])
+    (text,) = circular(rows, ["b", "Z"])
     assert "given rates of B (vae.gnssFile)" in text
     assert f"{np.sqrt(np.mean(column(rows, 'left_out') ** 2)):.1f} mm/yr where the station itself" in sentence(rows)
 

@@ -91,7 +91,8 @@ def sentence(rows: Sequence[dict[str, Any]]) -> str:
 
 def circular(rows: Sequence[dict[str, Any]], compared: Sequence[str]) -> list[str]:
     """Warning that stations with these names are compared although the correction was given their rates."""
-    both = [row["station"] for row in rows if row["station"] in compared]
+    names = {name.upper() for name in compared}
+    both = [row["station"] for row in rows if row["station"].upper() in names]
     if not both:
         return []
     return [
