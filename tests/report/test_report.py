@@ -271,10 +271,11 @@ def test_in_a_browser_bars_sort_and_hovering_shows_the_pair(browser, mapped):
 COVERED = """() => [...document.querySelectorAll('.plotly-graph-div')].flatMap(chart => {
     const bar = chart.querySelector('.modebar').getBoundingClientRect();
     const others = '.legend, .updatemenu-header, .annotation, .nsewdrag, .colorbar, .table';
-    return [...chart.querySelectorAll(others)].filter(e => {
+    const titles = chart.closest('figure').querySelectorAll('figcaption, .keys');
+    return [...chart.querySelectorAll(others), ...titles].filter(e => {
         const r = e.getBoundingClientRect();
         return r.width && r.left < bar.right && r.right > bar.left && r.top < bar.bottom && r.bottom > bar.top;
-    }).map(e => chart.id + ' ' + e.getAttribute('class'));
+    }).map(e => chart.id + ' ' + (e.getAttribute('class') || e.textContent));
 })"""
 
 
