@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mintpy_vae.evaluation.comparison import scores
+from mintpy_vae.evaluation.comparison import compare, scores
 from mintpy_vae.evaluation.methods import EvaluationData
 from mintpy_vae.results.inverted import Inverted
 
@@ -81,6 +81,21 @@ def test_over_several_stations_all_baselines_count(noise):
     turned, _ = (scores(slow, scene(noise, stations=[stations[k] for k in order])) for order in ((2, 0, 1), (0, 1)))
     assert turned["gnss_rms"] == pytest.approx(both["gnss_rms"])  # whichever is the reference
     assert both["gnss_rate_error"] == pytest.approx(rms) and both["gnss_rms"] == pytest.approx(rms * YEARS.std())
+
+
+def test_each_station_has_rates_relative_to_the_network_and_the_rms_of_its_baselines(noise):
+    slow = np.zeros((N, *SHAPE))
+    slow[:, 20:25, 20:25] = 0.03 * YEARS[:, None, None]
+    lost = np.where(np.arange(N) < N - 2, np.nan, 0.0)  # two dates are too few for a rate
+    stations = [("REFS", 5, 5, np.zeros(N)), ("A", 22, 22, 0.01 * YEARS), ("B", 42, 22, np.zeros(N)), ("L", 9, 9, lost)]
+    still = scene(slow, stations=stations)
+    found = compare(still, ["uncorrected"], None, str)["gnss"]
+    rows = {row["station"]: row for row in found["rates"]}
+    assert [rows[n]["gnss_rate"] for n in ("REFS", "A", "B")] == pytest.approx([-10 / 3, 20 / 3, -10 / 3])
+    assert [rows[n]["before_rate"] for n in ("REFS", "A", "B")] == pytest.approx([-10, 20, -10])
+    rms = 20 * YEARS.std()  # of a baseline with A; the others agree
+    assert [rows[n]["before_rms"] for n in ("REFS", "A")] == pytest.approx([rms / np.sqrt(2), rms])
+    assert np.isnan(rows["L"]["before_rate"]) and (rows["L"]["row"], rows["L"]["column"]) == (9, 9)
 
 
 def test_with_a_truth_the_gain_and_both_errors_are_there(noise):

@@ -15,17 +15,21 @@ import pytest
 
 from conftest import check_in_browser, job_of, read, shell, tree
 from mintpy_vae.cli.vae_evaluate import main
-from mintpy_vae.errors import InputError
-from mintpy_vae.evaluation import injection, methods
+from mintpy_vae.errors import InputError, NotEnoughEvidence
+from mintpy_vae.evaluation import methods
+from mintpy_vae.evaluation import rerun as rerunning
 from mintpy_vae.evaluation import run as evaluation
+from mintpy_vae.evaluation.detection import parse_wanted
 from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals, unsafe
 from mintpy_vae.evaluation.methods import METHODS, Method
+from mintpy_vae.evaluation.rerun import Rerun
 from mintpy_vae.evaluation.run import consistency, evaluate
 from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
 from mintpy_vae.report.charts import gains
+from mintpy_vae.report.data import Data
+from mintpy_vae.report.sections import gnss
 from mintpy_vae.results.inverted import read_inverted
-from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
 
 PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
@@ -149,6 +153,15 @@ def test_gnss_made_from_the_truth_agrees_as_the_truth_does(outcome, mapped):
     assert rows["uncorrected"]["gnss_rate_error"] == pytest.approx(np.polyfit(series.years, error, 1)[0], abs=0.05)
 
 
+def test_the_rates_of_the_stations_are_those_of_the_table(outcome):
+    refs, move = outcome[1]["gnss"]["rates"]
+    assert (move["station"], move["row"], move["column"]) == ("MOVE", *PLACES["MOVE"])
+    error = (move["after_rate"] - move["gnss_rate"]) - (refs["after_rate"] - refs["gnss_rate"])
+    row = rows_of(outcome[1])["vae"]
+    assert error == pytest.approx(row["gnss_rate_error"]) and move["after_rms"] == pytest.approx(row["gnss_rms"])
+    assert move["gnss_rate"] + refs["gnss_rate"] == pytest.approx(0)  # relative to the network
+
+
 def test_in_radar_coordinates_too(radar, tmp_path, no_page):
     files = [str(write_gnss(radar, tmp_path / "g.csv"))]
     found = evaluate(radar.project, out_dir=tmp_path, methods=["uncorrected", "zero"], gnss_files=files, say=str)
@@ -162,6 +175,23 @@ def test_the_report_is_extended(outcome):
     page = (outcome[0] / "vae_report.html").read_text(encoding="utf8")
     assert "MOUNT (row 30, column 41)" in page
     assert "Comparison with other corrections" in page and "MOVE minus REFS" in page and "could not be made" not in page
+
+
+def test_stations_stand_on_the_map_filled_with_their_rate(outcome, mapped):
+    given = {"row": 20, "column": 30, "rate": -4.0, "std": 1.0, "without": 0.3, "with": 0.1, "left_out": 0.2}
+    evaluation = outcome[1] | {"stations_given": [given | {"station": "GIVN"}]}
+    data = Data.read(mapped.work, json.loads((mapped.work / "vae_result.json").read_text()), evaluation)
+    section = gnss(data)
+    heat, squares, circles = section.figures[1].data
+    assert list(zip(circles.x, circles.y, strict=True)) == [data.frame.at(*place) for place in PLACES.values()]
+    assert (squares.x[0], squares.y[0]) == data.frame.at(20, 30)
+    refs, move = outcome[1]["gnss"]["rates"]
+    assert np.diff(circles.marker.color)[0] == pytest.approx(move["gnss_rate"] - refs["gnss_rate"])
+    assert (circles.marker.cmin, circles.marker.cmax) == (heat.zmin, heat.zmax)
+    compared, left_out = section.tables
+    assert [row[0] for row in compared.rows] == list(PLACES) and left_out.rows == [
+        ["GIVN", "-4.00", "1.00", "0.30", "0.10", "0.20"]
+    ]
 
 
 @pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
@@ -314,7 +344,7 @@ def by_recipe(copies, slope, turbulent=0.0):
         dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
     scene = evaluation_data(stack, project, work, inverted, None, {})
-    corrected = methods.vae_sources(scene, injection.Rerun(job_of(stack)))
+    corrected = methods.vae_sources(scene, Rerun(job_of(stack)))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
     return inverted.before - corrected, inverted, stack.height - mean
 
@@ -409,6 +439,7 @@ CHOICES = {
     "truth of another": (["{}/WORK", "--truth", "{}/WORK/inputs/geometryGeo.h5"], "is not a truth file of this stack"),
     "signal unknown": (["{}/WORK", "--inject", "bowl"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
     "signal of no width": (["{}/WORK", "--inject", "bowl:0:3"], "KIND:WIDTH_KM:AMPLITUDE is needed"),
+    "duration of no sense": (["{}/WORK", "--detect", "1:-3"], "--detect 1:-3: WIDTHS_KM:DAYS is needed"),
     "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there must be dates before"),
     "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
 }
@@ -458,9 +489,9 @@ class KnownShare:
         self.valid = np.ones(size, dtype=bool)
         self.valid[:4, :9] = False
         self.noise = rng.normal(size=(n_dates, *size))
-        self.settings = Settings()
+        self.plain = self()
 
-    def __call__(self, added=None, clusterer=None):
+    def __call__(self, added=None):
         motion = 0 if added is None else self.share * added * (-4 * np.pi / self.stack.wavelength)
         values = (self.noise + motion)[:, self.valid]
         values = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0)
@@ -541,19 +572,42 @@ def test_injection_reaches_the_real_method_and_the_report(outcome):
     assert bool(warned) == (not 95 <= round(100 * row["gain"]) <= 105) and all(html.escape(w) in page for w in warned)
 
 
+def test_the_detection_curve_is_printed_written_and_drawn(copies, monkeypatch):
+    row = {"duration": "step", "amplitude": 5.2, "low": 4.1, "high": 7.3, "middle": 1.4, "scale": 0.12}
+    never = {"duration": "60 days", "amplitude": np.nan, "low": 9.0, "high": np.nan, "middle": 3.0, "scale": 0.3}
+    rows = [r | {"width_km": 2.0, "trials": [(4.0, 0, 6), (8.0, 3, 6)]} for r in (row, never)]
+    alarms = {"pieces": 3, "places": 2, "moving_share": 0.03}
+    curves = {"rows": rows, "alarms": alarms, "significance": 0.01}
+    asked, said = [], []
+
+    def stand_in(rerun, wanted, say):
+        asked.append(wanted)
+        return curves
+
+    monkeypatch.setattr(evaluation, "detect", stand_in)
+    evaluate(copies[0], methods=["uncorrected"], detection="2:0,60", say=said.append)
+    assert asked == [parse_wanted("2:0,60")]
+    (line,) = (line for text in said for line in text.splitlines() if line.startswith("2 km wide"))
+    assert line.split() == ["2", "km", "wide", "5.20", "-"] and "3 pieces of motion at 2 places" in said[-2]
+    found = json.loads((copies[1] / "evaluation.json").read_text())["detection"]
+    assert found["rows"][0]["trials"] == [[4.0, 0, 6], [8.0, 3, 6]] and found["rows"][1]["amplitude"] is None
+    page = (copies[1] / "vae_report.html").read_text(encoding="utf8")
+    assert "<td>5.2 (4.1 to 7.3)</td><td>above 8</td>" in page and 'id="detection-0"' in page
+
+
 def test_the_pairs_hold_the_motion_that_was_added(mapped, monkeypatch):
     seen = []
 
     def keep(observations, *rest, **options):
         seen.append(observations.phase.astype(float))
-        raise injection.NotEnoughEvidence("seen")
+        raise NotEnoughEvidence("seen")
 
-    monkeypatch.setattr(injection, "separate", keep)
-    rerun = injection.Rerun(job_of(open_stack(mapped.stack)))
+    monkeypatch.setattr(rerunning, "separate", keep)
+    rerun = Rerun(job_of(open_stack(mapped.stack)))
     data = rerun.data.observations
     motion = np.random.default_rng(0).normal(size=(len(rerun.dates), *data.height.shape))
     for added in (None, motion):
-        with pytest.raises(injection.NotEnoughEvidence):
+        with pytest.raises(NotEnoughEvidence):
             rerun(added)
     first, second = data.pairs.T
     expected = np.where(data.weight > 0, (motion[second] - motion[first]) / rerun.stack.metres_per_radian, 0)

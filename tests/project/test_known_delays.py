@@ -22,7 +22,7 @@ from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import smallbaseline
 from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.delay import TEMPLATE_LINES, write_delay
-from mintpy_vae.workflow.job import prepare
+from mintpy_vae.workflow.job import looks_of, prepare
 from mintpy_vae.workflow.learning import training_data
 
 SIZE = (40, 44)
@@ -161,7 +161,8 @@ def test_where_the_ionosphere_is_unknown_nothing_is_learned(tmp_path):
     job = prepare(stack, template_file=template)
     plain = training_data(job).observations
     data = training_data(replace(job, known=known_of(job, tmp_path / "place"))).observations
-    factor = data.factor
+    factor, ratio = looks_of(job.stack, job.settings)
+    assert ratio == 1
     assert (data.weight[:, : 10 // factor] == 0).all() and (data.phase[:, : 10 // factor] == 0).all()
     assert np.array_equal(data.weight[:, 10 // factor + 1 :], plain.weight[:, 10 // factor + 1 :])
 

@@ -106,13 +106,13 @@ def test_without_motion_deviation_and_attributes_there_is_less_to_see(mapped, tm
 
 def test_axes_are_those_of_the_stack(mapped):
     data = data_of(mapped.work)
-    attributes, found = data.attributes, explore.axes(data, 1)
+    attributes, found = data.attributes, data.frame_of_grid().axes
     assert found["x"]["title"] == "longitude" and found["north"] and data.factor == 2
     edge = float(attributes["X_FIRST"]), float(attributes["X_STEP"])
     assert found["x"]["first"] == pytest.approx(edge[0] + edge[1]) and found["x"]["step"] == pytest.approx(2 * edge[1])
     assert found["y"]["metres"] == pytest.approx(111_195, rel=1e-3)
     vars(data)["attributes"] = {k: v for k, v in attributes.items() if k not in ("X_FIRST", "Y_FIRST")}
-    found = explore.axes(data, 1)
+    found = data.frame_of_grid().axes
     assert found["x"]["title"] == "range [pixel]" and found["y"]["first"] == 1 and not found["north"]
 
 

@@ -1,5 +1,7 @@
 """The report on a corrected project: its content, and how it behaves in a browser."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -9,11 +11,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from conftest import QUICK, check_in_browser, make_simulated, opened, read
 from mintpy_vae import metrics, report
+from mintpy_vae.method.atmosphere import Guarded
 from mintpy_vae.report import REPORT, write_report
-from mintpy_vae.report.charts import pair_bars
+from mintpy_vae.report.charts import colour_map, pair_bars
+from mintpy_vae.report.data import Data
+from mintpy_vae.report.frame import hillshade
 from mintpy_vae.results.evidence import EVIDENCE, pixel_size, read_evidence
 from mintpy_vae.results.inverted import read_inverted
 from mintpy_vae.stack import open_stack, pool_map
@@ -170,6 +176,71 @@ def test_buttons_hold_every_order():
     assert orders["by noise before"] == ["b", "c", "a"] and orders["least removed first"] == ["a", "c", "b"]
 
 
+# ----------------------------------------------------------------------------------------------------------------- maps
+def data_of(work):
+    return Data.read(Path(work), json.loads((Path(work) / "vae_result.json").read_text()), None)
+
+
+def test_a_pixel_of_the_velocities_lies_where_the_stack_says(mapped):
+    data = data_of(mapped.work)
+    figure = colour_map(data.velocities[1], data.frame, "after", "mm/yr", points={"here": (5, 7)})
+    (here,), grid = figure.layout.annotations, figure.data[0]
+    with h5py.File(mapped.stack) as f:
+        first, step = ([float(f.attrs[f"{axis}_{key}"]) for axis in "XY"] for key in ("FIRST", "STEP"))
+    expected = [first[0] + 7.5 * step[0], first[1] + 5.5 * step[1]]  # middle of the pixel
+    assert [here.x, here.y] == pytest.approx(expected, abs=1e-9)
+    assert [grid.x0 + 7 * grid.dx, grid.y0 + 5 * grid.dy] == pytest.approx(expected, abs=1e-9)
+    assert figure.layout.xaxis.title.text == "longitude" and figure.layout.images[0].source == data.frame.ground
+
+
+def test_relief_is_lit_from_the_upper_left_and_unknown_ground_is_clear():
+    y, x = np.mgrid[:30, :40]
+    height = 2000.0 - 60 * np.hypot(y - 15, x - 20)  # a cone
+    height[:3, :3] = np.nan
+    image = imread(io.BytesIO(base64.b64decode(hillshade(height).split(",")[1])))
+    assert image.shape[:2] == height.shape
+    assert (image[..., -1] == np.isfinite(height)).all()
+    assert image[10, 15, 0] > image[10, 25, 0] > image[20, 25, 0]
+
+
+@pytest.fixture
+def warned(mapped, tmp_path):
+    """A result with a warning of broad motion, one of relief and one without a place."""
+    work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
+    result = json.loads((work / "vae_result.json").read_text())
+    piece = {"function": "trend", "probability": 0.9, "amplitude": 3.0, "std": 1.0, "width": 0.2, "relief": False}
+    result["deformation_pieces"] = [
+        piece | {"row": 6.0, "column": 9.0},
+        piece | {"row": 3.0, "column": 4.0, "width": 0.05},  # narrow: its rate is sure
+        piece | {"row": 12.0, "column": 20.0, "relief": True, "width": 0.35},
+    ]
+    kinds = ("broad motion", "broad sky", "relief")
+    result["warnings"] = [Guarded(kind, 3.0, 1.0, 0.2).sentence(4.0) for kind in kinds]
+    (work / "vae_result.json").write_text(json.dumps(result))
+    return work
+
+
+def test_warnings_stand_at_their_place_on_the_maps(warned):
+    data = data_of(warned)
+    at = data.frame_of_grid().at
+    assert [(mark.number, mark.places) for mark in data.marks] == [(1, [at(6.0, 9.0)]), (2, [at(12.0, 20.0)])]
+    assert [mark and mark.number for _, mark in data.warnings] == [1, None, 2]
+    page = write_report(warned).read_text(encoding="utf8")
+    assert re.findall(r'class="mark"[^>]*>(\d)</a> (Slow change that \w+)', page) == [
+        ("1", "Slow change that is"),
+        ("2", "Slow change that follows"),
+    ]
+
+
+def test_in_a_browser_the_numbers_are_on_the_maps(browser, warned):
+    write_report(warned)
+    tab, said, _ = opened(browser, warned / REPORT, 1280)
+    for chart in ("explore-after", "explore-motion", "velocity-1", "velocity-3"):
+        assert tab.locator(f"#{chart} .scatterlayer .textpoint").all_text_contents() == ["1", "2"]
+    assert said == [] and tab.evaluate(COVERED) == []
+    tab.close()
+
+
 # -------------------------------------------------------------------------------------------------------------- browser
 @pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (380, "screen"), (800, "print")])
 def test_in_a_browser_all_is_drawn_and_nothing_leaves_the_file(browser, mapped, width, media):
@@ -200,10 +271,11 @@ def test_in_a_browser_bars_sort_and_hovering_shows_the_pair(browser, mapped):
 COVERED = """() => [...document.querySelectorAll('.plotly-graph-div')].flatMap(chart => {
     const bar = chart.querySelector('.modebar').getBoundingClientRect();
     const others = '.legend, .updatemenu-header, .annotation, .nsewdrag, .colorbar, .table';
-    return [...chart.querySelectorAll(others)].filter(e => {
+    const titles = chart.closest('figure').querySelectorAll('figcaption, .keys');
+    return [...chart.querySelectorAll(others), ...titles].filter(e => {
         const r = e.getBoundingClientRect();
         return r.width && r.left < bar.right && r.right > bar.left && r.top < bar.bottom && r.bottom > bar.top;
-    }).map(e => chart.id + ' ' + e.getAttribute('class'));
+    }).map(e => chart.id + ' ' + (e.getAttribute('class') || e.textContent));
 })"""
 
 

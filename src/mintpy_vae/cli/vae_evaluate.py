@@ -25,6 +25,10 @@ signals to inject, KIND:WIDTH_KM:AMPLITUDE, lists separated by commas:
   ramp:20          a plane across the scene, 20 mm/yr from edge to edge
   step:5:15        a step of 15 mm in the middle of the time span; step:5:15:20190701 on a date
   season:5:10      an annual cycle of amplitude 10 mm
+
+motion to detect, WIDTHS_KM:DAYS, lists separated by commas:
+  --detect               0.05, 0.1 and 0.2 of the scene wide; a step, 60 days and the whole time span
+  --detect 1,3:0,60,all  1 and 3 km wide; 0 days are a step, all is the whole time span
 """
 
 EXAMPLE = """example:
@@ -32,6 +36,7 @@ EXAMPLE = """example:
   vae_evaluate.py PROJECT --truth PROJECT/truth.h5               # of a simulated project
   vae_evaluate.py PROJECT --gnss ICMX.tenv3 MMX1.tenv3 --gnss-ref ICMX
   vae_evaluate.py PROJECT --inject bowl:1,3,10:2,10 ramp:10      # one training each
+  vae_evaluate.py PROJECT --detect                               # amplitude of the smallest motion that is found
 """
 
 
@@ -62,6 +67,13 @@ def create_parser(subparsers: Any = None) -> Any:
         "--point", nargs="+", default=[], metavar="NAME:LAT:LON", help="points whose time series the report shows"
     )
     parser.add_argument("--inject", nargs="+", default=[], metavar="KIND:...", help="signals to inject, see below")
+    parser.add_argument(
+        "--detect",
+        nargs="?",
+        const="",
+        metavar="WIDTHS_KM:DAYS",
+        help="amplitude from which motion is found, see below",
+    )
     parser.add_argument("-o", "--outdir", dest="out_dir", type=Path, help="output directory (default: PROJECT_vae)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -92,6 +104,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
             gnss_ref=inps.gnss_ref,
             sites=inps.site,
             signals=inps.inject,
+            detection=inps.detect,
             points=inps.point,
             say=print,
         )

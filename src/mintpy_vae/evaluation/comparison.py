@@ -12,8 +12,8 @@ from .. import metrics
 from ..arrays import Floats, Mask
 from ..errors import InputError
 from . import gnss_series
-from .injection import Rerun
 from .methods import METHODS, EvaluationData, Method, Unavailable
+from .rerun import Rerun
 
 SAMPLED_PAIRS = 40
 NO_CORRECTIONS = ("zero", "line")
@@ -164,21 +164,28 @@ def _mean_variogram(maps: list[Floats], km: tuple[float, float]) -> tuple[Floats
 
 def _against_gnss(series: Floats, scene: EvaluationData) -> dict[str, float]:
     """Root mean square over all baselines between stations: no station is more of a reference than another."""
+    found = list(_baselines(series, scene).values())
+    if not found:
+        return {}
+    errors = [f["rate"] - f["gnss_rate"] for f in found]
+    if len(found) == 1:
+        return {"gnss_rate_error": errors[0], "gnss_rms": found[0]["rms"]}
+    both = (("gnss_rate_error", errors), ("gnss_rms", [f["rms"] for f in found]))
+    return {key: _rms(values) for key, values in both}
+
+
+def _baselines(series: Floats, scene: EvaluationData) -> dict[tuple[int, int], dict[str, float]]:
+    """Comparison of each baseline, the second station minus the first, by the numbers of its stations."""
     if len(scene.stations) < 2:
         return {}
     years = scene.inverted.years
     reference: Floats = np.zeros(len(years))
     network: list[tuple[Floats, Floats]] = [(reference, reference)]
     network += [(values, truth) for values, (*_, truth) in _doubles(series, scene)]
-    found = [
-        gnss_series.compare(second[0] - first[0], second[1] - first[1], years)
-        for first, second in itertools.combinations(network, 2)
-    ]
-    errors = [f["rate"] - f["gnss_rate"] for f in found]
-    if len(found) == 1:
-        return {"gnss_rate_error": errors[0], "gnss_rms": found[0]["rms"]}
-    both = (("gnss_rate_error", errors), ("gnss_rms", [f["rms"] for f in found]))
-    return {key: _rms(values) for key, values in both}
+    return {
+        (i, j): gnss_series.compare(network[j][0] - network[i][0], network[j][1] - network[i][1], years)
+        for i, j in itertools.combinations(range(len(network)), 2)
+    }
 
 
 def _rms(values: Sequence[float]) -> float:
@@ -283,17 +290,34 @@ def _warnings(scene: EvaluationData, share: float, table: list[dict[str, Any]]) 
 
 
 def _gnss_record(scene: EvaluationData, series: Mapping[str, Floats]) -> dict[str, Any]:
-    """Time series at the stations, in millimetres relative to their means, for the report."""
+    """For the report: time series at the stations, mm relative to their means, and a row of figures per station."""
     if len(scene.stations) < 2:
         return {}
     stations: dict[str, dict[str, list[float | None]]] = {}
+    rows = [{"station": name, "row": row, "column": column} for name, row, column, _ in scene.stations]
     for key, name in (("before", "uncorrected"), ("after", "vae")):
         if name not in series:
             continue
         for values, (station, _, _, truth) in _doubles(series[name], scene):
             entry = stations.setdefault(station, {"gnss": _listed(truth - np.nanmean(truth))})
             entry[key] = _listed(values - np.nanmean(values[np.isfinite(truth)]))
-    return {"reference": scene.stations[0][0], "dates": scene.inverted.dates, "stations": stations}
+        for k, figures in enumerate(_of_stations(_baselines(series[name], scene), len(rows))):
+            rows[k] |= {"gnss_rate": figures["gnss_rate"], f"{key}_rate": figures["rate"], f"{key}_rms": figures["rms"]}
+    return {"reference": scene.stations[0][0], "dates": scene.inverted.dates, "stations": stations, "rates": rows}
+
+
+def _of_stations(baselines: Mapping[tuple[int, int], Mapping[str, float]], number: int) -> list[dict[str, float]]:
+    """Rates of each station relative to the mean of the network (mm/yr), and RMS over its baselines (mm)."""
+    found = []
+    for k in range(number):
+        own = [(1 if k == j else -1, b) for (i, j), b in baselines.items() if k in (i, j) and np.isfinite(b["rms"])]
+        share = len(own) / (len(own) + 1)  # of the mean over the baselines: the station itself is in the network's mean
+        rates = {
+            key: share * float(np.mean([sign * b[key] for sign, b in own])) if own else float("nan")
+            for key in ("rate", "gnss_rate")
+        }
+        found.append(rates | {"rms": _rms([b["rms"] for _, b in own])})
+    return found
 
 
 def _listed(values: Floats) -> list[float | None]:

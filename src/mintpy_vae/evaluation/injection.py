@@ -9,11 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
@@ -21,14 +19,10 @@ from .. import metrics
 from ..arrays import Array
 from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
-from ..method.clustering import Clusterer
-from ..method.inversion import islands
-from ..method.separation import Separation, separate
+from ..method.separation import Separation
 from ..results.evidence import Evidence
-from ..stack import Stack
 from ..stack.geometry import pixel_size
-from ..workflow.job import Job
-from ..workflow.learning import TrainingData, in_detail, training_data
+from .rerun import Rerun
 
 WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
@@ -122,57 +116,6 @@ def parse_signals(texts: Sequence[str]) -> list[Signal]:
     return found
 
 
-class Rerun:
-    """Rerun of the method on the stack's own multilooked pairs, which are read on first use.
-
-    Parameters
-    ----------
-    job : Job
-        Job with the settings and the prior information of the evaluated correction.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    @cached_property
-    def data(self) -> TrainingData:
-        """Read on first use."""
-        return training_data(self.job)
-
-    @property
-    def stack(self) -> Stack:
-        """The stack."""
-        return self.job.stack
-
-    @property
-    def dates(self) -> list[str]:
-        """Dates of kept pairs."""
-        return list(self.data.observations.dates)
-
-    @property
-    def factor(self) -> int:
-        """Looks of the training grid."""
-        return int(self.data.factor)
-
-    def __call__(self, added: Array | None = None, clusterer: Clusterer | None = None) -> Separation:
-        """Separate, after adding displacement ``added`` (dates, h, w) in metres, if given.
-
-        Raises
-        ------
-        NotEnoughEvidence
-            If the data do not allow a correction, or the network has several islands.
-        """
-        data = self.data
-        if islands(data.observations.pairs, len(data.observations.dates)).any():
-            raise NotEnoughEvidence("no kept pair joins some of the dates with the others")
-        if added is not None:
-            data = data.with_motion(added / self.stack.metres_per_radian)
-        found = separate(
-            data.observations, self.job.settings, self.job.knowledge, clusterer=clusterer, wide=data.cells is not None
-        )
-        return in_detail(self.job, data, found, torch.get_num_threads())[0]
-
-
 def inject(
     rerun: Rerun, signals: Sequence[Signal], evidence: Evidence | None, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
@@ -191,7 +134,7 @@ def inject(
     """
     courses = [1e-3 * signal.amplitude * signal.course(rerun.dates) for signal in signals]
     say(f"injecting {len(signals)} signals, with one training for each and one without any signal:")
-    plain = rerun()
+    plain = rerun.plain
     moving = plain.atmosphere.moving if evidence is None else evidence.moving
     centre = _quiet_place(plain.valid, moving)
     pixel = pixel_size(rerun.stack.attributes)

@@ -34,7 +34,7 @@ from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
 from ..stack import Rows, Stack, pool_map
 from ..workflow.learning import phase_removed
 from .baselines import BASELINES, Baseline
-from .injection import Rerun
+from .rerun import Rerun
 
 CDS = "cds.climate.copernicus.eu"
 NO_DELAYS = ("ERA5.h5", "SET.h5")

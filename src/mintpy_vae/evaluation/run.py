@@ -28,9 +28,12 @@ from ..stack import Stack, content_hash, open_hdf5, pool_map
 from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_information, with_prior
 from . import gnss_series
 from .comparison import compare
-from .injection import Rerun, inject, parse_signals, unsafe
+from .detection import alarms, detect, parse_wanted
+from .injection import inject, parse_signals, unsafe
 from .methods import METHODS, delay_methods
+from .rerun import Rerun
 from .scene import evaluation_data, locate, pixel_of
+from .stations import circular, leave_out, sentence
 
 TABLE = "evaluation"
 SAME = "The same for every row: temporal coherence {temporal_coherence:.3f}, closure misfit {closure_misfit:.3f} rad"
@@ -49,6 +52,7 @@ def evaluate(
     gnss_ref: str | None = None,
     sites: Sequence[str] = (),
     signals: Sequence[str] = (),
+    detection: str | None = None,
     points: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -77,6 +81,9 @@ def evaluate(
         ``NAME:LAT:LON`` of stations whose files have no coordinates.
     signals : sequence of str
         Signals to inject, see :func:`~mintpy_vae.evaluation.injection.parse_signals`.
+    detection : str, optional
+        Widths and durations of the detection curve, see :func:`~mintpy_vae.evaluation.detection.parse_wanted`; an empty
+        text gives the default ones, None no curve.
     points : sequence of str
         ``NAME:LAT:LON`` of points whose time series the report shows.
     say : callable
@@ -103,6 +110,7 @@ def evaluate(
     settings = Settings.from_template(result["settings"])
     template = read_templates(source, template_file)
     wanted = parse_signals(signals)
+    curves = None if detection is None else parse_wanted(detection)
     stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
     if stack.phase_name != result["dataset"]:
         raise InputError(
@@ -122,12 +130,19 @@ def evaluate(
     chosen = methods or [name for name, method in available.items() if not method.trains]
     say(f"comparing on {' x '.join(map(str, inverted.valid.shape))} pixels:")
     outcome = compare(scene, chosen, rerun, say, available)
-    try:
-        outcome["injection"] = inject(rerun, wanted, evidence, say) if wanted else []
-        outcome["warnings"] += unsafe(outcome["injection"])
-    except NotEnoughEvidence as reason:  # the table is still written
-        outcome["injection"] = []
-        outcome["warnings"].append(f"Nothing was injected, because {reason}.")
+    parts: dict[str, tuple[str, Callable[[], Any]]] = {
+        "stations_given": ("No GNSS station was left out", lambda: leave_out(rerun, say)),
+        "injection": ("Nothing was injected", lambda: inject(rerun, wanted, evidence, say) if wanted else []),
+        "detection": ("There is no detection curve", lambda: detect(rerun, curves, say) if curves else {}),
+    }
+    for key, (lost, part) in parts.items():
+        try:
+            outcome[key] = part()
+        except NotEnoughEvidence as reason:  # the table is still written
+            outcome[key] = []
+            outcome["warnings"].append(f"{lost}, because {reason}.")
+    outcome["warnings"] += circular(outcome["stations_given"], [name for name, *_ in places])
+    outcome["warnings"] += unsafe(outcome["injection"])
     outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
     outcome["stack"] = consistency(work, rerun.data.observations, inverted)
     outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
@@ -188,7 +203,22 @@ def text_table(outcome: Mapping[str, Any]) -> str:
         lines.append(f"{title:44s}" + "".join(f"{_short(row.get(key)):>9s}" for row in rows))
     lines += ["", *(f"left out: {s['method']}, because {s['reason']}" for s in outcome["skipped"])]
     lines += [f"WARNING: {text}" for text in outcome["warnings"]]
-    return "\n".join([*lines, *(r["sentence"] for r in outcome["injection"])])
+    lines += [sentence(outcome["stations_given"])] if outcome["stations_given"] else []
+    lines += [r["sentence"] for r in outcome["injection"]]
+    return "\n".join([*lines, *_detection_table(outcome["detection"])])
+
+
+def _detection_table(found: Mapping[str, Any]) -> list[str]:
+    """Lines with a column per duration and a row per width; none without a curve."""
+    if not found or not found["rows"]:
+        return []
+    durations = list(dict.fromkeys(row["duration"] for row in found["rows"]))
+    lines = ["", f"{'motion found with 90 % probability from, mm:':44s}" + "".join(f"{d:>12s}" for d in durations)]
+    for width in dict.fromkeys(row["width_km"] for row in found["rows"]):
+        values = {row["duration"]: row["amplitude"] for row in found["rows"] if row["width_km"] == width}
+        cells = "".join(f"{_short(values.get(d)):>12s}" for d in durations)
+        lines.append(f"{f'{width:g} km wide':44s}" + cells)
+    return [*lines, alarms(found)]
 
 
 def _short(value: float | None) -> str:

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..dates import moments
+from .frame import Frame, Mark
 
 BEFORE, AFTER, THIRD = "#E69F00", "#0072B2", "#009E73"
 OKABE_ITO = (AFTER, BEFORE, THIRD, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "rgb(36, 36, 36)")
 VIK = ("#001261", "#033E7D", "#1E6F9D", "#71A8C4", "#EBE5E0", "#D39774", "#BE6533", "#8B2706", "#590008")
 KINDS = {"deformation": ("#D55E00", "star"), "undecided": ("#CC79A7", "square"), "atmosphere": ("#56B4E9", "circle")}
 NONE = ("#BBBBBB", "x")  # sources in no cluster
+ALARM = "#D55E00"
+"""Of warnings."""
 
 CONFIG = {
     **{"responsive": True, "displaylogo": False},
@@ -36,6 +39,12 @@ _STRIP = 30
 """Height above every chart that is left to the toolbar, pixels."""
 _LEGEND = 32
 _MENU = 44
+_BESIDE_MAP = 66
+"""Width beside every map for its axis, pixels."""
+_BELOW_MAP = 104
+"""Height below every map for its axis and its colour bar, pixels."""
+OPACITY = 0.82
+"""Of what is drawn above the hillshade."""
 MAP_WIDTH = 330
 """Width for which the height of a map is given; the page keeps the ratio."""
 _AXIS = {
@@ -76,34 +85,69 @@ def chart(height: int = 340, title: str = "", **layout: Any) -> go.Figure:
 
 
 def colour_map(
-    values: Floats, title: str, unit: str, limit: float | None = None, points: Mapping[str, tuple[float, float]] = {}
+    values: Floats,
+    frame: Frame,
+    title: str,
+    unit: str,
+    limit: float | None = None,
+    points: Mapping[str, tuple[float, float]] = {},
+    marks: Sequence[Mark] = (),
 ) -> go.Figure:
-    """A map (length, width) with its colour bar below; NaN stays blank.
+    """A map (length, width) above the hillshade, with its colour bar below; the hillshade shows where it is NaN.
 
-    ``limit`` is the end of a symmetric scale, shared by maps that are compared; ``points``, (row, column) by name, are
-    marked.
+    ``limit`` is the end of a symmetric scale, shared by maps that are compared; ``points``, (row, column) by name, and
+    the ``marks`` of warnings are drawn.
     """
     length, width = values.shape
-    figure = chart(height=int(np.clip(MAP_WIDTH * length / width, 220, 460)) + _STRIP + 62, title=title)
+    x, y = frame.axes["x"], frame.axes["y"]
+    ratio = length * abs(y["step"]) * y["metres"] / (width * abs(x["step"]) * x["metres"])
+    figure = chart(height=int(np.clip((MAP_WIDTH - _BESIDE_MAP) * ratio, 150, 400)) + _STRIP + _BELOW_MAP, title=title)
     limit = limit or robust_limit(values)
-    bar = {"orientation": "h", "thickness": 10, "title": {"text": unit, "side": "bottom"}, "y": -0.05, "yanchor": "top"}
+    bar = {"orientation": "h", "thickness": 10, "title": {"text": unit, "side": "bottom"}, "tickfont": {"size": 11}}
     figure.add_heatmap(
-        z=values.astype(np.float32),
-        zmin=-limit,
-        zmax=limit,
-        colorscale=list(VIK),
-        colorbar=bar,
-        hovertemplate=f"row %{{y}}, column %{{x}}<br>%{{z:.2f}} {unit}<extra></extra>",
-    )
+        z=values.astype(np.float32), x0=x["first"], dx=x["step"], y0=y["first"], dy=y["step"],
+        zmin=-limit, zmax=limit, colorscale=list(VIK), opacity=OPACITY,
+        colorbar=bar | {"yref": "container", "y": 0, "yanchor": "bottom"},
+        hovertemplate=f"%{{x}}, %{{y}}<br>%{{z:.2f}} {unit}<extra></extra>",
+    )  # fmt: skip
     for name, (row, column) in points.items():
         look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": _INK}
         side = "left" if column < width / 4 else "right" if column > 3 * width / 4 else "center"
         ay = -24 if row > length / 4 else 24
-        figure.add_annotation(x=column, y=row, text=name, ax=0, ay=ay, xanchor=side, **look)
-    figure.update_xaxes(visible=False, constrain="domain", range=[-0.5, width - 0.5])
-    figure.update_yaxes(visible=False, scaleanchor="x", range=[length - 0.5, -0.5], constrain="domain")
-    figure.update_layout(margin={"l": 5, "r": 5, "t": _STRIP, "b": 62}, showlegend=False)
+        across, along = frame.at(row, column)
+        figure.add_annotation(x=across, y=along, text=name, ax=0, ay=ay, xanchor=side, **look)
+    for mark in marks:
+        figure.add_scatter(
+            x=[x for x, _ in mark.places], y=[y for _, y in mark.places], text=[str(mark.number)] * len(mark.places),
+            mode="markers+text", textfont={"color": "white", "size": 11}, marker={"size": 18, "color": ALARM},
+            hovertext=mark.text, hoverinfo="text",
+        )  # fmt: skip
+    (left, top), (right, bottom) = frame.at(-0.5, -0.5), frame.at(length - 0.5, width - 0.5)
+    place = {"x": left, "y": top, "sizex": abs(right - left), "sizey": abs(top - bottom)}
+    figure.add_layout_image(source=frame.ground, xref="x", yref="y", sizing="stretch", layer="below", **place)
+    look = {"mirror": True, "nticks": 4, "ticklen": 3, "tickfont": {"size": 10}, "constrain": "domain"}
+    look |= {"ticksuffix": "\u00b0" if frame.axes["degrees"] else "", "zeroline": False, "automargin": False}
+    named = {"standoff": 4, "font": {"size": 11}}
+    figure.update_xaxes(range=[left, right], title={"text": x["title"], **named}, **look)
+    figure.update_yaxes(
+        range=[bottom, top], title={"text": y["title"], **named}, scaleanchor="x",
+        scaleratio=y["metres"] / x["metres"], **look,
+    )  # fmt: skip
+    figure.update_layout(margin={"l": _BESIDE_MAP - 10, "r": 10, "t": _STRIP, "b": _BELOW_MAP}, showlegend=False)
     return figure
+
+
+def add_stations(
+    figure: go.Figure, places: Sequence[tuple[float, float]], rates: Floats, texts: Sequence[str], symbol: str
+) -> None:
+    """Draw stations on a map of velocities, filled with their rate on the scale of the map."""
+    scale = figure.data[0]
+    look = {"colorscale": list(VIK), "cmin": scale.zmin, "cmax": scale.zmax, "symbol": symbol}
+    look["size"] = 17 if symbol == "square" else 11  # a circle inside a square shows
+    figure.add_scatter(
+        x=[x for x, _ in places], y=[y for _, y in places], mode="markers", hovertext=list(texts), hoverinfo="text",
+        marker={"color": rates, "line": {"color": "black", "width": 1.5}, **look},
+    )  # fmt: skip
 
 
 def robust_limit(*maps: Floats) -> float:
@@ -263,6 +307,24 @@ def gains(kind: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     )  # fmt: skip
     figure.update_xaxes(tickangle=0)
     figure.update_layout(margin={"b": 70})
+    return figure
+
+
+def detection(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Share of the added motions of one width that were found against their amplitude, and the fitted curves."""
+    figure = chart(xaxis={"title": "amplitude [mm]", "type": "log"}, yaxis={"title": "found [%]", "range": [-3, 103]})
+    figure.update_layout(meta={"title": f"{rows[0]['width_km']:g} km wide"})
+    for row, colour in zip(rows, OKABE_ITO, strict=False):
+        amplitude, found, tried = np.array(row["trials"], dtype=float).T
+        x = np.geomspace(amplitude.min(), amplitude.max(), 60)
+        y = 100 / (1 + np.exp(-(np.log(x) - row["middle"]) / row["scale"]))
+        figure.add_scatter(x=x, y=y, mode="lines", name=row["duration"], line={"color": colour}, hoverinfo="skip")
+        figure.add_scatter(
+            x=amplitude, y=100 * found / tried, mode="markers", marker={"color": colour, "size": 7}, showlegend=False,
+            text=[f"{n:g} of {m:g}" for n, m in zip(found, tried, strict=True)],
+            hovertemplate="%{x:.2g} mm: %{text}<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=90, line={"color": _INK, "width": 1, "dash": "dot"})
     return figure
 
 

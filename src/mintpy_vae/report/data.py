@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +15,24 @@ from .. import metrics
 from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
+from ..method.atmosphere import BROAD, DOUBTFUL
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
 from ..stack import open_hdf5
 from ..stack.geometry import pixel_size
+from .frame import Frame, Mark, frame
 
 PIXELS = 22_500
+LINE = 60
+"""Letters in a line of a text that the pointer shows."""
+GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the relief", "Signals that are not kept"
+"""Beginnings of warnings that have a place."""
+
+
+def is_guarded(piece: Mapping[str, Any]) -> bool:
+    """Whether a warning is about an entry of ``deformation_pieces``: broad or relief-shaped motion of doubtful rate."""
+    doubtful = piece["width"] >= BROAD and piece["std"] > DOUBTFUL * abs(piece["amplitude"])
+    return bool(piece["function"] == "trend" and piece["probability"] > 0.5 and (piece["relief"] or doubtful))
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,20 @@ class Data:
         """Looks of the training grid along both axes."""
         return max(1, round(float(self.found.pixel[0]) / pixel_size(self.attributes)[0])) if self.attributes else 1
 
+    def frame_of_grid(self, step: int = 1) -> Frame:
+        """Frame of the maps of every `step`-th pixel of the training grid."""
+        found, start = self.found, step // 2
+        pixel = float(found.pixel[0]), float(found.pixel[1])
+        return frame(self.attributes, self.factor, pixel, found.height[start::step, start::step], step)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Frame of the velocities."""
+        if self.inverted is None:
+            return self.frame_of_grid()
+        inverted = self.inverted
+        return frame(inverted.attributes, inverted.factor, inverted.pixel, inverted.height)
+
     @cached_property
     def velocities(self) -> tuple[Floats, Floats, tuple[float, float]]:
         """Velocity before and after, mm/yr relative to the scene's median, and the size of a pixel in metres."""
@@ -79,21 +107,57 @@ class Data:
         before, after = (1000 * metrics.velocity(m, years) for m in maps)
         return before - np.nanmedian(before), after - np.nanmedian(after), pixel
 
+    def on_velocities(self, row: float, column: float) -> tuple[int, int]:
+        """Pixel of the velocities for a pixel of the grid of the evaluation, which may be finer."""
+        assert self.inverted is not None and self.evaluation is not None
+        ratio = self.evaluation["factor"] / self.inverted.factor
+        return int(row * ratio), int(column * ratio)
+
     @cached_property
     def points(self) -> dict[str, tuple[int, int]]:
         """Pixels (row, column on the grid of the velocities) whose time series are shown."""
         before, after, _ = self.velocities
         if self.evaluation and self.evaluation.get("points"):
-            # these pixels are on the grid of the evaluation, which may be finer
-            assert self.inverted is not None
-            ratio = self.evaluation["factor"] / self.inverted.factor
-            return {name: (int(y * ratio), int(x * ratio)) for name, (y, x) in self.evaluation["points"].items()}
+            return {name: self.on_velocities(*place) for name, place in self.evaluation["points"].items()}
         scores = {"fastest": np.abs(after), "most changed": np.abs(before - after)}
         found = {}
         for name, score in scores.items():
             y, x = np.unravel_index(int(np.nanargmax(score)), score.shape)
             found[name] = (int(y), int(x))
         return found
+
+    @cached_property
+    def warnings(self) -> list[tuple[str, Mark | None]]:
+        """Warnings of the correction and of the evaluation, with their marks if they have a place on the maps."""
+        found: list[tuple[str, Mark | None]] = []
+        number = 0
+        for text in [*self.result["warnings"], *(self.evaluation or {}).get("warnings", [])]:
+            places = self._places_of(text)
+            number += bool(places)
+            mark = Mark(number, "<br>".join(textwrap.wrap(text, LINE)), places) if places else None
+            found.append((text, mark))
+        return found
+
+    @property
+    def marks(self) -> list[Mark]:
+        """The marks of all warnings that have one."""
+        return [mark for _, mark in self.warnings if mark]
+
+    def _places_of(self, warning: str) -> list[tuple[float, float]]:
+        """Coordinates of what a warning is about; none if that is the whole stack."""
+        if self.evidence is None:
+            return []
+        at = self.frame_of_grid().at
+        if warning.startswith(GUARDED):
+            return [
+                at(piece["row"], piece["column"])
+                for piece in self.result["deformation_pieces"]
+                if is_guarded(piece) and piece["relief"] == warning.startswith(RELIEF)
+            ]
+        if warning.startswith(INJECTED):
+            rows = (self.evaluation or {}).get("injection", [])
+            return list(dict.fromkeys(at(row["row"] / self.factor, row["column"] / self.factor) for row in rows))
+        return []
 
     @cached_property
     def names(self) -> list[str]:

@@ -5,7 +5,7 @@
   if (!element) return;
   const data = JSON.parse(element.textContent);
   const [length, width] = data.shape, { x: X, y: Y } = data.axes;
-  const INK = "rgb(36, 36, 36)", CLEAR = "rgba(0,0,0,0)", BAND = "rgba(0,114,178,0.35)", OPACITY = 0.82;
+  const INK = "rgb(36, 36, 36)", CLEAR = "rgba(0,0,0,0)", BAND = "rgba(0,114,178,0.35)", OPACITY = data.opacity;
   const part = unpacked();
   const MAPS = ["before", "atmosphere", "after", "motion"];
   const KINDS = part.motion ? MAPS : MAPS.slice(0, 3);
@@ -99,27 +99,6 @@
   }
 
   // ---------------------------------------------------------------------------------------------------------- maps
-  // light from the north-west, of heights exaggerated to a common steepness
-  function hillshade() {
-    const height = (r, c) => {
-      const h = part.height[Math.min(Math.max(r, 0), length - 1) * width + Math.min(Math.max(c, 0), width - 1)];
-      return h === data.nothing ? null : h;
-    };
-    const slope = (a, b) => (a === null || b === null ? 0 : (a - b) / 2);
-    const slopes = grid((r, c) => [slope(height(r, c + 1), height(r, c - 1)), slope(height(r + 1, c), height(r - 1, c))]);
-    const steep = slopes.flat().map(([a, b]) => Math.hypot(a, b)).sort((a, b) => a - b);
-    const scale = 1 / Math.max(steep[Math.floor(0.9 * (steep.length - 1))], 1);
-    const canvas = Object.assign(document.createElement("canvas"), { width, height: length });
-    const context = canvas.getContext("2d"), image = context.createImageData(width, length);
-    slopes.flat().forEach(([a, b], k) => {
-      const light = (1 + scale * (a + b) / 2 ) / Math.sqrt(1 + (scale * a) ** 2 + (scale * b) ** 2);
-      const grey = 150 + 70 * Math.min(Math.max(light, 0), 1.5);
-      image.data.set([grey, grey, grey, part.height[k] === data.nothing ? 0 : 255], 4 * k);
-    });
-    context.putImageData(image, 0, 0);
-    return canvas.toDataURL();
-  }
-
   function axis(of, more) {
     return { title: { text: of.title, standoff: 4, font: { size: 11 } }, ticks: "outside", ticklen: 3, nticks: 4,
       tickfont: { size: 10 }, showgrid: false, zeroline: false, showline: true, mirror: true, linecolor: INK, tickcolor: INK,
@@ -128,14 +107,14 @@
 
   const edges = (of, n) => [of.first - of.step / 2, of.first + (n - 0.5) * of.step];
 
-  function mapLayout(ground) {
+  function mapLayout() {
     const [left, right] = edges(X, width), [top, bottom] = edges(Y, length);
     return { margin: { l: 56, r: 10, t: 30, b: 40 }, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, showlegend: false,
       font: { family: "system-ui, sans-serif", size: 12, color: INK }, modebar: { bgcolor: CLEAR, color: "rgb(130,130,130)" },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       xaxis: axis(X, { range: [left, right] }),
       yaxis: axis(Y, { range: [bottom, top], scaleanchor: "x", scaleratio: Y.metres / X.metres }),
-      images: [{ source: ground, xref: "x", yref: "y", x: left, y: top, sizex: Math.abs(right - left), sizey: Math.abs(top - bottom), sizing: "stretch", layer: "below" }] };
+      images: [{ source: data.ground, xref: "x", yref: "y", x: left, y: top, sizex: Math.abs(right - left), sizey: Math.abs(top - bottom), sizing: "stretch", layer: "below" }] };
   }
 
   function mapTraces() {
@@ -145,7 +124,10 @@
       contours: { start: 0.5, end: 0.5, size: 1, coloring: "none" }, line: { color: "rgb(20,20,20)", width: 1.3, smoothing: 0 }, visible: part.moving.some((m) => m) };
     const line = { type: "scatter", x: [], y: [], mode: "lines+markers", hoverinfo: "skip", line: { color: "#ffffff", width: 2, dash: "dot" },
       marker: { color: "#ffffff", size: [], line: { color: "#000000", width: 1.5 } } };
-    return [values, outline, line];
+    const marks = data.marks.map((mark) => ({ type: "scatter", x: mark.places.map((p) => p[0]), y: mark.places.map((p) => p[1]), mode: "markers+text",
+      text: mark.places.map(() => String(mark.number)), textfont: { color: "white", size: 11 }, marker: { size: 18, color: data.colours.alarm },
+      hovertext: mark.text, hoverinfo: "text" }));
+    return [values, outline, line, ...marks];
   }
 
   function scaleBar(range) {
@@ -343,8 +325,7 @@
   }
 
   function start() {
-    const ground = hillshade();
-    for (const name of MAPS) Plotly.newPlot(chart[name], mapTraces(), mapLayout(ground), data.config);
+    for (const name of MAPS) Plotly.newPlot(chart[name], mapTraces(), mapLayout(), data.config);
     by("bar").style.background = `linear-gradient(to right, ${data.colours.scale.join(", ")})`;
     by("bar").style.opacity = OPACITY;
     drawKeys();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import h5py
@@ -39,6 +40,7 @@ def explorer(data: Data) -> dict[str, Any]:
     index = np.where(valid, np.cumsum(valid.ravel()).reshape(valid.shape) - 1, NOTHING)
     largest = max(float(np.nanmax(np.abs(v), initial=0.0)) for v in series.values())
     unit = UNIT * max(1, math.ceil(1000 * largest / UNIT / (2**15 - 1)))  # of metres of motion, coarser
+    shown = data.frame_of_grid(step)
     parts = {"index": index, "moving": data.found.moving[grid], "height": counts(data.found.height[grid], 1.0)}
     parts |= {name: counts(1000 * values[:, kept], unit) for name, values in series.items()}
     return {
@@ -52,8 +54,17 @@ def explorer(data: Data) -> dict[str, Any]:
         "step": step,
         "unit": unit,
         "nothing": NOTHING,
-        "axes": axes(data, step),
-        "colours": {"scale": draw.VIK, "before": draw.BEFORE, "after": draw.AFTER, "motion": draw.THIRD},
+        "axes": shown.axes,
+        "ground": shown.ground,
+        "opacity": draw.OPACITY,
+        "marks": [asdict(mark) for mark in data.marks],
+        "colours": {
+            "alarm": draw.ALARM,
+            "scale": draw.VIK,
+            "before": draw.BEFORE,
+            "after": draw.AFTER,
+            "motion": draw.THIRD,
+        },
         "config": draw.CONFIG,
         "layout": [[name, values.size] for name, values in parts.items()],
         "packed": packed(parts),
@@ -99,23 +110,6 @@ def std_on_grid(data: Data) -> Floats | None:
         middle = [_middles(n, data.factor, k) for n, k in zip(series.shape[1:], data.found.valid.shape, strict=True)]
         maps = np.array([_sampled(series, rows[date], *middle) for date in data.found.dates])
     return maps[:, data.found.valid]
-
-
-def axes(data: Data, step: int) -> dict[str, Any]:
-    """Titles, place of the first pixel, steps, and metres per unit, of the maps of every `step`-th pixel."""
-    attributes, factor = data.attributes, data.factor
-    geocoded = "Y_FIRST" in attributes
-    degrees = geocoded and attributes.get("Y_UNIT", "degrees").startswith("deg")
-    names = ("latitude", "longitude") if degrees else ("northing [m]", "easting [m]")
-    if not geocoded:
-        names = ("azimuth [pixel]", "range [pixel]") if attributes else ("row", "column")
-    found: dict[str, Any] = {"north": geocoded, "degrees": degrees}
-    for letter, name, metres in zip("yx", names, data.found.pixel, strict=True):
-        first, spacing = (float(attributes[f"{letter.upper()}_{k}"]) for k in ("FIRST", "STEP")) if geocoded else (0, 1)
-        each = spacing * factor
-        found[letter] = {"title": name, "first": first + each * (step // 2 + 0.5), "step": each * step,
-                         "metres": float(metres) / abs(each)}  # fmt: skip
-    return found
 
 
 def aspect(content: dict[str, Any]) -> float:

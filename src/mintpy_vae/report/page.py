@@ -19,6 +19,7 @@ from . import sections as content
 from .charts import CONFIG, MAP_WIDTH
 from .data import Data
 from .explore import aspect, embedded
+from .frame import Mark
 from .section import Drawn, Section
 
 
@@ -46,7 +47,7 @@ def write_report(work_dir: str | os.PathLike[str], out_dir: str | os.PathLike[st
     data = Data.read(work, result, evaluation)
     wanted = content.SECTIONS if data.evidence else content.WITHOUT_EVIDENCE
     made = [section for make in wanted if (section := _attempt(make, data))]
-    page = _render(f"mintpy-vae: {work.name}", content.lead(data), content.warnings(data), made)
+    page = _render(f"mintpy-vae: {work.name}", content.lead(data), data.warnings, made)
     part = out / (REPORT + ".part")
     try:
         part.write_text(page, encoding="utf8")
@@ -64,7 +65,7 @@ def _attempt(make: Callable[[Any], Section | None], data: Any) -> Section | None
         return Section(make.__name__, title, [f"This section could not be made ({type(error).__name__}: {error})."])
 
 
-def _render(title: str, lead: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
+def _render(title: str, lead: str, warnings: Sequence[tuple[str, Mark | None]], sections: Sequence[Section]) -> str:
     loader = PackageLoader("mintpy_vae.report", ".")
     environment = Environment(loader=loader, autoescape=select_autoescape(default=True), trim_blocks=True)
     shown: list[Mapping[str, Any]] = []

@@ -37,11 +37,6 @@ def lead(data: Data) -> str:
     )
 
 
-def warnings(data: Data) -> list[str]:
-    """Warnings of the correction and of the evaluation."""
-    return [*data.result["warnings"], *((data.evaluation or {}).get("warnings", []))]
-
-
 # ------------------------------------------------------------------------------------------------------------ sections
 def explore(data: Data) -> Section | None:
     """Maps that lead to the series of each pixel."""
@@ -67,19 +62,23 @@ def velocity(data: Data) -> Section | None:
     source = (
         "MintPy's inversion" if data.inverted else "the training grid, because MintPy has not inverted the stack yet"
     )
+    changes = draw.colour_map(before - after, data.frame, "difference (taken out)", "mm/yr", limit)
+    where = draw.colour_map(moving, data.frame_of_grid(), "where motion was found (dark)", "", 1.0, marks=data.marks)
+    text = (
+        f"From {source}, relative to the scene's median, on one colour scale; blue is motion away from the satellite. "
+        "Moving ground should look the same before and after; the third map should look like weather or relief, not "
+        "like your signal."
+    )
     return Section(
         "velocity",
         "Velocity before, after, and the difference",
+        [text, *(["Numbers are those of the warnings at the head."] if data.marks else [])],
         [
-            f"From {source}, relative to the scene's median, on one colour scale; blue is motion away from the "
-            "satellite. Moving ground should look the same before and after; the third map should look like weather "
-            "or relief, not like your signal."
+            draw.colour_map(before, data.frame, "before", "mm/yr", limit),
+            draw.colour_map(after, data.frame, "after", "mm/yr", limit, data.points, data.marks),
+            changes,
+            where.update_traces(showscale=False, selector={"type": "heatmap"}),
         ],
-        [
-            draw.colour_map(m, title, "mm/yr", limit, data.points if title == "after" else {})
-            for m, title in ((before, "before"), (after, "after"), (before - after, "difference (taken out)"))
-        ]
-        + [draw.colour_map(moving, "where motion was found (dark)", "", 1.0).update_traces(showscale=False)],
     )
 
 
@@ -88,7 +87,8 @@ def atmosphere(data: Data) -> Section | None:
     taken = 1000 * (data.found.before - data.found.after)
     order = np.argsort(-taken.std(axis=1))[:SHOWN_DATES]
     limit = draw.robust_limit(taken[order])
-    maps = [draw.colour_map(data.found.on_grid(taken[k]), data.found.dates[k], "mm", limit) for k in order]
+    ground, found = data.frame_of_grid(), data.found
+    maps = [draw.colour_map(found.on_grid(taken[k]), ground, found.dates[k], "mm", limit) for k in order]
     return Section(
         "atmosphere",
         "Atmosphere of the largest dates",
@@ -144,7 +144,11 @@ def clusters(data: Data) -> Section | None:
     order = sorted(range(len(evidence)), key=lambda k: (rank[evidence[k]["kind"]], -evidence[k]["energy"]))
     shown = order[:SHOWN_CLUSTERS]
     names = [f"{evidence[k]['label']}: {evidence[k]['kind']}" for k in shown]
-    maps = [draw.colour_map(found.on_grid(found.maps[k]), n, "unit norm") for k, n in zip(shown, names, strict=True)]
+    ground = data.frame_of_grid()
+    maps = [
+        draw.colour_map(found.on_grid(found.maps[k]), ground, name, "unit norm")
+        for k, name in zip(shown, names, strict=True)
+    ]
     series = draw.amplitudes(found.dates, found.amplitudes[shown], names)
     table = Table(
         ["cluster", "label", "sources", "energy", "roughness", "p-value", "height correlation"],
@@ -231,6 +235,54 @@ def phase_against_elevation(data: Data) -> Section | None:
     )
 
 
+def gnss(data: Data) -> Section | None:
+    """Map and tables of the GNSS stations that the correction was compared with, and of those that it was given."""
+    evaluation = data.evaluation or {}
+    compared = [row for row in evaluation.get("gnss", {}).get("rates", []) if row.get("after_rate") is not None]
+    given = evaluation.get("stations_given", [])
+    if not (compared or given) or data.inverted is None:
+        return None
+    before, after, _ = data.velocities
+    limit = draw.robust_limit(before, after)
+    factor = data.inverted.factor
+    groups = [
+        ("square", [(r["row"] // factor, r["column"] // factor) for r in given], [r["rate"] for r in given]),
+        ("circle", [data.on_velocities(r["row"], r["column"]) for r in compared], [r["gnss_rate"] for r in compared]),
+    ]
+    names = [[row["station"] for row in rows] for rows in (given, compared)]
+    maps = []
+    for values, title in ((before, "velocity before"), (after, "velocity after")):
+        maps.append(draw.colour_map(values, data.frame, title, "mm/yr", limit))
+        for (symbol, places, rates), stations in zip(groups, names, strict=True):
+            if not places:
+                continue
+            here = np.array([_near(values, *place) for place in places])
+            shown = np.array(rates) + np.nanmean(here - rates)  # rates are relative
+            texts = [f"{n}: GNSS {g:.1f}, map {v:.1f} mm/yr" for n, g, v in zip(stations, shown, here, strict=True)]
+            draw.add_stations(maps[-1], [data.frame.at(*place) for place in places], shown, texts, symbol)
+    texts, tables = [], []
+    if compared:
+        texts.append(
+            "Circles are stations that the correction is compared with. Their rates are relative to the mean of the "
+            "network, so that no station is the reference; the RMS of the difference is over the baselines of the "
+            "station."
+        )
+        head = ["station", "GNSS [mm/yr]", "before", "after", "after minus GNSS", "RMS before [mm]", "RMS after"]
+        columns = ("gnss_rate", "before_rate", "after_rate", "error", "before_rms", "after_rms")
+        full = [row | {"error": row["after_rate"] - row["gnss_rate"]} for row in compared]
+        tables.append(Table(head, [[row["station"], *(_number(row.get(key)) for key in columns)] for row in full]))
+    if given:
+        texts.append(
+            "Squares are stations whose rates the correction was given (vae.gnssFile). It was anchored at them, so "
+            "only the misfit of a station that is left out is evidence."
+        )
+        head = ["station given", "rate [mm/yr]", "std", "misfit without GNSS", "with all", "left out"]
+        keys = ("rate", "std", "without", "with", "left_out")
+        tables.append(Table(head, [[row["station"], *(_number(row[key]) for key in keys)] for row in given]))
+    texts.append("The stations are filled with their GNSS rate on the scale of the map: one that agrees hardly shows.")
+    return Section("gnss", "GNSS stations", texts, maps, tables=tables)
+
+
 def time_series(data: Data) -> Section | None:
     """Displacement at GNSS stations and at the chosen pixels."""
     shown = []
@@ -294,6 +346,37 @@ def injection(data: Data) -> Section | None:
     return Section("injection", "Injected signals: kept or lost", sentences, shown)
 
 
+def detection(data: Data) -> Section | None:
+    """Amplitude from which motion is found, and the curves behind it."""
+    found = (data.evaluation or {}).get("detection")
+    if not found or not found["rows"]:
+        return None
+    of = found["alarms"]
+    texts = [
+        "Known motion was added at several places of your pairs at a time. The table gives the amplitude (mm at the "
+        "peak, at the end of the motion) from which at least half of it is regarded as motion, with a probability of "
+        "90 %, and its 95 % interval.",
+        f"Without added motion the method finds {of['pieces']} pieces of motion at {of['places']} places, "
+        f"{of['moving_share']:.1%} of the scene: where nothing moves, these are false alarms. By chance there is one "
+        f"in {found['significance']:.0%} of all searches.",
+    ]
+    durations = list(dict.fromkeys(row["duration"] for row in found["rows"]))
+    widths = dict.fromkeys(row["width_km"] for row in found["rows"])
+    of_width = {width: [row for row in found["rows"] if row["width_km"] == width] for width in widths}
+    cells = [
+        [f"{width:g} km", *({row["duration"]: _found_from(row) for row in rows}.get(d, "-") for d in durations)]
+        for width, rows in of_width.items()
+    ]
+    table = Table(["width", *durations], cells)
+    return Section("detection", "Motion that is found", texts, [*map(draw.detection, of_width.values())], [], [table])
+
+
+def _found_from(row: dict[str, Any]) -> str:
+    if row["amplitude"] is None:
+        return f"above {max(amplitude for amplitude, *_ in row['trials']):.2g}"
+    return f"{row['amplitude']:.2g} ({row['low']:.2g} to {row['high']:.2g})"
+
+
 def left_to_mintpy(data: Data) -> Section | None:
     """Delays that MintPy's own steps subtract after the inversion."""
     rows = data.result.get("known_delays", [])
@@ -344,10 +427,23 @@ def provenance(data: Data) -> Section:
 
 
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
-    *(explore, velocity, evaluation, injection, time_series, atmosphere, pairs, network, latent_space, clusters),
+    *(
+        explore,
+        velocity,
+        evaluation,
+        gnss,
+        injection,
+        detection,
+        time_series,
+        atmosphere,
+        pairs,
+        network,
+        latent_space,
+        clusters,
+    ),
     *(structure_functions, phase_against_elevation, prior_delay, left_to_mintpy, training, provenance),
 )
-WITHOUT_EVIDENCE = (evaluation, injection, left_to_mintpy, provenance)
+WITHOUT_EVIDENCE = (evaluation, injection, detection, left_to_mintpy, provenance)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
@@ -368,6 +464,13 @@ def embed(points: Floats) -> tuple[Floats, str]:
 def _same(outcome: dict[str, Any]) -> list[str]:
     values = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in outcome["stack"].items() if value is not None]
     return [f"The same for every row: {', '.join(values)}."] if values else []
+
+
+def _near(values: Floats, row: int, column: int) -> float:
+    """Median of the 3 x 3 pixels around a pixel of a map; NaN without data."""
+    window = values[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+    known = window[np.isfinite(window)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def _centred(series: Floats, maps: Floats) -> Floats:
