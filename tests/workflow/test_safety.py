@@ -82,6 +82,12 @@ def test_on_few_dates_weak_motion_is_not_safe(learned):
     assert not [text for text in learned(30, n_dates=18)["warnings"] if "are safer" in text]
 
 
+def test_a_stack_of_less_than_a_year_is_named(learned):
+    for n_dates, spans in ((18, "0.6 years"), (36, None)):
+        said = [text for text in learned(30, n_dates=n_dates)["warnings"] if "season of the atmosphere" in text]
+        assert bool(said) == bool(spans) and all(spans in text for text in said)
+
+
 def test_islands(learned, tmp_path):
     import h5py
 

@@ -20,6 +20,8 @@ from .source_model import Fit
 
 MAX_HEIGHT_CORRELATION = 0.35
 """Absolute correlation of the map of the motion found with the height."""
+SHORT_SPAN = 1.0
+"""Years within which a trend and the season of the atmosphere are the same slow change."""
 FEW_DATES = 18
 MAX_UNCLUSTERED = 0.5
 """Share of the sources that are in no cluster."""
@@ -101,6 +103,11 @@ def warnings(values: Diagnostics, found: Separation, seed: int) -> list[str]:
         sentences.append(
             f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
             f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
+        )
+    if (span := float(np.ptp(found.grid.years))) < SHORT_SPAN:
+        sentences.append(
+            f"The stack spans only {span:.1f} years: within a year slow motion looks like the season of the "
+            "atmosphere, and weak motion is removed with it (vae_evaluate.py --inject measures how much)."
         )
     if (correlation := values.motion_height_correlation) is not None and abs(correlation) >= MAX_HEIGHT_CORRELATION:
         sentences.append(
