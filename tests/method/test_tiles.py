@@ -1,5 +1,6 @@
 """Wide scenes: the same kilometres whatever the extent, tile by tile, without seams."""
 
+import pickle
 from dataclasses import replace
 from functools import lru_cache
 
@@ -133,7 +134,8 @@ def test_seams_do_not_show(refined):
 
 def test_the_result_does_not_depend_on_the_number_of_workers(refined):
     of, frame = refined
-    again = of.assembled(worked_on(of.work(), of.tasks(), Compute(), threads=3))
+    sent = (pickle.loads(pickle.dumps(task)) for task in of.tasks())  # as to another process
+    again = of.assembled(worked_on(of.work(), sent, Compute(), threads=3))
     for name in ("std", "rate_std", "motion", "moving"):
         assert getattr(again, name).tobytes() == getattr(frame, name).tobytes(), name
     assert again.phase.turbulent.tobytes() == frame.phase.turbulent.tobytes()

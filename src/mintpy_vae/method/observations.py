@@ -110,8 +110,10 @@ class Observations:
     def window(self, rows: slice, columns: slice) -> Observations:
         """The same pairs in a window of the grid."""
         here = np.s_[..., rows, columns]
-        delay = None if self.delay is None else self.delay[here]
-        return replace(self, phase=self.phase[here], weight=self.weight[here], height=self.height[here], delay=delay)
+        delay = None if self.delay is None else self.delay[here].copy()
+        own = (layer[here].copy() for layer in (self.phase, self.weight, self.height))  # sums depend on the strides
+        phase, weight, height = own
+        return replace(self, phase=phase, weight=weight, height=height, delay=delay)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class Wide:
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
         for number, tile in enumerate(layout(shape)):
             here = (tile.rows, tile.columns)
-            broad = turbulent(tile.rows)[..., tile.columns]
+            broad = turbulent(tile.rows)[..., tile.columns].copy()
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
             own = [_in_tile(piece, tile, ratio) for piece in pieces]
             cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
@@ -172,7 +172,7 @@ class Wide:
             near = np.flatnonzero(maps.max(axis=(1, 2), initial=0.0) > 0.01)
             own_pairs = self.observations.window(*here)
             phase = np.where(own_pairs.weight > 0, own_pairs.phase - level, 0.0)
-            observations = replace(own_pairs, phase=phase, delay=None if delay is None else delay[:, *here])
+            observations = replace(own_pairs, phase=phase, delay=None if delay is None else delay[:, *here].copy())
             knowledge = replace(
                 self.knowledge,
                 stable=None if self.knowledge.stable is None else self.knowledge.stable[here],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
@@ -58,7 +60,7 @@ class CubicSpline:
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """Interpolated maps on ``rows``, (n, rows, width)."""
-        return tensor_product(self.coefficients, self.down[rows], self.across)
+        return tensor_product(self.coefficients, self.down, self.across, rows)
 
 
 class Bilinear:
@@ -79,7 +81,7 @@ class Bilinear:
 
     def __call__(self, rows: slice) -> NDArray[np.float32]:
         """Interpolated maps on ``rows``, (n, rows, width)."""
-        return tensor_product(self.maps, self.down[rows], self.across)
+        return tensor_product(self.maps, self.down, self.across, rows)
 
 
 def cell_centres(size: int, factor: int) -> Array:
@@ -88,27 +90,61 @@ def cell_centres(size: int, factor: int) -> Array:
     return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
 
 
-def tensor_product(maps: Float32, down: Float32, across: Float32) -> Float32:
-    """Maps (n, h, w) on finer rows and columns, (n, rows, width), by local weights (rows, h) and (width, w)."""
-    near = down.any(axis=0)  # only these rows of the maps contribute
-    return np.asarray(down[:, near] @ (maps[:, near] @ across.T))
+@dataclass(frozen=True)
+class Weights:
+    """Local weights of interpolation along one axis: each of the fine pixels depends on a few neighbouring cells.
+
+    Attributes
+    ----------
+    index : (neighbours, size) int
+    value : (neighbours, size) float32
+    """
+
+    index: NDArray[np.intp]
+    value: Float32
+
+    @classmethod
+    def of(cls, matrix: Array) -> Weights:
+        """Weights of a banded matrix (size, cells)."""
+        used = matrix != 0
+        width = int(used.sum(axis=1).max())
+        first = np.minimum(used.argmax(axis=1), matrix.shape[1] - width)
+        index = first + np.arange(width)[:, None]
+        return cls(index, np.take_along_axis(matrix, index.T, axis=1).T.astype(np.float32))
 
 
-def _spline(size: int, factor: int) -> tuple[NDArray[np.float32], Array]:
-    """Cubic B-splines at each pixel, (size, coarse), and the matrix (coarse, coarse) that gives their coefficients.
+def tensor_product(maps: Float32, down: Weights, across: Weights, rows: slice) -> Float32:
+    """Maps (n, h, w) on finer ``rows`` and all columns, (n, rows, width).
+
+    Sums of a few terms in a fixed order: the bits do not depend on the threads of the linear algebra, and the cost does
+    not depend on the number of cells.
+    """
+    tall = np.zeros((len(maps), down.index[0, rows].size, maps.shape[2]), np.float32)
+    for index, value in zip(down.index, down.value, strict=True):
+        tall += maps[:, index[rows]] * value[rows, None]
+    full = np.zeros((*tall.shape[:2], across.index.shape[1]), np.float32)
+    for index, value in zip(across.index, across.value, strict=True):
+        part = tall[..., index]
+        part *= value
+        full += part
+    return full
+
+
+def _spline(size: int, factor: int) -> tuple[Weights, Array]:
+    """Cubic B-splines at each of ``size`` pixels, and the matrix (coarse, coarse) that gives their coefficients.
 
     They interpolate values at the centres of ``factor``-pixel cells and are constant outside.
     """
     centres = cell_centres(size, factor)
     if len(centres) == 1:
-        return np.ones((size, 1), dtype=np.float32), np.ones((1, 1))
+        return Weights.of(np.ones((size, 1))), np.ones((1, 1))
     spline = make_interp_spline(centres, np.eye(len(centres)), k=3 if len(centres) > 3 else 1)
     pixels = np.clip(np.arange(size), centres[0], centres[-1])
-    return BSpline.design_matrix(pixels, spline.t, spline.k).toarray().astype(np.float32), spline.c
+    return Weights.of(BSpline.design_matrix(pixels, spline.t, spline.k).toarray()), spline.c
 
 
-def _hats(size: int, factor: int) -> NDArray[np.float32]:
-    """Matrix (size, coarse) of linear interpolation from the centres of ``factor``-pixel cells, constant outside."""
+def _hats(size: int, factor: int) -> Weights:
+    """Weights of linear interpolation from the centres of ``factor``-pixel cells, constant outside."""
     centres = cell_centres(size, factor)
     units = np.eye(len(centres))
-    return np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1).astype(np.float32)
+    return Weights.of(np.stack([np.interp(np.arange(size), centres, unit) for unit in units], axis=1))
