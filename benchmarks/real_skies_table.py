@@ -112,6 +112,7 @@ def figures(results: list[Result]) -> str:
     table = Table(results)
     lines = ["## Targets\n", "| cases | target | found | |", "|---|---|---|---|"]
     lines += [f"| {a} | {b} | {c} | {'met' if ok else '**not met**'} |" for a, b, c, ok in checks(table)]
+    lines += _over_seeds(results)
     lines += ["", "## Means per kind\n", _head("kind", "row"), _rule(2)]
     rows = list(dict.fromkeys(r["row"] for r in table.results))
     for kind in table.kinds:
@@ -147,6 +148,31 @@ def figures(results: list[Result]) -> str:
         ]
         lines.append(_row(case, str(r.get("pieces", "")), moves, *shares, said))
     return "\n".join(lines) + "\n"
+
+
+def _over_seeds(results: list[Result]) -> list[str]:
+    """Our row of each kind with each seed, and the targets that some seed misses; nothing for a single seed."""
+    seeds = sorted({r["seed"] for r in results})
+    tables = [Table([r for r in results if r["row"] != "ours" or r["seed"] == seed]) for seed in seeds]
+    if len(seeds) < 2:
+        return []
+    names = ("velocity_stable", "velocity_moving", "displacement_stable", "displacement_moving", "gain")
+    names += (*OWN_LONG, "successive", "correlation_raw")
+    lines = ["", f"## Seeds {', '.join(map(str, seeds))}\n", "| cases | figure | each seed |", "|---|---|---|"]
+    for kind in tables[0].kinds:
+        for name in names:
+            means = [table.mean(kind, "ours", name) for table in tables]
+            if None not in means:
+                lines.append(_row(kind, NOTES.get(name, name.replace("_", " ")), ", ".join(map(_number, means))))
+    judged = [list(checks(table)) for table in tables]
+    met = [f"{sum(ok for *_, ok in of)} of {len(of)}" for of in judged]
+    missed = {f"{a}, {b}": [] for of in judged for a, b, _, ok in of if not ok}
+    for of in judged:
+        for a, b, found, _ in of:
+            if f"{a}, {b}" in missed:
+                missed[f"{a}, {b}"].append(found)
+    lines += ["", f"Targets met with each seed: {'; '.join(met)}. Missed by a seed:\n"]
+    return [*lines, "| target | each seed |", "|---|---|", *(_row(k, ", ".join(v)) for k, v in missed.items())]
 
 
 def checks(table: Table, row: str = "ours") -> Iterator[tuple[str, str, str, bool]]:
