@@ -205,12 +205,13 @@ class Wide:
         left = np.ones(shape, np.float32)
         pieces: list[Piece] = []
         guarded: list[Guarded] = []
-        tiles = len(layout(shape))
+        tiles, number = len(layout(shape)), 0
         for task, detail in details:
             if progress:
                 progress(task.number + 1, tiles, f"{len(pieces)} pieces")
             if detail is None:
                 continue
+            number += 1
             here, share = (task.tile.rows, task.tile.columns), task.tile.share.astype(np.float32)
             turbulent[:, *here] += share * detail.turbulent
             slope[:, *here] += share * detail.slope[:, None, None]
@@ -240,6 +241,7 @@ class Wide:
             motion=motion,
             pieces=pieces,
             guarded=guarded,
+            tiles=number,
         )
 
     def summary(self, frame: Frame) -> Separation:
@@ -282,9 +284,13 @@ class Wide:
 
     def _constants(self) -> Array:
         """Constant of each pair relative to the dates of the whole scene, (pairs,)."""
-        valid, (first, second) = self.found.valid, self.whole.pairs.T
-        phase = np.where(self.whole.weight > 0, self.whole.phase, np.nan)[:, valid]
-        return np.nan_to_num(np.nanmedian(phase - self.found.series[second] + self.found.series[first], axis=1))
+        valid, series = self.found.valid, self.found.series
+        constant = np.zeros(len(self.whole.pairs))
+        for k, (first, second) in enumerate(self.whole.pairs):
+            seen = self.whole.weight[k, valid] > 0
+            if seen.any():
+                constant[k] = np.median((self.whole.phase[k, valid] - series[second] + series[first])[seen])
+        return constant
 
     def _delay(self) -> Float32 | None:
         """Confirmed part of a weather model's delay on the cells."""
@@ -292,9 +298,8 @@ class Wide:
         if delay is None or not self.found.delay_share.any():
             return None
         share, shape = self.found.delay_share[:, None], delay.shape
-        return (
-            (share * relative(np.asarray(delay, np.float64).reshape(len(delay), -1))).reshape(shape).astype(np.float32)
-        )
+        maps = relative(np.asarray(delay, np.float64).reshape(len(delay), -1))
+        return (share * maps).reshape(shape).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -311,6 +316,8 @@ class Frame:
     pieces : list of Piece
         Motion found in the tiles; places in coarse pixels of the whole scene.
     guarded : list of Guarded
+    tiles : int
+        Number of tiles with enough ground.
     """
 
     phase: PhasePerDate
@@ -320,6 +327,7 @@ class Frame:
     motion: Float32
     pieces: list[Piece]
     guarded: list[Guarded]
+    tiles: int
 
 
 @dataclass(frozen=True)

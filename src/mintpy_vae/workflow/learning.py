@@ -211,7 +211,7 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     details = dict(learned[0].details)
     for other in learned[1:]:
         for key, value in other.details.items():
-            if isinstance(value, list) and key != "training_grid":
+            if isinstance(value, list) and key not in ("training_grid", "cells"):
                 details[key] = details[key] + value
             elif key.startswith("noise_per_"):
                 details[key] = details[key] | value
@@ -253,12 +253,14 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         diagnostics = safety.diagnostics(found, observations)
         safety.refuse(diagnostics)
         seed_spread = [spread(found, other) for other in background.result()]
+    tiles: dict[str, Any] = {}
     with stage("fine scales", timings), single_threaded():
         found, frame = in_detail(job, data, found, cores, progress)
     if frame is not None:
         diagnostics = safety.diagnostics(found, observations)
+        tiles = {"cells": list(frame.moving.shape), "tiles": frame.tiles}
     noise = found.noise_of_pairs(observations.pairs)
-    details = _details(found, observations, noise, stack) | asdict(diagnostics) | {"seed_spread": seed_spread}
+    details = _details(found, observations, noise, stack) | tiles | asdict(diagnostics) | {"seed_spread": seed_spread}
     details["warnings"] += safety.phase_units(observations)
     details["warnings"] += safety.warnings(diagnostics, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
