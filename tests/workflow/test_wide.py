@@ -56,9 +56,6 @@ def test_the_correction_closes_and_is_that_of_the_delay_file(wide):
     assert np.abs(closure(removed, pairs)).max() < 1e-3
     expected = -4 * np.pi / wavelength * (delay[pairs[:, 1]] - delay[pairs[:, 0]])[:, seen]
     np.testing.assert_allclose(np.abs(removed - expected).max(), 0, atol=2e-3)
-    # finer than the spline through the coarse pixels can be
-    steps = np.abs(np.diff(delay, n=2, axis=2)).mean()
-    assert steps > 0
 
 
 def test_an_injected_motion_goes_through_the_tiles(wide):
