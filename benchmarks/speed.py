@@ -25,6 +25,7 @@ STAGES = {
     "checks": "check and hash the input",
     "read": "read and multilook",
     "separate": "train, cluster, separate",
+    "fine scales": "tiles",
     "write": "apply and write",
     "report": "report",
     "total": "whole correction",
