@@ -256,7 +256,8 @@ def _correct_into(
         write_velocity_std(stack, staging / VELOCITY_STD, learned.rate_std, marks)
         failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
         failed += _without_failing("The covariance", lambda: _write_covariance(staging, learned))
-        remembered = remember(staging, job, learned)
+        remembered: dict[str, Any] = {}
+        failed += _without_failing("What new dates need", lambda: remembered.update(remember(staging, job, learned)))
     warnings = learned.details["warnings"] + failed
     return learned.details | remembered | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
