@@ -22,7 +22,7 @@ TEMPLATE = """template options:
 EXAMPLE = """example:
   vae_correct.py inputs/ifgramStack.h5                         # writes PROJECT_vae beside the project
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt
-  vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --update  # skip if nothing changed
+  vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --update  # skip if nothing changed, add new dates
   vae_correct.py inputs/ifgramStack.h5 --stable-mask bedrock.h5 --gnss gnss.csv --bad-date 20190103 20190210
   vae_correct.py inputs/ifgramStack.h5 -t Tehran.txt --delay-file  # inputs/VAE.h5 only, for your own project
   vae_correct.py inputs/ifgramStack.h5 -o /data/Tehran_vae --device cpu --seed 3
@@ -54,7 +54,16 @@ def create_parser(subparsers: Any = None) -> Any:
     known.add_argument(
         "--bad-date", dest="bad_dates", metavar="DATE", nargs="+", help="dates known to be bad, or a file"
     )
-    parser.add_argument("--update", action="store_true", help="skip if nothing changed since the last run")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="skip if nothing changed since the last run; add new dates to its result where it allows that",
+    )
+    parser.add_argument(
+        "--only-new",
+        action="store_true",
+        help="as --update, but an error where the whole stack would have to be corrected again",
+    )
     parser.add_argument(
         "--no-invert",
         dest="invert",
@@ -76,6 +85,8 @@ def cmd_line_parse(iargs: Sequence[str] | None = None) -> Namespace:
     parsed: Namespace = parser.parse_args(args=iargs)
     if parsed.delay_file and parsed.work_dir:
         parser.error("--delay-file writes into the project; it cannot be combined with --outdir")
+    if parsed.delay_file and parsed.only_new:
+        parser.error("--delay-file learns from all dates; it cannot be combined with --only-new")
     return parsed
 
 
@@ -101,7 +112,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
 def _run(inps: Namespace) -> Any:
     given = (inps.stack_file, inps.geometry_file, inps.template_file)
     options: dict[str, Any] = {
-        "update": inps.update,
+        "update": inps.update or inps.only_new,
         "progress": None if inps.quiet else Bars(),
         "device": inps.device,
         "seed": inps.seed,
@@ -117,7 +128,7 @@ def _run(inps: Namespace) -> Any:
         return write_delay(*given, **options)
     from mintpy_vae.workflow.correction import correct
 
-    return correct(*given, inps.work_dir, invert=inps.invert, **options)
+    return correct(*given, inps.work_dir, only_new=inps.only_new, invert=inps.invert, **options)
 
 
 def _from_here(word: str | None) -> str | None:

@@ -159,7 +159,7 @@ def estimate(
     parts = []
     for block, maps in zip(local.blocks, local.modes, strict=True):
         functions = np.eye(len(series))[block]
-        parts.append(_Part(functions, plain[block], *_with_local(sky, maps * fade, grid.finest), sky))
+        parts.append(_Part(functions, plain[block], *with_local(sky, maps * fade, grid.finest), sky))
     for q, slow in enumerate(joint.slow):
         covariance = sky.covariance(slow)
         fine = slow.fine * sky.fine + doubt(np.abs(steady[q] @ motion), known=True)
@@ -176,7 +176,7 @@ def estimate(
         )
     if len(unsteady):
         fine = sky.fine + doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
-        modes, _, removed = _with_local(sky, local.of_all * fade, grid.finest)
+        modes, _, removed = with_local(sky, local.of_all * fade, grid.finest)
         parts.append(_Part(unsteady, unsteady @ still, modes, _solve(fine, modes.T), removed, sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
@@ -269,7 +269,7 @@ class _Part:
         self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
 
 
-def _with_local(sky: Sky, maps: Array, finest: float) -> tuple[Array, Array, Array]:
+def with_local(sky: Sky, maps: Array, finest: float) -> tuple[Array, Array, Array]:
     """Modes of the sky followed by the local ones, these modes times ``fine^-1``, and the removed share of each."""
     weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
     return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky, finest), np.ones(len(maps))]

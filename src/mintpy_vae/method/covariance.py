@@ -23,9 +23,21 @@ def date_strength(residual: Array) -> Array:
     residual : (dates, pixels)
         Radians, free of deformation and of the height trend.
     """
-    spread = 1.4826 * np.median(np.abs(residual - np.median(residual, axis=1, keepdims=True)), axis=1)
+    spread = _spread(residual)
     spread = np.maximum(spread, 0.1 * np.median(spread) + 1e-12)
     return np.asarray(spread / np.exp(np.log(spread).mean()))
+
+
+def strength_of(new: Array, residual: Array) -> Array:
+    """Strength of ``new`` dates (new dates, pixels) relative to those of ``residual``; see :func:`date_strength`."""
+    spread = _spread(residual)
+    least = 0.1 * np.median(spread) + 1e-12
+    return np.asarray(np.maximum(_spread(new), least) / np.exp(np.log(np.maximum(spread, least)).mean()))
+
+
+def _spread(residual: Array) -> Array:
+    """Robust standard deviation of each map, (dates,)."""
+    return np.asarray(1.4826 * np.median(np.abs(residual - np.median(residual, axis=1, keepdims=True)), axis=1))
 
 
 def height_slopes(maps: Array, height: Array) -> Array:

@@ -281,7 +281,7 @@ class Chance:
 
         strength = sky.strength
         response = bells.maps @ precision.whiten(sky.residual / strength[:, None]).T
-        self.inflation = _inflation(response, energy, widths)
+        self.inflation = place_inflation(response, energy, widths)
         if scanned.any():
             values = np.array([f.values for f in functions if f.family])
             units = Rotation(strength, []).centred(values) / strength
@@ -289,7 +289,7 @@ class Chance:
             best = np.empty((SHUFFLES, len(energy)))
             for k in range(SHUFFLES):
                 shuffled = response[:, rng.permutation(len(strength))]
-                best[k] = ((shuffled @ units) ** 2).max(axis=1) / (energy * _inflation(shuffled, energy, widths))
+                best[k] = ((shuffled @ units) ** 2).max(axis=1) / (energy * place_inflation(shuffled, energy, widths))
             largest.append(best.max(axis=1, initial=0.0))
             self._sorted.append(np.sort(best, axis=None))
         limits = np.array([float(chance_exceeds(scores[:, None], significance)[0]) for scores in largest])
@@ -302,7 +302,7 @@ class Chance:
         return np.minimum(few[self.test], self.anywhere)
 
 
-def _inflation(response: Array, energy: Array, widths: Array) -> Array:
+def place_inflation(response: Array, energy: Array, widths: Array) -> Array:
     """Factor on each bell's energy with which chance scores 1 on average.
 
     It is the larger of the mean over all bells of the same width and the value at the bell's place, which is estimated

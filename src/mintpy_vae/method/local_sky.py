@@ -16,7 +16,7 @@ and took twenty times as long (docs/method.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -85,7 +85,16 @@ def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
         return no_local_sky(sky)
-    return LocalSky(blocks, [np.sqrt(share / len(of)) * sky.unit[of] for of in others], share, gain(share))
+    return replace(local_sky(sky, good, share), gain=gain(share))
+
+
+def local_sky(sky: Sky, good: NDArray[np.intp], share: float) -> LocalSky:
+    """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
+    if not share > 0:
+        return no_local_sky(sky)
+    blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
+    others = [np.setdiff1d(good, block) for block in blocks]
+    return LocalSky(blocks, [np.sqrt(share / len(of)) * sky.unit[of] for of in others], share, 0.0)
 
 
 class _Evidence:

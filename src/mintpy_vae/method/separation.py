@@ -23,6 +23,7 @@ from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
+from .sky import Slowness
 from .source_model import Fit, Trainer, basis_maps, source_weights
 from .threads import single_threaded
 from .timefunctions import (
@@ -94,6 +95,8 @@ class Separation:
     functions : list of TimeFunction
         Functions that were searched for deformation, the persistent ones first.
     deformation : Deformation
+    slow : list of Slowness
+        Slowness of the sky in each persistent function.
     local : LocalSky
     atmosphere : Atmosphere
     delay_share : (dates,)
@@ -113,6 +116,7 @@ class Separation:
     unclustered: float
     functions: list[TimeFunction]
     deformation: Deformation
+    slow: list[Slowness]
     local: LocalSky
     atmosphere: Atmosphere
     delay_share: Array
@@ -173,7 +177,7 @@ def separate(
     series = phase - delay
 
     # 2. The network separates sources, FISHDBC clusters them, and clusters that are smooth in time give functions.
-    flatten, maps = _flattened(series, grid)
+    flatten, maps = flattened(series, grid)
     slots = SEPARATOR_SLOTS if ablation.conditional_prior else [("free", size) for _, size in SEPARATOR_SLOTS]
     training = steps_of(progress, "separating sources")
     network = trainer(grid.maps(maps)[grid.good], grid.valid, grid.years[grid.good], slots, settings, training)
@@ -199,6 +203,7 @@ def separate(
         unclustered=unclustered,
         functions=functions,
         deformation=joint.deformation,
+        slow=joint.slow,
         local=local,
         atmosphere=atmosphere,
         delay_share=delay_share,
@@ -290,7 +295,7 @@ def _confirmed_delay(
     return share, share[:, None] * maps
 
 
-def _flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
+def flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
     """The flattening filter, and the input of the network: flattened maps (dates, pixels) without trend with height."""
     level = without_height(series, grid.height)
     steady = without(level, [trend(grid.years)])

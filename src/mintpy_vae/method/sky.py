@@ -115,6 +115,11 @@ class Sky:
     fine: Array
     noise: float
 
+    @property
+    def turbulent(self) -> Array:
+        """``residual`` without its trend with height, (dates, pixels)."""
+        return self.residual - height_slopes(self.residual, self.height)[:, None] * self.height
+
     @cached_property
     def fine_inverse(self) -> Array:
         """Inverse of ``fine``."""

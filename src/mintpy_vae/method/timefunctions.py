@@ -89,6 +89,35 @@ def annual(years: Array) -> list[TimeFunction]:
     return [TimeFunction("annual sine", np.sin(phase)), TimeFunction("annual cosine", np.cos(phase))]
 
 
+def continued(name: str, first: Sequence[str], dates: Sequence[str]) -> TimeFunction:
+    """A function of the dates ``first`` at all of ``dates``, which begin with them; ``name`` as given here.
+
+    A trend and an annual cycle go on, a step stays, and a ramp stays at its end. A logarithm goes on to decelerate, but
+    for no longer than it has lasted: one that has just begun does not say how far it goes.
+
+    Raises
+    ------
+    ValueError
+        If no function here has such a name.
+    """
+    years = acquisition_years(dates)
+    if name == "trend":
+        return TimeFunction(name, years / float(years[len(first) - 1]))
+    for function in annual(years):
+        if function.name == name:
+            return function
+    kind, date, *words = name.split()
+    since = np.clip(years - years[dates.index(date)], 0.0, None)
+    if kind == "step" and not words:
+        return TimeFunction(name, (np.arange(len(dates)) >= dates.index(date)).astype(np.float64), "step")
+    if kind == "log":
+        since = np.minimum(since, 2 * since[len(first) - 1])
+        return TimeFunction(name, np.log1p(since / float(words[0])), "log")
+    if kind == "ramp":
+        return TimeFunction(name, np.clip(since * 365.25 / int(words[0]), 0.0, 1.0), f"ramp {words[0]} d")
+    raise ValueError(f"no function of time is named {name}")
+
+
 class Rotation:
     """Orthonormal coordinates of time: first the persistent functions, then the rest, without the constant.
 

@@ -140,10 +140,17 @@ def write_evidence(
         recipe_slope=metres * recipe.slope,
         motion=metres * found.deformation.series,
     )
+    save_evidence(file, content)
+
+
+def save_evidence(file: str | os.PathLike[str], content: Evidence) -> None:
+    """Write the file."""
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
         for item in fields(Evidence):
             values = getattr(content, item.name)
+            if values is None:
+                continue
             if item.name == "dates":
                 f["dates"] = np.array(values, dtype="S")
                 continue

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..directory import current
 from ..errors import InputError, NotEnoughEvidence
-from ..log import LOG, ProgressLog, log_environment, log_to, stage, versions
+from ..log import LOG, LOGGER, ProgressLog, log_environment, log_to, stage, versions
+from ..method.update import Unlike
 from ..progress import Progress, Steps, steps_of
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
@@ -41,8 +42,10 @@ from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
 from .learning import Learned, learn
+from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, extend, remember, to_be_extended
 
-VELOCITY_STD, COVARIANCE = "velocity_vae_std.h5", "vae_covariance.csv"
+Extending: TypeAlias = Callable[..., dict[str, Any] | None]
+"""Adds new dates to an earlier result, with the parameters of ``_correct_into``; None if they are unlike the others."""
 
 
 def correct(
@@ -53,6 +56,7 @@ def correct(
     settings: Settings | None = None,
     *,
     update: bool = False,
+    only_new: bool = False,
     invert: bool = True,
     progress: Progress | None = None,
     **overrides: Any,
@@ -73,7 +77,10 @@ def correct(
         By default those of the template, with ``overrides`` by field name.
     update : bool
         Skip what is already done if `work_dir` contains the result of the same input and settings; changed options of
-        MintPy are copied.
+        MintPy are copied. If the stack only has later dates in addition, these are added to the result, as far as what
+        was learned allows that.
+    only_new : bool
+        With `update`: raise an error where the whole stack would have to be corrected again.
     invert : bool
         Run MintPy's steps up to ``reference_date`` in `work_dir`.
     progress : callable, optional
@@ -102,7 +109,8 @@ def correct(
         if result is None:
             _check_replaceable(target)
             timings = {"checks": time.time() - start}
-            result = _make(staging, target, job, template_file, fingerprint, timings, ProgressLog(progress))
+            earlier = _to_be_extended(target, job, fingerprint, only_new) if update else None
+            result = _make(staging, target, job, template_file, fingerprint, timings, ProgressLog(progress), earlier)
             result.details["template_sha256"] = _hash_of_options(template)
             write_result(staging, result)
             publish()
@@ -129,6 +137,7 @@ def _make(
     fingerprint: Mapping[str, Any],
     timings: dict[str, float],
     progress: Progress,
+    extending: Extending | None = None,
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     copied, series = space_needed(job.stack, job.project, job.template)
@@ -139,7 +148,8 @@ def _make(
     if job.known.off:
         copy_templates(job.project, staging, template_file, off=job.known.off)
     try:
-        details = _correct_into(staging, job, fingerprint, timings, progress)
+        added = extending and extending(staging, job, fingerprint, timings, progress)
+        details = added or _correct_into(staging, job, fingerprint, timings, progress)
         status, reason = "corrected", ""
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
@@ -150,6 +160,31 @@ def _make(
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
     return Result(status, reason, target, next_command(target, target / template), warnings, details)
+
+
+def _to_be_extended(target: Path, job: Job, fingerprint: Mapping[str, Any], only_new: bool) -> Extending | None:
+    """How to add new dates to the earlier result in ``target``; None if the stack has to be corrected in full."""
+
+    def in_full(reason: Exception) -> None:
+        if only_new:
+            raise InputError(f"{target} cannot be extended by new dates alone, because {reason}.") from reason
+        LOGGER.info("The stack is corrected in full, because %s.", reason)
+
+    try:
+        earlier = to_be_extended(target, job, fingerprint)
+    except InFull as reason:
+        if only_new or read_result(target):
+            in_full(reason)
+        return None
+
+    def extending(staging: Path, job: Job, *how: Any) -> dict[str, Any] | None:
+        try:
+            return extend(staging, job, how[0], earlier, how[1], how[2])
+        except Unlike as reason:
+            in_full(reason)
+            return None
+
+    return extending
 
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
@@ -211,7 +246,7 @@ def _correct_into(
 
     learned = learn(job, timings, progress, RememberedTraining(staging / NETWORKS))
     with stage("write", timings):
-        model_file = staging / "vae_model.pt"
+        model_file = staging / MODEL
         save_networks(model_file, learned.networks, settings)
         marks = provenance("corrected", stack, settings, fingerprint) | {"model_sha256": file_hash(model_file)}
         memory, inputs = settings.max_memory, staging / "inputs"
@@ -221,8 +256,10 @@ def _correct_into(
         write_velocity_std(stack, staging / VELOCITY_STD, learned.rate_std, marks)
         failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
         failed += _without_failing("The covariance", lambda: _write_covariance(staging, learned))
+        remembered: dict[str, Any] = {}
+        failed += _without_failing("What new dates need", lambda: remembered.update(remember(staging, job, learned)))
     warnings = learned.details["warnings"] + failed
-    return learned.details | {"model_sha256": marks["model_sha256"], "warnings": warnings}
+    return learned.details | remembered | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 
 
 def _write_evidence(staging: Path, learned: Learned) -> None:

@@ -1,0 +1,230 @@
+"""Dates that arrive one by one, on real epochs with known motion: an update against a full run of all dates.
+
+    python benchmarks/updates.py DATA --cases lengai_null_0 lengai_step_0 lengai_bowl_0   # DATA: docs/real_skies.md
+
+The first dates are learned from, and the others added one by one, each with the pairs that end at it; after as many
+as an update allows, all are learned from again. Errors are those of the added dates relative to the mean of the dates
+learned from, on the training grid. Where nothing moves, a step is added to one date at a time, at many places, and must
+be seen on that date. Arrays only; networks are kept in the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+STEP, WIDTH = 20.0, 0.066
+"""Size in mm and width (share of the scene) of the steps that are added."""
+PLACES = 20
+"""Number of places at which they are."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # before numpy and torch are imported
+    inps = parse(arguments)
+    results = []
+    for project in sorted(p.parent.parent for p in inps.data.glob("*/inputs/ifgramStack.h5")):
+        if project.name in inps.cases:
+            results.append({"case": project.name} | run_case(project, inps))
+            print(json.dumps(results[-1]), flush=True)
+    print(table(results))
+    return 0
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="folder of MintPy projects")
+    add("--cases", nargs="+", metavar="NAME", required=True)
+    add("--first", type=int, default=40, metavar="N", help="dates that are learned from (default: 40)")
+    add("--train-steps", type=int, metavar="N", help="optimisation steps of each network, for quick checks")
+    add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="networks (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def run_case(project: Path, inps: argparse.Namespace) -> dict[str, Any]:
+    """Figures of one case, displacements in mm."""
+    import h5py
+    import numpy as np
+    from cases import Trainer, pool_pairs
+
+    from mintpy_vae.method.observations import Observations, looks
+    from mintpy_vae.method.separation import separate
+    from mintpy_vae.method.threads import single_threaded
+    from mintpy_vae.method.update import MANY
+    from mintpy_vae.settings import Settings
+    from mintpy_vae.stack import pool_map
+    from mintpy_vae.stack.geometry import pixel_size
+
+    with h5py.File(project / "inputs/ifgramStack.h5") as f:
+        phase, coherence, names = f["unwrapPhase"][:], f["coherence"][:], f["date"][:].astype(str)
+    with h5py.File(project / "inputs/geometryGeo.h5") as f:
+        height, pixel = f["height"][:].astype(np.float64), pixel_size(f.attrs)
+    with h5py.File(project / "truth.h5") as f:
+        displacement, known = f["displacement"][:].astype(np.float64), f["valid"][:]
+    dates, pairs = np.unique(names, return_inverse=True)
+    dates, pairs = [str(d) for d in dates], pairs.reshape(names.shape)
+    factor, _ = looks(height.shape, pixel)
+    phase, weight = pool_pairs(phase, np.where(phase != 0, coherence, 0.0).astype(np.float32) ** 2, factor)
+    height = pool_map(height, factor)
+    truth = np.stack([pool_map(m, factor) for m in displacement])
+    known = pool_map(known.astype(np.float64), factor) > 0.5
+    settings = Settings(device="cpu", **({"train_steps": inps.train_steps} if inps.train_steps else {}))
+    trainer = Trainer(inps.cache / "networks")
+
+    def until(n: int) -> Observations:
+        some = (pairs < n).all(axis=1)
+        return Observations(phase[some], weight[some], pairs[some], dates[:n], height)
+
+    legs, n = [], inps.first
+    with single_threaded():
+        early = separate(until(n), settings, trainer=trainer)
+        while n < len(dates):
+            end = min(int(n * (1 + MANY)), len(dates))
+            full = separate(until(end), settings, trainer=trainer)
+            legs.append(Leg(early, full, n, end, until, truth, known))
+            early, n = full, end
+    return figures(legs, dates)
+
+
+class Leg:
+    """Dates ``n`` to ``end`` one by one, after a full run of the first ``n``, and a full run of all of them."""
+
+    def __init__(self, early: Any, full: Any, n: int, end: int, until: Any, truth: Any, known: Any) -> None:
+        import numpy as np
+        from cases import METRES
+
+        from mintpy_vae.method.update import Learned, Statistics, new_series
+
+        dates = until(end).dates
+        self.n, self.known = n, known
+        self.learned = first = Learned.of(early, dates[:n])
+        begin = time.process_time()
+        self.statistics = Statistics(first)
+        once = time.process_time() - begin
+        rows, self.alarms, self.misfit, seconds = [], {}, [], []
+        last = np.array(known.shape) - 1
+        for k in range(n, end):
+            begin = time.process_time()
+            values, covered = new_series(until(k + 1), self.learned)
+            values = values[:, covered[first.grid.valid]]
+            values -= values.mean(axis=1, keepdims=True)
+            done = self.statistics.explain(values, dates[: k + 1], self.learned)
+            seconds.append(time.process_time() - begin)
+            self.learned = done.learned
+            rows.append(done.corrected[0])
+            self.misfit.append(float(done.misfit[0]))
+            here = [a for a in done.alarms if known[tuple(np.clip(a.place[:2].round().astype(int), 0, last))]]
+            self.alarms[dates[k]] = here
+        self.seconds = once + float(np.median(seconds))
+        both = full.valid & first.grid.valid & known
+        of = truth[:end, both] * 1e3
+        largest = np.abs(of - of.mean(axis=0)).max(axis=0)
+        self.null = largest.max() == 0
+        self.still = largest <= 0 if self.null else largest < 0.03 * largest.max()
+        self.moving = largest > 0.15 * largest.max()
+
+        def error(corrected: Any, valid: Any) -> Any:
+            e = corrected[:, both[valid]] * 1e3 * METRES - of
+            e = e - np.median(e[:, self.still], axis=1)[:, None]
+            return e[n:] - e[:n].mean(axis=0)
+
+        self.errors = {
+            "raw": error(full.series, full.valid),
+            "full": error(full.corrected, full.valid),
+            "update": error(np.vstack([early.corrected, rows]), first.grid.valid),
+        }
+
+
+def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
+    """Root mean squares over all added dates, and the alarms."""
+    import numpy as np
+    from cases import METRES
+
+    result: dict[str, Any] = {}
+    for name in ("still", "moving"):
+        for row in ("raw", "full", "update"):
+            parts = [leg.errors[row][:, getattr(leg, name)].ravel() for leg in legs]
+            all_of = np.concatenate(parts)
+            result[f"{name}_{row}"] = round(float(np.sqrt((all_of**2).mean())), 3) if all_of.size else None
+    mm = 1e3 * METRES
+    result["alarms"] = {
+        date: [
+            [*a.place[:2].round(1).tolist(), round(a.amplitude * mm, 1), round(abs(a.amplitude / a.std), 1), a.score]
+            for a in some
+        ]
+        for leg in legs
+        for date, some in leg.alarms.items()
+        if some
+    }
+    result["dates"] = len(dates) - legs[0].n
+    result["misfit"] = [round(m, 1) for leg in legs for m in leg.misfit]
+    result["seconds"] = legs[-1].seconds
+    if legs[0].null:
+        result |= steps_seen(legs)
+    return result
+
+
+def steps_seen(legs: list[Leg]) -> dict[str, Any]:
+    """Share of steps that raise the alarm at their place on their date, and the size they are given."""
+    from dataclasses import replace
+
+    import numpy as np
+    from cases import METRES
+
+    from mintpy_vae.method.deformation import bell_map
+
+    rng = np.random.default_rng(1)
+    seen, sizes = [], []
+    for leg in legs:
+        learned, grid = leg.learned, leg.learned.grid
+        pixels = np.array(np.nonzero(grid.valid), dtype=np.float64)
+        width = WIDTH * min(grid.valid.shape)
+        for k in range(leg.n, len(learned.dates)):
+            before = replace(
+                learned,
+                dates=learned.dates[:k],
+                series=learned.series[:k],
+                motion=learned.motion[:k],
+                strength=learned.strength[:k],
+            )
+            for _ in range(PLACES):
+                centre = pixels[:, rng.choice(np.flatnonzero(leg.known[grid.valid]))]
+                bell = bell_map(np.array([*centre, np.log(width), 0, 0]), pixels)
+                values = learned.series[k : k + 1] + STEP / (1e3 * METRES) * (bell - bell.mean())
+                _, unit, _, scale = leg.statistics.innovation(values, learned.dates[: k + 1], before)
+                near = [
+                    amplitude * scale[0] * 1e3 * METRES
+                    for place, _, amplitude, _, _ in leg.statistics.judge.alarms(unit[0])
+                    if np.hypot(*(place[:2] - centre)) < 1.5 * width
+                ]
+                seen.append(bool(near))
+                sizes += near[:1]
+    return {"seen": float(np.mean(seen)), "sizes": [round(float(q), 1) for q in np.quantile(sizes, [0.1, 0.5, 0.9])]}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown table."""
+    lines = ["| case | still: raw, full, update | moving | dates with an alarm | steps seen | seconds |"]
+    lines.append("|" + "---|" * 6)
+    for r in results:
+        cells = [r["case"]]
+        cells += [", ".join(str(r[f"{k}_{row}"]) for row in ("raw", "full", "update")) for k in ("still", "moving")]
+        cells += [
+            f"{len(r['alarms'])} of {r['dates']}",
+            f"{r['seen']:.0%}" if "seen" in r else "",
+            f"{r['seconds']:.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

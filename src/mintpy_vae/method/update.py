@@ -1,0 +1,489 @@
+"""New dates of a stack that was corrected before: their atmosphere under what was learned, and an alarm for new motion.
+
+The statistics of the sky, the local covariance, the share of the slow sky and the motion are those that were learned;
+only the phase and the strength of the new dates are new. The covariance that recurs at places contains the learned
+dates alone, so that no new date explains itself. The motion goes on as its functions of time do. Arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ..arrays import Array, Mask
+from ..dates import acquisition_years
+from .atmosphere import Atmosphere, estimate, with_local
+from .covariance import date_strength, strength_of, without_height
+from .deformation import LOG_ODDS, Bells, Deformation, Piece, chance_exceeds, make_bells, place_inflation
+from .inversion import invert_to_dates
+from .joint import Joint, without
+from .knowledge import NOTHING, Knowledge
+from .local_sky import LocalSky, local_sky
+from .observations import Grid, Observations
+from .separation import MIN_PIXELS, Separation
+from .sky import BAD, CHI2_MEDIAN, Sky, Slowness, inverse, sky_statistics
+from .threads import single_threaded
+from .timefunctions import Rotation, TimeFunction, continued, persistent_of, scanned
+
+MANY = 0.25
+"""Largest number of dates that are added to what was learned, as a share of the dates learned from."""
+FALSE_ALARM = 0.01
+"""Probability of an alarm on a date without motion, over the whole scene."""
+MOST_ALARMS = 10
+"""Largest number of places at which one date raises the alarm."""
+UNLIKE = 5.0
+"""Robust standard deviations by which the misfit of a date may exceed the median of those learned from."""
+LEAST_COVERED = 0.9
+"""Share of the pixels learned from that the pairs of the new dates have to cover."""
+TIE = 1e4
+"""Weight of the phase that is known, in units of the largest weight of a new pair."""
+
+
+class Unlike(Exception):
+    """The new dates cannot be explained by what was learned; the text says why."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What later dates need of an earlier correction.
+
+    Attributes
+    ----------
+    dates : sequence of str
+        Dates learned from, followed by those added since.
+    number : int
+        Number of dates learned from.
+    grid : Grid
+        ``years`` of all dates; ``good`` and ``bad`` of those learned from.
+    series, motion : (dates, pixels)
+        Phase and motion, radians; at each pixel the mean over the dates learned from is 0.
+    strength : (dates,)
+        Of the atmosphere; the geometric mean over the dates learned from is 1.
+    pieces : list of Piece
+    maps : (pieces, pixels)
+    persistent : list of str
+        Names of the persistent functions.
+    slow : list of Slowness
+        Of the sky in each of these.
+    share : float
+        Of the local sky.
+    """
+
+    dates: Sequence[str]
+    number: int
+    grid: Grid
+    series: Array
+    motion: Array
+    strength: Array
+    pieces: list[Piece]
+    maps: Array
+    persistent: list[str]
+    slow: list[Slowness]
+    share: float
+
+    @classmethod
+    def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
+        """What `found` has learned from all its ``dates``."""
+        persistent = persistent_of(found.functions)
+        residual = without(found.series - found.deformation.series, persistent)
+        strength = date_strength(without_height(residual, found.grid.height))
+        strength[found.grid.bad] *= BAD
+        return cls(
+            dates=dates,
+            number=len(dates),
+            grid=found.grid,
+            series=found.series,
+            motion=found.deformation.series,
+            strength=strength,
+            pieces=found.deformation.pieces,
+            maps=found.deformation.maps,
+            persistent=[f.name for f in persistent],
+            slow=found.slow,
+            share=found.local.share,
+        )
+
+    def on(self, valid: Mask) -> Learned:
+        """The same on fewer pixels, ``valid`` (height, width)."""
+        grid, some = self.grid, valid[self.grid.valid]
+        if some.all():
+            return self
+        above = grid.height[some]
+        own = replace(
+            grid,
+            valid=grid.valid & valid,
+            height=above - above.mean(),
+            mean_height=grid.mean_height + float(above.mean()),
+        )
+        series = self.series[:, some]
+        series = series - series.mean(axis=1, keepdims=True)
+        return replace(self, grid=own, series=series, motion=self.motion[:, some], maps=self.maps[:, some])
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """New motion on one date.
+
+    Attributes
+    ----------
+    date : str
+    place : (5,)
+        Of the bell, see :class:`~mintpy_vae.method.deformation.Bells`.
+    amplitude, std : float
+        Radians at the bell's peak, and its standard deviation on a date without motion.
+    score : float
+        In units of the threshold.
+    """
+
+    date: str
+    place: Array
+    amplitude: float
+    std: float
+    score: float
+
+    @property
+    def probability(self) -> float:
+        """Probability that it is not due to chance, as for any other motion."""
+        return float(expit(LOG_ODDS * (self.score - 1.0)))
+
+
+@dataclass(frozen=True)
+class Update:
+    """The new dates.
+
+    Attributes
+    ----------
+    learned : Learned
+        With the new dates.
+    atmosphere : Atmosphere
+        Of all dates; that of the earlier ones is for comparison only.
+    new : slice
+        The new dates among them.
+    corrected : (new dates, pixels)
+        Radians.
+    alarms : list of Alarm
+    misfit : (new dates,)
+        Of each new date to what was learned, in robust standard deviations of the dates learned from.
+    """
+
+    learned: Learned
+    atmosphere: Atmosphere
+    new: slice
+    corrected: Array
+    alarms: list[Alarm]
+    misfit: Array
+
+
+def new_series(observations: Observations, learned: Learned) -> tuple[Array, Mask]:
+    """Phase of the new dates relative to that of the earlier ones, from the pairs that contain a new date.
+
+    Parameters
+    ----------
+    observations : Observations
+        Their dates begin with those of `learned`.
+    learned : Learned
+
+    Returns
+    -------
+    series : (new dates, pixels of the grid)
+        Radians, 0 where not valid.
+    valid : (height, width) bool
+        Pixels of `learned` that the new pairs cover.
+    """
+    n, valid = len(learned.dates), learned.grid.valid
+    new = (observations.pairs >= n).any(axis=1)
+    pairs = observations.pairs[new]
+    phase, weight = (x[new][:, valid].astype(np.float64) for x in (observations.phase, observations.weight))
+    # without the phase that is known all earlier dates are 0, and tied to one another
+    known = np.vstack([learned.series, np.zeros((len(observations.dates) - n, valid.sum()))])
+    phase = np.where(weight > 0, phase - (known[pairs[:, 1]] - known[pairs[:, 0]]), 0.0)
+    names, index = np.unique(pairs, return_inverse=True)
+    index = index.reshape(-1, 2)
+    earlier = np.flatnonzero(names < n)
+    ties = np.column_stack([earlier[:-1], earlier[1:]])
+    phase = np.vstack([phase, np.zeros((len(ties), phase.shape[1]))])
+    weight = np.vstack(
+        [weight, np.full((len(ties), weight.shape[1]), TIE * max(float(weight.max(initial=0.0)), 1e-12))]
+    )
+    found, connected = invert_to_dates(phase, weight, np.vstack([index, ties]), len(names))
+    series = found[names >= n] - found[earlier[0]] if len(earlier) else found
+    covered = valid.copy()
+    covered[valid] = connected & bool(len(earlier)) & (len(series) == len(observations.dates) - n)
+    return series, covered
+
+
+@single_threaded()
+def update(observations: Observations, learned: Learned, knowledge: Knowledge = NOTHING) -> Update:
+    """Estimate the atmosphere of new dates, and look for new motion on them.
+
+    Parameters
+    ----------
+    observations : Observations
+        Of all pairs; the dates begin with those of `learned`, in their order, and the later ones are new.
+    learned : Learned
+    knowledge : Knowledge
+        Moving and stable ground are used.
+
+    Raises
+    ------
+    Unlike
+        If the new dates differ too much from what was learned.
+    """
+    values, covered = new_series(observations, learned)
+    share = covered.sum() / learned.grid.valid.sum()
+    if share < LEAST_COVERED or covered.sum() < MIN_PIXELS:
+        raise Unlike(f"the pairs of the new dates cover {share:.0%} of the pixels learned from")
+    values = values[:, covered[learned.grid.valid]]
+    learned = learned.on(covered)
+    values = values - values.mean(axis=1, keepdims=True)
+    found = explain_new(values, observations.dates, learned, knowledge)
+    for date, misfit in zip(observations.dates[found.new], found.misfit, strict=True):
+        if misfit > UNLIKE:
+            raise Unlike(f"the sky of {date} is unlike those learned from (misfit {misfit:.1f} standard deviations)")
+    return found
+
+
+def explain_new(values: Array, dates: Sequence[str], learned: Learned, knowledge: Knowledge = NOTHING) -> Update:
+    """As :func:`update`, from the phase of the new dates (new dates, pixels), radians; ``dates`` are all dates."""
+    return Statistics(learned, knowledge).explain(values, dates, learned)
+
+
+class Statistics:
+    """What was learned, in the form in which new dates are explained by it.
+
+    Parameters
+    ----------
+    learned : Learned
+    knowledge : Knowledge
+    """
+
+    def __init__(self, learned: Learned, knowledge: Knowledge = NOTHING) -> None:
+        n, grid = learned.number, learned.grid
+        persistent, _ = _functions(learned, learned.dates[:n])
+        residual = without(learned.series[:n] - learned.motion[:n], persistent)
+        self.knowledge = knowledge
+        self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
+        self.local = local_sky(self.sky, grid.good, learned.share)
+        self.judge = Judge(self.sky, self.local, make_bells(grid.valid, grid.height, knowledge.stable), grid.good)
+
+    def innovation(self, values: Array, dates: Sequence[str], learned: Learned) -> tuple[Array, ...]:
+        """Motion of the new dates if it goes on, the rest at unit strength, their strength, and the rest's factor."""
+        persistent, unsteady = _functions(learned, dates)
+        motion = _gone_on(learned, [*persistent, *unsteady], dates)
+        predicted = _Prediction(learned, persistent)
+        return motion, *predicted.left(values - motion, self.sky, slice(len(learned.dates), len(dates)))
+
+    def explain(self, values: Array, dates: Sequence[str], learned: Learned) -> Update:
+        """As :func:`explain_new`."""
+        m = len(learned.dates)
+        motion, unit, strength, scale = self.innovation(values, dates, learned)
+        alarms: list[Alarm] = []
+        left = unit.copy()
+        for k in range(len(values)):
+            for place, bell, amplitude, std, score in self.judge.alarms(unit[k]):
+                left[k] -= amplitude * bell
+                alarm = Alarm(dates[m + k], place, amplitude * scale[k], std * scale[k], score)
+                alarms.append(alarm)
+                motion[k] += alarm.probability * alarm.amplitude * (bell - bell.mean())
+        everything = replace(
+            learned,
+            dates=list(dates),
+            grid=replace(learned.grid, years=acquisition_years(dates)),
+            series=np.vstack([learned.series, values]),
+            motion=np.vstack([learned.motion, motion]),
+            strength=np.r_[learned.strength, strength],
+        )
+        atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
+        new, grid = slice(m, len(dates)), learned.grid
+        removed = atmosphere.turbulent[new][:, grid.valid] + atmosphere.slope[new, None] * grid.height
+        return Update(everything, atmosphere, new, values - removed, alarms, self.judge.misfit(left))
+
+
+def _functions(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
+    """The persistent functions at all dates, and the scanned ones that motion follows."""
+    first = learned.dates[: learned.number]
+    persistent = [replace(continued(name, first, dates), family="") for name in learned.persistent]
+    names = sorted({p.function for p in learned.pieces} & {f.name for f in scanned(first)})
+    return persistent, [continued(name, first, dates) for name in names]
+
+
+def _gone_on(learned: Learned, functions: Sequence[TimeFunction], dates: Sequence[str]) -> Array:
+    """Motion on the new dates, (new dates, pixels): that of the last date learned from, and what was added since."""
+    n, m = learned.number, len(learned.dates)
+    values = {f.name: f.values for f in functions}
+    motion = np.tile(learned.motion[n - 1], (len(dates) - m, 1))
+    for piece, bell in zip(learned.pieces, learned.maps, strict=True):
+        since = values[piece.function][m:] - values[piece.function][n - 1]
+        motion += np.outer(piece.amplitude * piece.probability * since, bell)
+    return motion
+
+
+class _Prediction:
+    """The persistent functions, fitted to the earlier dates.
+
+    Parameters
+    ----------
+    learned : Learned
+    persistent : list of TimeFunction
+        At all dates.
+    """
+
+    def __init__(self, learned: Learned, persistent: Sequence[TimeFunction]) -> None:
+        m = len(learned.dates)
+        self.height = learned.grid.height
+        self.design = np.stack([np.ones(len(persistent[0].values)), *(f.values for f in persistent)], axis=1)
+        weighted = self.design[:m] / learned.strength[:, None]
+        self.covariance = np.linalg.inv(weighted.T @ weighted)
+        still = (learned.series - learned.motion) / learned.strength[:, None]
+        self.fit = self.covariance @ (weighted.T @ still)
+
+    def left(self, still: Array, sky: Sky, dates: slice) -> tuple[Array, Array, Array]:
+        """What is not predicted of dates without motion (new dates, pixels), without its trend with height.
+
+        Returns
+        -------
+        unit : (new dates, pixels)
+            At unit strength.
+        strength : (new dates,)
+        scale : (new dates,)
+            Radians of a unit: the strength, and the uncertainty of the prediction.
+        """
+        design = self.design[dates]
+        left = still - design @ self.fit
+        left = without_height(left, self.height)
+        strength = strength_of(left, sky.turbulent)
+        leverage = np.einsum("ij,jk,ik->i", design, self.covariance, design)
+        strength = np.sqrt(np.maximum(strength**2 - leverage, 0.25 * strength**2))
+        scale = np.sqrt(strength**2 + leverage)
+        return left / scale[:, None], strength, scale
+
+
+class Judge:
+    """Scores dates by what was learned; the dates learned from are scored without their own block.
+
+    Parameters
+    ----------
+    sky : Sky
+    local : LocalSky
+    bells : Bells
+    good : (dates,) int
+        Dates to learn from.
+    """
+
+    def __init__(self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp]) -> None:
+        some = ~bells.relief
+        self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
+        own = np.einsum("ij,ij->i", self.maps @ sky.fine_inverse, self.maps)
+        responses, energies, misfits = [], [], []
+        blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
+        for block, maps in blocks:
+            metric = _Metric(sky, maps)
+            energies.append(metric.energies(self.maps, own))
+            whitened = metric(sky.unit[block])
+            responses.append(self.maps @ whitened.T)
+            misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
+        energy = np.mean(energies, axis=0)
+        response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
+        self.inflation = place_inflation(response, energy, self.places[:, 2])
+        scores = response**2 / (energy * self.inflation)[:, None]
+        self.largest = (scores / _level(scores)).max(axis=0, initial=0.0)
+        self.threshold = float(chance_exceeds(self.largest[:, None], FALSE_ALARM)[0])
+        self.misfits = np.concatenate(misfits)
+        self.metric = _Metric(sky, new_modes(sky, local, good))
+        self.energy = self.metric.energies(self.maps, own)
+
+    def misfit(self, unit: Array) -> Array:
+        """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
+        found = np.einsum("ij,ij->i", self.metric(unit), unit) / unit.shape[1]
+        known = np.log(self.misfits)
+        middle = np.median(known)
+        return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
+
+    def alarms(self, unit: Array) -> list[tuple[Array, Array, float, float, float]]:
+        """Place, bell, amplitude, standard deviation and score of each new motion on one date (pixels,)."""
+        chosen: list[int] = []
+        reached: list[float] = []
+        left, noise = unit, self.energy * self.inflation
+        amplitudes: Array = np.zeros(0)
+        scores = (self.maps @ self.metric(unit[None])[0]) ** 2 / noise
+        noise = noise * _level(scores)
+        std = np.sqrt(noise) / self.energy
+        while len(chosen) < MOST_ALARMS:
+            scores = (self.maps @ self.metric(left[None])[0]) ** 2 / (noise * self.threshold)
+            best = int(scores.argmax())
+            if scores[best] < 1.0 or best in chosen:
+                break
+            chosen.append(best)
+            reached.append(float(scores[best]))
+            bells = self.maps[chosen]
+            whitened = self.metric(bells)
+            amplitudes = np.asarray(np.linalg.solve(whitened @ bells.T, whitened @ unit), dtype=np.float64)
+            left = unit - amplitudes @ bells
+        return [
+            (self.places[k], self.maps[k], float(amplitude), float(std[k]), score)
+            for k, amplitude, score in zip(chosen, amplitudes, reached, strict=True)
+        ]
+
+
+def _level(scores: Array) -> Array:
+    """Factor of the scores (bells, ...) of a date by chance: motion is sparse, so the median place does not move.
+
+    The white noise does not become less on a date with a calm sky, by which scores are measured.
+    """
+    return np.asarray(np.maximum(np.median(scores, axis=0) / CHI2_MEDIAN, 1e-12))
+
+
+class _Metric:
+    """Inverse of the covariance of a date: the sky with local modes (modes, pixels)."""
+
+    def __init__(self, sky: Sky, maps: Array) -> None:
+        self.sky = sky
+        modes, self.weighted, _ = with_local(sky, maps, 0.0)
+        self.core = inverse(np.eye(len(modes)) + modes @ self.weighted)
+
+    def __call__(self, maps: Array) -> Array:
+        """``maps @ C^-1``, (maps, pixels)."""
+        return np.asarray(maps @ self.sky.fine_inverse - (maps @ self.weighted) @ self.core @ self.weighted.T)
+
+    def energies(self, maps: Array, own: Array) -> Array:
+        """``m C^-1 m`` of each map, (maps,); ``own`` is ``m fine^-1 m``."""
+        along = maps @ self.weighted
+        return np.asarray(own - np.einsum("ij,ij->i", along @ self.core, along))
+
+
+def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:
+    """Local modes of a date that was not learned from: those of all dates learned from."""
+    return np.asarray(np.sqrt(local.share / len(good)) * sky.unit[good])
+
+
+def _estimate(
+    learned: Learned,
+    sky: Sky,
+    local: LocalSky,
+    knowledge: Knowledge,
+) -> Atmosphere:
+    """Atmosphere of all dates with the statistics that were learned."""
+    persistent, unsteady = _functions(learned, learned.dates)
+    n, number = learned.number, len(learned.dates)
+    values = {f.name: f.values for f in [*persistent, *unsteady]}
+    weights = [p.amplitude * p.probability * values[p.function] for p in learned.pieces]
+    motion = Deformation(learned.motion, learned.pieces, learned.maps, np.array(weights).reshape(-1, number))
+    added = (learned.series - learned.motion)[n:]
+    whole = replace(
+        sky,
+        residual=np.vstack([sky.residual, added]),
+        unit=np.vstack([sky.unit, added / learned.strength[n:, None]]),
+        strength=learned.strength,
+    )
+    with_new = LocalSky(
+        [*local.blocks, np.arange(n, number)],
+        [*local.modes, new_modes(sky, local, learned.grid.good)],
+        local.share,
+        local.gain,
+    )
+    rotation = Rotation(learned.strength, persistent)
+    joint = Joint(whole, rotation, learned.slow, [*persistent, *unsteady], motion)
+    return estimate(learned.series, joint, with_new, learned.grid, replace(knowledge, stations=[]))

@@ -1,0 +1,364 @@
+"""Add new dates to an earlier result, where it allows that; its dates and pairs keep their bytes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, Mask
+from ..log import LOGGER, stage
+from ..method.atmosphere import PhasePerDate
+from ..method.covariance import without_height
+from ..method.inversion import islands
+from ..method.joint import without
+from ..method.separation import flattened
+from ..method.timefunctions import continued
+from ..method.update import FALSE_ALARM, MANY, Alarm, Update, update
+from ..method.update import Learned as Memory
+from ..method.upsampling import Bilinear, FullResolution
+from ..progress import Progress, steps_of
+from ..results.covariance import write_covariance
+from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
+from ..results.learned import LEARNED, read_learned, write_learned
+from ..results.result import STD, read_result
+from ..stack import (
+    EarlierDates,
+    Rows,
+    Stack,
+    file_hash,
+    keep_layers,
+    open_hdf5,
+    pair_hashes,
+    write_corrected_stack,
+    write_delay_file,
+    write_std_file,
+    write_velocity_std,
+)
+from ..stack.geometry import pixel_size
+from .job import Job, dates_to_learn_from, looks_of, provenance, same_input
+from .learning import Learned, TrainingData, training_data
+
+MODEL, VELOCITY_STD, COVARIANCE = "vae_model.pt", "velocity_vae_std.h5", "vae_covariance.csv"
+
+
+class InFull(Exception):
+    """The new dates cannot be added; the text says why."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier result to which dates can be added.
+
+    Attributes
+    ----------
+    work : Path
+    content : dict
+        Of ``vae_result.json``.
+    memory : Memory
+    evidence : Evidence
+    hashes : dict
+        Of the pairs of the grown stack.
+    """
+
+    work: Path
+    content: dict[str, Any]
+    memory: Memory
+    evidence: Evidence
+    hashes: dict[str, str]
+
+
+# ------------------------------------------------------------------------------------------------- after a full run
+def remember(staging: Path, job: Job, learned: Learned) -> dict[str, Any]:
+    """Write what dates added later need; return what ``vae_result.json`` has to say about that."""
+    if reason := _cannot_grow(job, learned.data):
+        return {"in_full_because": reason}
+    try:
+        write_learned(staging / LEARNED, Memory.of(learned.found, learned.data.observations.dates))
+    except BaseException:
+        (staging / LEARNED).unlink(missing_ok=True)  # an incomplete file would look complete
+        raise
+    return {"pair_sha256": pair_hashes(job.stack)}
+
+
+def _cannot_grow(job: Job, data: TrainingData | None = None) -> str:
+    """Why dates cannot be added to the result of a job; empty if they can."""
+    stack = job.stack
+    if data.cells is not None if data else looks_of(stack, job.settings)[1] > 1:
+        return "the scene is wide and is corrected in tiles"
+    if len(set(islands(stack.pairs[stack.keep], len(stack.dates))[stack.pairs[stack.keep][:, 0]])) > 1:
+        return "the pairs form islands"
+    if job.prior is not None:
+        return "a weather model is used"
+    if job.known.summary:
+        return "MintPy subtracts other delays itself"
+    if job.knowledge.functions:
+        return "functions of time are given"
+    return "rates of stations are given" if job.knowledge.stations else ""
+
+
+# ---------------------------------------------------------------------------------------------------- before an update
+def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earlier:
+    """The earlier result in ``work``, if the stack of the job is that of this result with new dates.
+
+    Raises
+    ------
+    InFull
+        If not, or if what was learned does not suffice.
+    """
+    content, stack = read_result(work), job.stack
+    if content.get("status") != "corrected":
+        raise InFull("there is no earlier result of a corrected stack")
+    if reason := content.get("in_full_because") or _cannot_grow(job):
+        raise InFull(reason)
+    rest = {key: value for key, value in fingerprint.items() if key != "stack_sha256"}
+    if not same_input(content, rest):
+        changed = [key for key, value in rest.items() if not same_input(content, {key: value})]
+        raise InFull(f"something besides the stack has changed ({', '.join(changed)})")
+    memory, evidence = read_learned(work), read_evidence(work)
+    files = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / STD, work / MODEL]
+    if memory is None or evidence is None or not all(file.is_file() for file in files):
+        raise InFull("files of the earlier result are missing")
+    dates, known = dates_to_learn_from(stack), content.get("pair_sha256", {})
+    new = dates[len(memory.dates) :]
+    if dates[: len(memory.dates)] != list(memory.dates) or not new:
+        raise InFull("the stack does not just have later dates than before")
+    if len(dates) - memory.number > MANY * memory.number:
+        raise InFull(f"{len(dates) - memory.number} dates were not learned from, and {memory.number} were")
+    hashes = pair_hashes(stack)
+    if altered := [name for name, digest in known.items() if hashes.get(name) != digest]:
+        raise InFull(f"the pair {altered[0]} has changed")
+    late = set(new) | (set(stack.dates) - set(_dates_of(files[0])))
+    if other := [name for name in hashes if name not in known and not late & set(name.split("_"))]:
+        raise InFull(f"the pair {other[0]} of earlier dates is new")
+    return Earlier(work, content, memory, evidence, hashes)
+
+
+def _dates_of(stack_file: Path) -> list[str]:
+    with open_hdf5(stack_file) as f:
+        return sorted(set(f["date"][:].astype(str).ravel()))
+
+
+# ---------------------------------------------------------------------------------------------------------- the update
+def extend(
+    staging: Path,
+    job: Job,
+    fingerprint: Mapping[str, Any],
+    earlier: Earlier,
+    timings: dict[str, float],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write everything but MintPy's own results into the staging directory; return the details.
+
+    Raises
+    ------
+    Unlike
+        Before anything is written, if the new dates are unlike those learned from.
+    """
+    stack, settings, work = job.stack, job.settings, earlier.work
+    with stage("read", timings):
+        data = training_data(job, progress)
+    with stage("new dates", timings):
+        done = update(data.observations, earlier.memory, job.knowledge)
+    new = list(done.learned.dates[done.new])
+    LOGGER.info("Added to the earlier result: %s.", ", ".join(new))
+    with stage("write", timings):
+        shutil.copyfile(work / MODEL, staging / MODEL)
+        marks = provenance("corrected", stack, settings, fingerprint) | {
+            "model_sha256": file_hash(staging / MODEL),
+            "learned_from_stack_sha256": _learned_from(earlier.content),
+            "added_dates": " ".join(done.learned.dates[done.learned.number :]),
+        }
+        _write(staging, job, data, done, work, marks, progress)
+        evidence = _grown_evidence(earlier, data, done, stack)
+        save_evidence(staging / EVIDENCE, evidence)
+        write_learned(staging / LEARNED, done.learned)
+        residual = evidence.on_grid(1000 * (evidence.after - _motion(evidence)))
+        write_covariance(
+            staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
+        )
+    return _details(earlier, fingerprint, job, data, done, evidence) | {"model_sha256": marks["model_sha256"]}
+
+
+def _learned_from(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the stack that was learned from."""
+    return str(content.get("update", {}).get("learned_from_stack_sha256", content["stack_sha256"]))
+
+
+def _write(
+    staging: Path,
+    job: Job,
+    data: TrainingData,
+    done: Update,
+    work: Path,
+    marks: Mapping[str, str],
+    progress: Progress,
+) -> None:
+    stack, memory, inputs = job.stack, job.settings.max_memory, staging / "inputs"
+    grid, found = done.learned.grid, done.atmosphere
+    phase = PhasePerDate(found.turbulent[done.new], found.slope[done.new])
+    new_phase = FullResolution(phase, stack.height - grid.mean_height, data.factor)
+    new_std = Bilinear(found.std[done.new], stack.shape, data.factor)
+    metres, names = stack.metres_per_radian, done.learned.dates[done.new]
+    atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
+    std = _Joined(stack, names, new_std, _earlier_dates(work / STD, stack, 1 / abs(metres)))
+
+    def steps(what: str) -> Any:
+        return steps_of(progress, f"writing {what}")
+
+    write_corrected_stack(stack, inputs / "ifgramStack.h5", atmosphere, marks, memory, steps("the stack"))
+    keep_layers(work / "inputs" / "ifgramStack.h5", inputs / "ifgramStack.h5", "unwrapPhase")
+    write_delay_file(stack, inputs / "VAE.h5", atmosphere, memory, marks, steps("VAE.h5"))
+    keep_layers(work / "inputs" / "VAE.h5", inputs / "VAE.h5", "timeseries")
+    write_std_file(stack, staging / STD, std, memory, marks, steps(STD))
+    keep_layers(work / STD, staging / STD, "timeseries")
+    rate_std = Bilinear(found.rate_std[None], stack.shape, data.factor)
+    write_velocity_std(stack, staging / VELOCITY_STD, rate_std, marks)
+
+
+def _earlier_dates(file: Path, stack: Stack, per_unit: float) -> EarlierDates:
+    with open_hdf5(file) as f:
+        dates = f["date"][:].astype(str).tolist()
+    return EarlierDates(file, [date for date in dates if date in stack.dates], per_unit)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Rows -> values of all dates of a stack: new ones, earlier ones, and 0 on dates without a kept pair."""
+
+    stack: Stack
+    names: Sequence[str]
+    new: Rows
+    earlier: EarlierDates
+
+    def __call__(self, rows: slice) -> np.ndarray:
+        dates = self.stack.dates
+        values = np.zeros((len(dates), rows.stop - rows.start, self.stack.shape[1]), np.float32)
+        values[[dates.index(date) for date in self.earlier.dates]] = self.earlier(rows)
+        values[[dates.index(date) for date in self.names]] = self.new(rows)
+        return values
+
+
+def _motion(evidence: Evidence) -> Any:
+    return 0.0 if evidence.motion is None else evidence.motion
+
+
+def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: Stack) -> Evidence:
+    """The earlier evidence with the new dates and pairs, on the pixels that still take part."""
+    old, memory, metres = earlier.evidence, done.learned, stack.metres_per_radian
+    valid: Mask = memory.grid.valid
+    some = valid[old.valid]
+    series, corrected, moved = memory.series[done.new], done.corrected, memory.motion[done.new]
+    n = memory.number
+    flatten, _ = flattened(memory.series[:n], replace(memory.grid, years=memory.grid.years[:n]))
+    maps = old.maps[:, some]
+    amplitudes = flatten(without_height(series, memory.grid.height)) @ maps.T
+    before = np.vstack([old.before[:, some], metres * series])
+    after = np.vstack([old.after[:, some], metres * corrected])
+    persistent = [continued(name, memory.dates[:n], memory.dates) for name in memory.persistent]
+    still = np.stack([without(x, persistent) for x in (before, after)])
+    first, second = data.observations.pairs.T
+    noise = (still[:, second] - still[:, first]).std(axis=2)
+    where = {(old.dates[i], old.dates[j]): k for k, (i, j) in enumerate(old.pairs)}
+    dates = data.observations.dates
+    for k, (i, j) in enumerate(data.observations.pairs):  # an earlier pair keeps its figures
+        if (dates[i], dates[j]) in where:
+            noise[:, k] = old.noise[:, where[dates[i], dates[j]]]
+    with open_hdf5(stack.file) as f:
+        bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
+    return replace(
+        old,
+        dates=dates,
+        pairs=data.observations.pairs,
+        bperp=bperp,
+        valid=valid,
+        moving=old.moving & valid,
+        before=before,
+        after=after,
+        noise=noise,
+        maps=maps,
+        amplitudes=np.hstack([old.amplitudes, amplitudes.T]),
+        recipe=None,
+        recipe_slope=None,
+        motion=None if old.motion is None else np.vstack([old.motion[:, some], metres * moved]),
+    )
+
+
+def _details(
+    earlier: Earlier, fingerprint: Mapping[str, Any], job: Job, data: TrainingData, done: Update, evidence: Evidence
+) -> dict[str, Any]:
+    """Content of ``vae_result.json``: that of the earlier run, with the new dates and pairs."""
+    stack, content = job.stack, earlier.content
+    own = ("status", "reason", "next_command", "warnings", "template_sha256", "update", *fingerprint)
+    details = {key: value for key, value in content.items() if key not in own}
+    dates, mm = evidence.dates, 1000.0
+    names = [f"{dates[i]}_{dates[j]}" for i, j in evidence.pairs]
+    noise = [[round(float(v * mm), 3) for v in pair] for pair in evidence.noise.T]
+    details["noise_per_pair_mm"] = dict(zip(names, noise, strict=True)) | content["noise_per_pair_mm"]
+    details["noise_per_date_mm"] = dict(content["noise_per_date_mm"])
+    for date, values in zip(dates[done.new], _noise_of_dates(evidence, done), strict=True):
+        details["noise_per_date_mm"][date] = [round(float(v * mm), 3) for v in values]
+    alarms = [_record(alarm, stack, data.factor) for alarm in done.alarms]
+    before = content.get("update", {})
+    added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
+    details["update"] = {
+        "learned_from_dates": number,
+        "learned_from_stack_sha256": _learned_from(content),
+        "earlier_stack_sha256": content["stack_sha256"],
+        "added_dates": added,
+        "new_dates": list(done.learned.dates[done.new]),
+        "misfit": [round(float(m), 2) for m in done.misfit],
+        "false_alarm_probability": FALSE_ALARM,
+        "alarms": [*before.get("alarms", []), *alarms],
+    }
+    details["pair_sha256"] = earlier.hashes
+    said = before.get("sentences", [])
+    sentences = [_sentence(one) for one in details["update"]["alarms"]]
+    which = ", ".join(added)
+    sentences.insert(0, f"The dates {which} were added to what the first {number} say; those keep their atmosphere.")
+    details["update"]["sentences"] = sentences
+    kept = [text for text in content["warnings"] if text not in (*said, *job.warnings)]
+    return details | {"warnings": sentences + kept}
+
+
+def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
+    """Spatial standard deviation of the new dates before and after, (new dates, 2) metres."""
+    number = done.learned.number
+    dates = done.learned.dates
+    persistent = [continued(name, dates[:number], dates) for name in done.learned.persistent]
+    series = (np.asarray(x, dtype=np.float64) for x in (evidence.before, evidence.after))
+    still = [without(x, persistent)[done.new].std(axis=1) for x in series]
+    return np.stack(still, axis=1)
+
+
+def _record(alarm: Alarm, stack: Stack, factor: int) -> dict[str, Any]:
+    """Entry of an alarm: place on the stack's own grid, millimetres towards the satellite."""
+    row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
+    size = pixel_size(stack.attributes)
+    mm = 1000 * stack.metres_per_radian
+    found = {
+        "date": alarm.date,
+        "row": round(row),
+        "column": round(column),
+        "width_km": round(float(np.exp(alarm.place[2])) * factor * float(np.sqrt(size[0] * size[1])) / 1000, 2),
+        "mm": round(alarm.amplitude * mm, 1),
+        "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
+        "probability": round(alarm.probability, 4),
+    }
+    if all(key in stack.attributes for key in ("Y_FIRST", "X_FIRST", "Y_STEP", "X_STEP", "Y_UNIT")):
+        first, step = ([float(stack.attributes[f"{axis}_{what}"]) for axis in "YX"] for what in ("FIRST", "STEP"))
+        if stack.attributes["Y_UNIT"].startswith("deg"):
+            found["latitude"] = round(first[0] + (row + 0.5) * step[0], 4)
+            found["longitude"] = round(first[1] + (column + 0.5) * step[1], 4)
+    return found
+
+
+def _sentence(alarm: Mapping[str, Any]) -> str:
+    where = f"row {alarm['row']}, column {alarm['column']}"
+    if "latitude" in alarm:
+        where += f" (latitude {alarm['latitude']}, longitude {alarm['longitude']})"
+    return f"New motion on {alarm['date']} at {where}: {alarm['mm']:.0f} mm, {alarm['sigma']:.0f} sigma."

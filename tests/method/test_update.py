@@ -1,0 +1,112 @@
+"""New dates under what was learned, on arrays."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import observed
+from mintpy_vae.dates import acquisition_years
+from mintpy_vae.method.deformation import bell_map
+from mintpy_vae.method.separation import separate
+from mintpy_vae.method.timefunctions import annual, continued, scanned, trend
+from mintpy_vae.method.update import Learned, Statistics, new_series, update
+from mintpy_vae.results.learned import read_learned, write_learned
+from mintpy_vae.settings import Settings
+from mintpy_vae.simulate import simulate
+
+FIRST, ALL = 18, 21
+
+
+def until(observations, n):
+    some = (observations.pairs < n).all(axis=1)
+    return replace(
+        observations,
+        phase=observations.phase[some],
+        weight=observations.weight[some],
+        pairs=observations.pairs[some],
+        dates=observations.dates[:n],
+    )
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A scene without motion, all pairs and what its first dates say."""
+    observations = observed(simulate("quiet", n_dates=ALL, size=(24, 26), seed=5))
+    found = separate(until(observations, FIRST), Settings(device="cpu", train_steps=10, num_seeds=1))
+    return observations, Learned.of(found, observations.dates[:FIRST])
+
+
+def test_functions_of_time_go_on_as_they_were():
+    dates = [f"2020{month:02d}{day:02d}" for month in range(1, 13) for day in (5, 20)]
+    first = dates[:-3]
+    years = acquisition_years(first)
+    for function in [trend(years), *annual(years), *scanned(first)]:
+        longer = continued(function.name, first, dates)
+        np.testing.assert_allclose(longer.values[: len(first)], function.values, atol=1e-9)
+        assert longer.family == function.family
+        if function.family in ("step", "ramp 60 d", "ramp 120 d"):
+            assert (longer.values[len(first) :] == function.values[-1]).all()
+
+
+def test_the_phase_of_a_new_date_comes_from_its_pairs_alone(case):
+    observations, learned = case
+    n = FIRST
+    series, valid = new_series(until(observations, n + 1), learned)
+    rng = np.random.default_rng(1)
+    constants = rng.normal(0, 5, len(observations.pairs))[:, None, None]
+    old = (observations.pairs < n).all(axis=1)[:, None, None]
+    phase = np.where(old, rng.normal(size=observations.phase.shape), observations.phase + constants)
+    other, same = new_series(until(replace(observations, phase=phase), n + 1), learned)
+    np.testing.assert_array_equal(valid, learned.grid.valid)
+    np.testing.assert_array_equal(same, valid)
+    level = other - series
+    np.testing.assert_allclose(level, np.broadcast_to(level.mean(axis=1, keepdims=True), level.shape), atol=0.02)
+
+
+def test_a_known_sky_is_removed_and_one_by_one_is_as_good_as_together(case):
+    observations, learned = case
+    together = update(observations, learned)
+    one = learned
+    rows = []
+    for k in range(FIRST, ALL):
+        done = update(until(observations, k + 1), one)
+        one = done.learned
+        rows.append(done.corrected[0])
+    before = together.learned.series[together.new].std(axis=1)
+    assert (together.corrected.std(axis=1) < 0.5 * before).all()
+    difference = np.array(rows) - together.corrected
+    assert difference.std() < 0.3 * together.corrected.std()
+    assert one.dates == list(observations.dates) and one.number == FIRST
+    np.testing.assert_allclose(one.series, together.learned.series, atol=0.5)  # pairs of two new dates come later
+
+
+def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
+    observations, learned = case
+    statistics = Statistics(learned)
+    values, _ = new_series(until(observations, FIRST + 1), learned)
+    values -= values.mean(axis=1, keepdims=True)
+    dates = observations.dates[: FIRST + 1]
+    calm = statistics.explain(values, dates, learned)
+    place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
+    bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
+    size = 8.0
+    moved = statistics.explain(values + size * (bell - bell.mean()), dates, learned)
+    strongest = max(moved.alarms, key=lambda alarm: alarm.score)
+    assert calm.alarms == []
+    assert np.hypot(*(strongest.place[:2] - place[:2])) < 2.5
+    assert abs(strongest.amplitude - size) < 0.3 * size and strongest.probability > 0.99
+    kept = moved.corrected[0] - calm.corrected[0]
+    assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
+
+
+def test_what_was_learned_survives_its_file(case, tmp_path):
+    _, learned = case
+    write_learned(tmp_path / "vae_learned.h5", learned)
+    back = read_learned(tmp_path)
+    for name in ("series", "motion", "strength", "maps"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(learned, name))
+    assert (back.persistent, back.share, list(back.dates)) == (learned.persistent, learned.share, list(learned.dates))
+    assert [s.fine for s in back.slow] == [s.fine for s in learned.slow]
+    assert [vars(a).keys() for a in back.pieces] == [vars(a).keys() for a in learned.pieces]
+    np.testing.assert_array_equal(back.grid.valid, learned.grid.valid)

@@ -1,0 +1,194 @@
+"""New dates of a stack that was corrected before: what is kept, what is added, and when all is done again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import QUICK, make_simulated, read
+from mintpy_vae import InputError
+from mintpy_vae.results.evidence import read_evidence
+from mintpy_vae.results.learned import LEARNED
+from mintpy_vae.workflow import correction
+from mintpy_vae.workflow.correction import correct
+
+FIRST, ALL = 16, 18
+STACK = "inputs/ifgramStack.h5"
+
+
+def shortened(project, dates):
+    """Leave only the pairs of the first ``dates`` dates in the stack of a project."""
+    file = project / STACK
+    with h5py.File(file) as f:
+        names = f["date"][:].astype(str)
+        some = np.isin(names, np.unique(names)[:dates]).all(axis=1)
+        content = {name: (item[:][some], dict(item.attrs)) for name, item in f.items()}
+        attributes = dict(f.attrs)
+    with h5py.File(file, "w") as f:
+        f.attrs.update(attributes)
+        for name, (values, marks) in content.items():
+            f[name] = values
+            f[name].attrs.update(marks)
+
+
+def run(project, **how):
+    template = next(project.glob("*.txt"))
+    return correct(project / STACK, template_file=template, invert=False, **how)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A project with its first dates corrected, whose stack has grown since; (project, result of the first dates)."""
+    root = tmp_path_factory.mktemp("grown")
+    make_simulated(root / "ALL", n_dates=ALL, size=(26, 30), text=QUICK)
+    project = Path(shutil.copytree(root / "ALL", root / "WORK"))
+    shortened(project, FIRST)
+    run(project)
+    shutil.copy(root / "ALL" / STACK, project / STACK)
+    return project, root / "WORK_vae"
+
+
+@pytest.fixture
+def case(grown, tmp_path):
+    """Copies of one's own."""
+    project, work = (Path(shutil.copytree(p, tmp_path / p.name)) for p in grown)
+    return project, work
+
+
+@pytest.fixture
+def in_full(monkeypatch):
+    """Whether the stack was learned from again, which is not waited for."""
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def learn(*_):
+        seen.append(True)
+        raise Stop
+
+    monkeypatch.setattr(correction, "learn", learn)
+
+    def check(project, **how):
+        seen.clear()
+        with pytest.raises(Stop):
+            run(project, update=True, **how)
+        return bool(seen)
+
+    return check
+
+
+def names_of(file):
+    return ["_".join(pair) for pair in read(file, "date").astype(str)]
+
+
+@pytest.fixture(scope="module")
+def added(grown, tmp_path_factory):
+    """The grown project after its update: (result, work directory, earlier work directory)."""
+    root = tmp_path_factory.mktemp("added")
+    project, work = (Path(shutil.copytree(p, root / p.name)) for p in grown)
+    return run(project, update=True), work, grown[1]
+
+
+def test_earlier_pairs_and_dates_keep_their_bytes(added):
+    _, work, before = added
+    old, new = (names_of(d / STACK) for d in (before, work))
+    phases = [read(d / STACK, "unwrapPhase") for d in (before, work)]
+    assert len(new) > len(old)
+    np.testing.assert_array_equal(phases[1][[new.index(name) for name in old]], phases[0])
+    for name in ("inputs/VAE.h5", "vae_std.h5"):
+        assert read(work / name, "date").tolist()[:FIRST] == read(before / name, "date").tolist()
+        np.testing.assert_array_equal(read(work / name, "timeseries")[:FIRST], read(before / name, "timeseries"))
+
+
+def test_new_pairs_lose_the_difference_of_their_dates(added, grown):
+    _, work, _ = added
+    dates = read(work / "inputs/VAE.h5", "date").astype(str).tolist()
+    delay = read(work / "inputs/VAE.h5", "timeseries")
+    with h5py.File(work / STACK) as f:
+        per_radian = -float(f.attrs["WAVELENGTH"]) / (4 * np.pi)
+        assert f["unwrapPhase"].attrs["vae.added_dates"].split() == dates[FIRST:]
+    whole, corrected = (read(p / STACK, "unwrapPhase") for p in (grown[0], work))
+    pairs = [[dates.index(d) for d in name.split("_")] for name in names_of(work / STACK)]
+    some = [k for k, pair in enumerate(pairs) if max(pair) >= FIRST]
+    assert some
+    for k in some:
+        i, j = pairs[k]
+        there = whole[k] != 0
+        removed = (whole[k] - corrected[k])[there] * per_radian
+        np.testing.assert_allclose(removed, (delay[j] - delay[i])[there], atol=1e-6)
+    assert np.abs(delay[FIRST:]).max() > 1e-3
+
+
+def test_the_new_dates_become_quieter_and_are_named(added):
+    result, work, _ = added
+    content = json.loads((work / "vae_result.json").read_text())
+    new = content["update"]["new_dates"]
+    assert new == read(work / "inputs/VAE.h5", "date").astype(str).tolist()[FIRST:]
+    assert all(after < before for before, after in (content["noise_per_date_mm"][date] for date in new))
+    assert all(date in result.warnings[0] and date in (work / "vae_report.html").read_text() for date in new)
+    assert list(read_evidence(work).dates)[FIRST:] == new
+    assert content["update"]["learned_from_stack_sha256"] != content["stack_sha256"]
+
+
+def test_once_added_they_are_not_added_again(added):
+    _, work, _ = added
+    project = work.with_name(work.name.removesuffix("_vae"))
+    assert run(project, update=True).skipped
+
+
+@pytest.mark.parametrize("change", ["pair", "setting", "many", "unlike", "forgotten"])
+def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, change, monkeypatch):
+    project, work = case
+    how = {}
+    if change == "pair":
+        with h5py.File(project / STACK, "r+") as f:
+            f["unwrapPhase"][0, 12, 12] += 1e-3
+    elif change == "setting":
+        how = {"seed": 7}
+    elif change == "many":
+        monkeypatch.setattr("mintpy_vae.workflow.update.MANY", 0.1)
+    elif change == "unlike":
+        with h5py.File(project / STACK, "r+") as f:
+            late = (f["date"][:].astype(str) == max(names_of(project / STACK)).split("_")[1]).any(axis=1)
+            noise = np.random.default_rng(1).normal(0, 6, f["unwrapPhase"].shape[1:])
+            for k in np.flatnonzero(late):
+                f["unwrapPhase"][k] += np.where(f["unwrapPhase"][k] != 0, noise, 0)
+    else:
+        (work / LEARNED).unlink()
+    with pytest.raises(InputError, match="cannot be extended by new dates alone, because .*\\."):
+        run(project, update=True, only_new=True, **how)
+    assert in_full(project, **how)
+    assert (work / "vae_result.json").is_file()
+
+
+def test_the_earlier_result_stays_whole_if_an_update_is_killed(case):
+    """Killed as it writes: every file of the earlier result is there, and the next update adds the dates."""
+    project, work = case
+    before = {p.relative_to(work): p.read_bytes() for p in work.rglob("*") if p.is_file()}
+    staging = work.with_name(work.name + ".part")
+    code = "import sys; from mintpy_vae.workflow.correction import correct; " + (
+        "correct(sys.argv[1], template_file=sys.argv[2], invert=False, update=True)"
+    )
+    arguments = [sys.executable, "-c", code, project / STACK, next(project.glob("*.txt"))]
+    process = subprocess.Popen([str(a) for a in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not (staging / "inputs/ifgramStack.h5").exists():
+            time.sleep(0.002)
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    after = {p.relative_to(work): p.read_bytes() for p in work.rglob("*") if p.is_file()}
+    if process.returncode == -signal.SIGKILL and "added_dates" not in (work / "vae_result.json").read_text():
+        assert after == before
+    result = run(project, update=True)
+    assert result.details["update"]["added_dates"] == read(work / "inputs/VAE.h5", "date").astype(str).tolist()[FIRST:]
