@@ -6,7 +6,7 @@
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
 by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries
 and the data (some 300 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series
-at full resolution; the VAE learns on some 2700 pixels, whatever the size, and its atmosphere is then
+at full resolution; the VAE learns on some 3000 pixels, whatever the size, and its atmosphere is then
 brought to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
 """
 

@@ -12,7 +12,7 @@ from ..arrays import Array, Floats, Mask, Pairs
 
 __all__ = ["Grid", "Observations", "looks", "pooled"]
 
-LARGEST = 2700
+LARGEST = 3000
 """Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
 SHORTEST_REMOVED = 0.1
 """Shortest wavelength removed, as a fraction of the scene's shorter side; local deformation is shorter."""
