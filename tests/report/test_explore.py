@@ -68,7 +68,8 @@ def test_embedded_series_are_those_of_the_file_but_for_the_rounding(mapped):
         np.testing.assert_allclose(series, 1000 * getattr(found, name), atol=content["unit"] / 2 + 1e-4)
     assert parts["index"].max() == content["pixels"] - 1 == found.valid.sum() - 1
     with h5py.File(mapped.work / "vae_std.h5") as f:
-        std = 1000 * f["timeseries"][:, 1::2, 1::2][:, found.valid]
+        looks = data_of(mapped.work).factor
+        std = 1000 * f["timeseries"][:, looks // 2 :: looks, looks // 2 :: looks][:, found.valid]
     np.testing.assert_allclose(parts["std"].reshape(std.shape) * content["unit"], std, atol=0.051)
 
 
@@ -83,9 +84,9 @@ def test_motion_is_written_and_read(mapped):
 
 def test_of_large_series_only_some_pixels_are_embedded_and_the_page_says_so(mapped, tmp_path, monkeypatch):
     work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
-    monkeypatch.setattr(explore, "LARGEST", 30_000)
+    monkeypatch.setattr(explore, "LARGEST", 120_000)
     content = explore.explorer(data_of(work))
-    assert content["step"] == 2 and len(content["packed"]) < 4 / 3 * 30_000 + 10_000
+    assert content["step"] == 2 and len(content["packed"]) < 4 / 3 * 120_000 + 10_000
     assert "every 2. row and column is embedded" in write_report(work).read_text(encoding="utf8")
     full = 2 * 4 * 60 * 6400  # bytes of the largest training grid, with 60 dates
     assert full / explore.sampling(full) ** 2 <= explore.LARGEST
@@ -107,13 +108,14 @@ def test_without_motion_deviation_and_attributes_there_is_less_to_see(mapped, tm
 def test_axes_are_those_of_the_stack(mapped):
     data = data_of(mapped.work)
     attributes, found = data.attributes, data.frame_of_grid().axes
-    assert found["x"]["title"] == "longitude" and found["north"] and data.factor == 2
+    assert found["x"]["title"] == "longitude" and found["north"]
     edge = float(attributes["X_FIRST"]), float(attributes["X_STEP"])
-    assert found["x"]["first"] == pytest.approx(edge[0] + edge[1]) and found["x"]["step"] == pytest.approx(2 * edge[1])
+    assert found["x"]["first"] == pytest.approx(edge[0] + data.factor / 2 * edge[1])
+    assert found["x"]["step"] == pytest.approx(data.factor * edge[1])
     assert found["y"]["metres"] == pytest.approx(111_195, rel=1e-3)
     vars(data)["attributes"] = {k: v for k, v in attributes.items() if k not in ("X_FIRST", "Y_FIRST")}
     found = data.frame_of_grid().axes
-    assert found["x"]["title"] == "range [pixel]" and found["y"]["first"] == 1 and not found["north"]
+    assert found["x"]["title"] == "range [pixel]" and found["y"]["first"] == data.factor / 2 and not found["north"]
 
 
 # -------------------------------------------------------------------------------------------------------------- browser
@@ -134,7 +136,8 @@ def test_in_a_browser_a_click_shows_the_series_of_the_pixel(desktop, mapped):
     shown = float(re.search(r"before, (\S+) after", said)[1].replace("\N{MINUS SIGN}", "-"))
     assert shown == pytest.approx(rate, abs=0.3) and "latitude 19." in said
     upper, lower = (desktop.evaluate(f"document.getElementById('explore-series').data[{k}].y") for k in (1, 0))
-    std = 1000 * read(mapped.work / "vae_std.h5", "timeseries")[:, 2 * row + 1, 2 * column + 1]
+    looks = data_of(mapped.work).factor
+    std = 1000 * read(mapped.work / "vae_std.h5", "timeseries")[:, *(looks * k + looks // 2 for k in (row, column))]
     assert (np.array(upper) - lower) / 2 == pytest.approx(std[np.isfinite(std)], abs=0.051)
 
 

@@ -180,7 +180,7 @@ CASES = {
     "both": (variant("unwrapPhase_bridging_phaseClosure"), "mintpy.unwrapError.method = bridging+phase_closure", 0.005),
     "components": (components, "mintpy.networkInversion.maskDataset = connectComponent", 1e-6),
     "shadow": (shadow, "mintpy.networkInversion.shadowMask = yes", 1e-6),
-    "holes of NaN and 0": (holes, "", 0.05),
+    "holes of NaN and 0": (holes, "", 0.07),  # as large as these pixels, which are not multilooked
     "noise without coherence": (noise_without_coherence, "", 0.02),
     "unwrapping errors": (unwrapping_errors, "", 0.01),
     "islands in a part": (islands_in_a_part, "", 0.15),  # the corner itself is extrapolated
