@@ -565,7 +565,7 @@ def test_a_step_that_no_date_sees_is_refused():
 def test_injection_reaches_the_real_method_and_the_report(outcome):
     out, found = outcome
     (row,) = found["injection"]
-    assert 0.7 < row["gain"] < 1.2, row  # ten training steps; a bowl that no method should miss
+    assert 0.5 < row["gain"] < 1.2, row  # ten training steps, half a year; a bowl that no method should miss
     page = (out / "vae_report.html").read_text(encoding="utf8")
     assert "Injected signals: kept or lost" in page and row["sentence"] in page and 'id="injection-0"' in page
     warned = [w for w in found["warnings"] if row["name"] in w]

@@ -119,7 +119,9 @@ def test_the_evidence_is_what_the_correction_did(mapped):
     for c in result["clusters"]:
         assert (found.source_labels == c["label"]).sum() == c["sources"]
     # before less after is the atmosphere that was written, but for the multilooking and the mean of each date
-    delay = np.array([pool_map(m, 2) for m in read(mapped.work / "inputs" / "VAE.h5", "timeseries")])
+    layers = read(mapped.work / "inputs" / "VAE.h5", "timeseries")
+    looks = layers.shape[1] // found.valid.shape[0]
+    delay = np.array([pool_map(m, looks) for m in layers])
     written, taken = delay[:, found.valid], found.before - found.after
     written, taken = (v - v.mean(axis=1, keepdims=True) - v.mean(axis=0) for v in (written, taken))
     assert metrics.gain(taken, written) == pytest.approx(1, abs=0.03)
