@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from ..errors import InputError
@@ -83,7 +84,10 @@ def worked_on(
     Each worker has one piece at a time, and as many results are waiting here as there are workers. Without a cluster
     threads are the workers: they read and compute while the caller writes the previous piece.
     """
-    if not compute.cluster:
+    rest = iter(pieces)
+    first = list(islice(rest, 2))
+    pieces = chain(first, rest)
+    if not compute.cluster or len(first) < 2:
         pool = ThreadPoolExecutor(max_workers=threads)
         try:
             yield from _in_order(lambda piece: pool.submit(function, piece), pieces, threads)
