@@ -29,7 +29,7 @@ from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.labels import explained_share
-from mintpy_vae.method.observations import Observations, looks
+from mintpy_vae.method.observations import Observations, looks, sums
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import Ablation, Separation, separate
 from mintpy_vae.method.source_model import Fit
@@ -345,15 +345,9 @@ def pool_pairs(
     phase: NDArray[np.float32], weight: NDArray[np.float32], factor: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase, and weight."""
-    total = _sums(weight, factor)
-    pooled = np.divide(_sums(weight * phase, factor), total, out=np.zeros_like(total), where=total > 0)
+    total = sums(weight, factor)
+    pooled = np.divide(sums(weight * phase, factor), total, out=np.zeros_like(total), where=total > 0)
     return pooled.astype(np.float32), (total / factor**2).astype(np.float32)
-
-
-def _sums(layers: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
-    """Sums over factor x factor pixels of (layers, length, width); the last row and column may have fewer."""
-    rows, columns = (np.arange(0, n, factor) for n in layers.shape[1:])
-    return np.add.reduceat(np.add.reduceat(layers, rows, axis=1, dtype=np.float64), columns, axis=2)
 
 
 def _deforming(scene: Scene, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:

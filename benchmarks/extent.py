@@ -137,7 +137,7 @@ def judge(corrected: Any, truth: Any, deforming: Any, land: Any, years: Any) -> 
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Means over the seeds, with the ratio to the smallest scene of the errors of ours on stable ground."""
+    """Means over the seeds, and the range of the gain."""
     import numpy as np
 
     head = ["pixels", "seeds", "correction", "v stable", "v moving", "d stable", "d moving", "gain", "s"]

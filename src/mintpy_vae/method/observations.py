@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Floats, Mask, Pairs
 
-__all__ = ["Grid", "Observations", "looks", "pooled"]
+__all__ = ["Grid", "Observations", "looks", "pooled", "sums"]
 
 LARGEST = 3000
 """Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
@@ -53,11 +53,12 @@ def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
     """
     known = np.isfinite(maps)
     share = known.astype(np.float64) if weight is None else np.where(known, weight, 0.0)
-    total, mass = _sums(np.where(known, maps, 0.0) * share, ratio), _sums(share, ratio)
+    total, mass = sums(np.where(known, maps, 0.0) * share, ratio), sums(share, ratio)
     return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
 
 
-def _sums(maps: Floats, ratio: int) -> Array:
+def sums(maps: Floats, ratio: int) -> Array:
+    """Sums over ``ratio`` x ``ratio`` cells of maps (n, height, width); the last row and column may have fewer."""
     rows, columns = (np.arange(0, size, ratio) for size in maps.shape[1:])
     return np.asarray(np.add.reduceat(np.add.reduceat(maps, rows, axis=1, dtype=np.float64), columns, axis=2))
 
@@ -102,7 +103,7 @@ class Observations:
         weight = np.empty_like(phase)
         for k in range(len(phase)):  # one by one, to limit the memory
             phase[k] = np.nan_to_num(pooled(self.phase[k : k + 1], ratio, self.weight[k : k + 1])[0])
-            weight[k] = _sums(self.weight[k : k + 1], ratio)[0] / ratio**2
+            weight[k] = sums(self.weight[k : k + 1], ratio)[0] / ratio**2
         delay = None if self.delay is None else pooled(self.delay, ratio)
         height = pooled(self.height[None], ratio)[0].astype(np.float32)
         return replace(self, phase=phase, weight=weight, height=height, delay=delay)

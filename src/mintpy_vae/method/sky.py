@@ -19,7 +19,7 @@ from scipy.fft import idctn
 from scipy.linalg import lapack
 
 from ..arrays import Array
-from .covariance import date_strength, height_slopes, radial_spectrum
+from .covariance import date_strength, height_slopes, radial_spectrum, without_height
 from .observations import Grid
 
 EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
@@ -118,7 +118,7 @@ class Sky:
     @property
     def turbulent(self) -> Array:
         """``residual`` without its trend with height, (dates, pixels)."""
-        return self.residual - height_slopes(self.residual, self.height)[:, None] * self.height
+        return without_height(self.residual, self.height)
 
     @cached_property
     def fine_inverse(self) -> Array:

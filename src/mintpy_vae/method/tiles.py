@@ -161,14 +161,18 @@ class Wide:
         level = self._constants().astype(np.float32)[:, None, None]
         relief = np.flatnonzero([piece.relief for piece in pieces])
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
+        rows = slice(0, 0)
         for number, tile in enumerate(layout(shape)):
+            if tile.rows != rows:  # once for all tiles beside one another
+                rows = tile.rows
+                strip, strip_of_relief = turbulent(rows), of_relief(rows)
             here = (tile.rows, tile.columns)
-            broad = turbulent(tile.rows)[..., tile.columns].copy()
+            broad = strip[..., tile.columns].copy()
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
             own = [_in_tile(piece, tile, ratio) for piece in pieces]
             cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
             maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
-            maps[relief] = of_relief(tile.rows)[..., tile.columns]
+            maps[relief] = strip_of_relief[..., tile.columns]
             near = np.flatnonzero(maps.max(axis=(1, 2), initial=0.0) > 0.01)
             own_pairs = self.observations.window(*here)
             phase = np.where(own_pairs.weight > 0, own_pairs.phase - level, 0.0)

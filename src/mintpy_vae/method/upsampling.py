@@ -42,29 +42,28 @@ class FullResolution:
         return phase
 
 
-class CubicSpline:
-    """Cubic spline of maps between the pixel centres of the training grid, for a block of rows at a time.
+class _Interpolation:
+    """Maps between the pixel centres of the training grid, for a block of rows at a time."""
 
-    Parameters
-    ----------
-    maps : (n, h, w)
-    shape : (int, int)
-        Length and width of the stack.
-    factor : int
-        Looks of the training grid in both directions.
-    """
+    coefficients: Float32
+    down: Weights
+    across: Weights
+
+    def __call__(self, rows: slice) -> Float32:
+        """Interpolated maps on ``rows``, (n, rows, width)."""
+        return tensor_product(self.coefficients, self.down, self.across, rows)
+
+
+class CubicSpline(_Interpolation):
+    """Cubic spline; parameters as for :class:`Bilinear`."""
 
     def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
         (self.down, to_down), (self.across, to_across) = (_spline(size, factor) for size in shape)
         self.coefficients = (to_down @ maps @ to_across.T).astype(np.float32)
 
-    def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """Interpolated maps on ``rows``, (n, rows, width)."""
-        return tensor_product(self.coefficients, self.down, self.across, rows)
 
-
-class Bilinear:
-    """Bilinear interpolation of maps between the pixel centres of the training grid, for a block of rows at a time.
+class Bilinear(_Interpolation):
+    """Bilinear interpolation of maps.
 
     Parameters
     ----------
@@ -76,12 +75,8 @@ class Bilinear:
     """
 
     def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
-        self.maps = maps.astype(np.float32)
+        self.coefficients = maps.astype(np.float32)
         self.down, self.across = (_hats(size, factor) for size in shape)
-
-    def __call__(self, rows: slice) -> NDArray[np.float32]:
-        """Interpolated maps on ``rows``, (n, rows, width)."""
-        return tensor_product(self.maps, self.down, self.across, rows)
 
 
 def cell_centres(size: int, factor: int) -> Array:

@@ -7,6 +7,7 @@ Conventions of MintPy: no-data is exactly 0 or NaN; ``dropIfgram`` True means KE
 phase grows when the ground moves away, so displacement = -phase * wavelength / (4 pi).
 """
 
+from ..arrays import Rows
 from .checks import COMPLETE, METHOD, check_phase
 from .copying import files_of
 from .growth import EarlierDates, keep_layers, pair_hashes
@@ -14,7 +15,6 @@ from .hdf5 import content_hash, damage, existing, file_hash, linked, open_hdf5, 
 from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import (
-    Rows,
     copy_file,
     size_needed,
     write_corrected_stack,

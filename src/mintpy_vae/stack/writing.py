@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..arrays import Rows
 from ..errors import InputError
 from ..progress import Steps
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
@@ -20,8 +21,6 @@ from .copying import Copy, files_of, in_file, outside, room
 from .hdf5 import open_hdf5, read, reason, slabs
 from .reading import Stack
 from .workers import worked_on
-
-Rows = Callable[[slice], np.ndarray]  # rows -> values of each date (dates, rows, width), radians
 
 _REFERENCE = ("REF_Y", "REF_X", "REF_LAT", "REF_LON", "REF_DATE")
 _ALMOST_ZERO = np.float32(1e-6)  # radians; replaces an exact 0, which MintPy would treat as no-data
