@@ -54,7 +54,7 @@ def test_the_table_of_options_is_that_of_the_settings():
     assert hooks.OPTIONS.findall(text) == [hooks.table_of_options()]
     rows = dict(re.findall(r"^\| `(vae\.\w+)` \|(.*)\|$", text, re.MULTILINE))
     assert list(rows) == list(Settings().as_dict())
-    assert "| 0.4, or less in a small scene |" in rows["vae.resolution"] and "0.000001-0.2" in rows["vae.significance"]
+    assert "| inputs/ERA5.h5 or the like |" in rows["vae.priorDelay"] and "0.000001-0.2" in rows["vae.significance"]
 
 
 def test_the_site_names_every_page_once():

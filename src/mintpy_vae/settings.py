@@ -39,7 +39,7 @@ class Settings:
     )
     max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
     resolution: float = _option(
-        0.0, "resolution", "size in km of the cells worked on; waves of five cells and more are removed", 0.0, 100.0
+        0.0, "resolution", "size in km of the cells worked on; 0: 0.4, finer in a small scene", 0.0, 100.0
     )
     train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
     batch_size: int = _option(48, "batchSize", "pairs per optimisation step", 4, 4096)

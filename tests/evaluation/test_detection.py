@@ -149,7 +149,7 @@ def test_the_real_method_is_trained_once_and_finds_what_is_large(mapped, monkeyp
         return training.train(*arguments)
 
     monkeypatch.setattr(rerun, "train", train)
-    job = job_of(open_stack(mapped.stack), Settings(train_steps=10, coarse_pixels=400))
+    job = job_of(open_stack(mapped.stack), Settings(train_steps=10, resolution=1.1))
     found = detect(rerun.Rerun(job), Wanted((4.0,), (np.inf,)), lambda text: None)
     (row,) = found["rows"]
     (least, fewest, _), (largest, most, tried) = row["trials"][0], row["trials"][-1]

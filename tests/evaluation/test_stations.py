@@ -19,7 +19,7 @@ RATES = {"A": 4.0, "B": -6.0, "C": 1.0}
 
 @pytest.fixture(scope="module")
 def job(mapped):
-    return job_of(open_stack(mapped.stack), Settings(train_steps=10, coarse_pixels=400))
+    return job_of(open_stack(mapped.stack), Settings(train_steps=10, resolution=1.1))
 
 
 def left_out(job, names="ABC", **rates):

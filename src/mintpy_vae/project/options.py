@@ -43,7 +43,6 @@ _SPECIAL = {  # key: values, default and meaning that differ from those of the f
         "device for the training",
     ),
     **dict.fromkeys(("stableMask", "movingMask", "gnssFile"), ("file / no", None, None)),
-    "resolution": ("0.01-100", "0.4, or less in a small scene", None),
     "priorDelay": ("file / no", "inputs/ERA5.h5 or the like", None),
     "badDate": ("20190103,20190210 / file / no", None, None),
     "maxMemory": (None, "mintpy.compute.maxMemory (4)", None),
