@@ -32,7 +32,7 @@ def clinging(seed, strength=0.5):
 
 def predicted(sky, modes, date, hidden):
     """A date on its hidden pixels, from what is around."""
-    covariance = sky.modes.T @ sky.modes + sky.fine + modes.T @ modes
+    covariance = sky.modes.T @ sky.modes + sky.fine * np.eye(len(hidden)) + modes.T @ modes
     seen = ~hidden
     return covariance[np.ix_(hidden, seen)] @ np.linalg.solve(covariance[np.ix_(seen, seen)], sky.unit[date, seen])
 

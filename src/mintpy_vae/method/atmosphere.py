@@ -24,11 +24,13 @@ from .joint import Joint
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
 from .observations import Grid
-from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky
+from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky, inverse
 from .timefunctions import TimeFunction
 
 SHAPE_ERROR = 0.3
 """Standard deviation of the error of a motion's shape, as a share of the motion at the same place."""
+NEGLIGIBLE = 1e-3
+"""Motion smaller than this share of the sky's fine part (both standard deviations) has no such error."""
 SHAPE_PIXELS = 2.0
 """Correlation length of that error: standard deviation of the Gaussian whose self-convolution is its correlation."""
 FADE = 2.4
@@ -155,29 +157,19 @@ def estimate(
 
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
-    fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), np.diag(sky.fine))
+    fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
     parts = []
     for block, maps in zip(local.blocks, local.modes, strict=True):
-        functions = np.eye(len(series))[block]
-        parts.append(_Part(functions, plain[block], *with_local(sky, maps * fade, grid.finest), sky))
+        modes = np.vstack([sky.modes, maps * fade])
+        parts.append(_Part(np.eye(len(series))[block], plain[block], modes, modes.T / sky.fine, sky))
     for q, slow in enumerate(joint.slow):
-        covariance = sky.covariance(slow)
-        fine = slow.fine * sky.fine + doubt(np.abs(steady[q] @ motion), known=True)
-        weighted = _solve(fine, covariance.modes.T)
-        parts.append(
-            _Part(
-                steady[q : q + 1],
-                steady[q : q + 1] @ still,
-                covariance.modes,
-                weighted,
-                _removed(sky, grid.finest, slow.removed),
-                sky,
-            )
-        )
+        modes, own = sky.covariance(slow).modes, steady[q : q + 1]
+        weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
+        parts.append(_Part(own, own @ still, modes, weighted, sky, slow.removed))
     if len(unsteady):
-        fine = sky.fine + doubt(np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
-        modes, _, removed = with_local(sky, local.of_all * fade, grid.finest)
-        parts.append(_Part(unsteady, unsteady @ still, modes, _solve(fine, modes.T), removed, sky))
+        modes = np.vstack([sky.modes, local.of_all * fade])
+        weighted = doubt.weighted(modes, sky.fine, np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
+        parts.append(_Part(unsteady, unsteady @ still, modes, weighted, sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
@@ -216,10 +208,9 @@ def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) ->
     if len(stations) < 2:
         return np.zeros(corrected.shape[1]), 0.0
     line = _line(grid.years)
-    modes = sky.modes[np.r_[True, True, _removed(sky, grid.finest)[2:] > 0]]
-    scale, noise = float(np.linalg.norm(line * sky.strength)), float(np.diag(sky.fine).mean())
-    rates = anchor(line @ corrected[:, pixels], stations, pixels, modes, noise, scale)
-    return rates[2:] @ modes[2:], float(rates[1] * sky.slope_std)
+    scale = float(np.linalg.norm(line * sky.strength))
+    rates = anchor(line @ corrected[:, pixels], stations, pixels, sky.modes, sky.fine, scale)
+    return rates[2:] @ sky.modes[2:], float(rates[1] * sky.slope_std)
 
 
 class _Part:
@@ -232,12 +223,12 @@ class _Part:
     values : (functions, pixels)
         Data without motion in these functions, in units of the dates' strength.
     modes : (modes, pixels)
-        Modes of the covariance; constant and height first.
+        Modes of the covariance; those of the sky first.
     weighted : (pixels, modes)
         ``rest^-1 modes'``, where ``rest`` is the remaining covariance: fine part, noise and error of the motion.
-    removed : (modes,)
-        Share of each mode that is removed.
     sky : Sky
+    of_band : (bands,)
+        Share of each band that is removed.
     """
 
     def __init__(
@@ -246,37 +237,28 @@ class _Part:
         values: Array,
         modes: Array,
         weighted: Array,
-        removed: Array,
         sky: Sky,
-        fine: float = 1.0,
+        of_band: Array = CHANCE.removed,
     ) -> None:
-        self.fine = fine
         self.functions = functions
-        # covariance^-1 modes', by Woodbury
-        gain = np.linalg.solve(np.eye(len(modes)) + modes @ weighted, weighted.T).T
-        coefficients = values @ gain
+        removed = np.ones(len(modes))
+        removed[0] = 0.0  # a constant is none of the atmosphere's business
+        removed[2 : 2 + len(sky.band)] = of_band[sky.band]
+        # Woodbury: covariance^-1 modes' is weighted @ uncertain, and uncertain is the posterior of the modes
+        uncertain = inverse(np.eye(len(modes)) + modes @ weighted)
+        coefficients = (values @ weighted) @ uncertain
         self.kept = (coefficients * (1 - removed))[:, 2:] @ modes[2:]
         self.maps = (coefficients * removed)[:, 2:] @ modes[2:]
         # radians per metre for a unit coefficient of the height's mode
         per_metre = float(modes[1] @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
         self.slopes = coefficients[:, 1] * per_metre
         # error of the removed part: error of the estimate, and the part that was left in the data on purpose
-        known = modes @ gain
-        uncertain, kept = np.eye(len(modes)) - known, known * np.outer(1 - removed, 1 - removed)
-        own = np.flatnonzero(removed > 0)
-        of = np.ix_(own, own)
-        self.uncertain = np.sum(modes[own] * (uncertain[of] @ modes[own]), axis=0)
-        self.kept_variance = np.sum(modes[own] * (kept[of] @ modes[own]), axis=0)
-
-
-def with_local(sky: Sky, maps: Array, finest: float) -> tuple[Array, Array, Array]:
-    """Modes of the sky followed by the local ones, these modes times ``fine^-1``, and the removed share of each."""
-    weighted = np.hstack([sky.whitened_modes, sky.fine_inverse @ maps.T])
-    return np.vstack([sky.modes, maps]), weighted, np.r_[_removed(sky, finest), np.ones(len(maps))]
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    return np.asarray(cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False))
+        own, left = modes[1:], 1 - removed[1:]
+        self.uncertain = np.sum(own * (uncertain[1:, 1:] @ own), axis=0)
+        self.kept_variance = np.zeros(modes.shape[1])
+        if left.any():
+            known = np.eye(len(left)) - uncertain[1:, 1:]
+            self.kept_variance = np.sum(own * ((known * np.outer(left, left)) @ own), axis=0)
 
 
 class _Errors:
@@ -302,7 +284,7 @@ class _Errors:
         self.of_date = np.median(self.left**2, axis=1) / CHI2_MEDIAN
         around = self._around((self.left**2).mean(axis=0))
         self.of_place = around / max(float(around.mean()), 1e-30)
-        scale = float(self.of_date.mean() / np.diag(sky.fine).mean())
+        scale = float(self.of_date.mean() / sky.fine)
         self.removed = [scale * part.uncertain + part.kept_variance for part in parts]
 
     def of_dates(self) -> Array:
@@ -336,33 +318,36 @@ class _Errors:
         return np.asarray(gaussian_filter(fill(square[None], self.valid)[0], SHAPE_PIXELS)[self.valid])
 
 
-def _removed(sky: Sky, finest: float, of_band: Array = CHANCE.removed) -> Array:
-    """Share of each of the sky's modes that is removed, (modes,)."""
-    return np.r_[0.0, 1.0, of_band[sky.band] * (sky.cycles <= finest)]
-
-
 class _Doubt:
-    """Covariance (pixels, pixels) of the error of a motion's shape, given the size of the motion (pixels,)."""
+    """Error of a motion's shape, given the size of the motion (pixels,)."""
 
     def __init__(self, valid: NDArray[np.bool_], knowledge: Knowledge) -> None:
-        pixels = np.array(np.nonzero(valid), dtype=np.float64)
-        square = sum((axis[:, None] - axis) ** 2 for axis in pixels)
-        self.alike = SHAPE_ERROR**2 * np.exp(-np.asarray(square) / (4 * SHAPE_PIXELS**2))
-        self.stable = np.zeros(len(square), dtype=bool) if knowledge.stable is None else knowledge.stable[valid]
-        self.moving = np.zeros(len(square), dtype=bool) if knowledge.moving is None else knowledge.moving[valid]
+        self.pixels = np.array(np.nonzero(valid), dtype=np.float64)
+        self.stable, self.moving = (
+            np.zeros(len(self.pixels[0]), dtype=bool) if mask is None else mask[valid]
+            for mask in (knowledge.stable, knowledge.moving)
+        )
 
-    def fade(self, size: Array, fine: Array) -> Array:
+    def fade(self, size: Array, fine: float) -> Array:
         """Factor on the local sky (pixels,), near 1 where motion is much smaller than the sky's ``fine`` part."""
         size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
         return np.asarray(fine / (fine + (FADE * size) ** 2))
 
-    def __call__(self, size: Array, known: bool = False) -> Array:
-        """Covariance for motion of this ``size``; with ``known``, ground that the user knows to move has no weight."""
+    def weighted(self, modes: Array, fine: float, size: Array, known: bool = False) -> Array:
+        """``(fine * I + error)^-1 modes'``, (pixels, modes), for motion of this ``size``.
+
+        With ``known``, ground that the user knows to move has no weight.
+        """
+        free = self.moving & known
         size = np.where(self.stable, 0.0, size)
-        error = self.alike * np.outer(size, size)
-        if known:
-            error[np.diag_indices_from(error)] += np.where(self.moving, FREE**2, 0.0)
-        return error
+        own = np.flatnonzero(free | (size > NEGLIGIBLE * np.sqrt(fine)))
+        weighted = modes.T / fine
+        if len(own):
+            square = np.sum([(axis[own, None] - axis[own]) ** 2 for axis in self.pixels], axis=0)
+            rest = SHAPE_ERROR**2 * np.exp(-square / (4 * SHAPE_PIXELS**2)) * np.outer(size[own], size[own])
+            rest[np.diag_indices_from(rest)] += fine + np.where(free[own], FREE**2, 0.0)
+            weighted[own] = cho_solve(cho_factor(rest, check_finite=False), modes[:, own].T, check_finite=False)
+        return weighted
 
 
 def _unsteady(joint: Joint, years: Array) -> Array:

@@ -191,14 +191,18 @@ def make_bells(
     narrow = [NARROWEST] if wide else []
     for sigma in np.unique([*narrow, *(max(width * side, 1.0) for width in WIDTHS)]):
         apart = max(SPACING * sigma, 1.0)
-        for row, column in product(*(np.arange(0.5 * min(apart, sigma), size, apart) for size in valid.shape)):
-            if stable is not None and stable[tuple(np.minimum((int(row), int(column)), last))]:
-                continue
-            place = np.array([row, column, np.log(sigma), 0.0, 0.0])
-            bell = bell_map(place, pixels)
-            if bell.sum() > covered * 2 * np.pi * sigma**2:
-                places.append(place)
-                maps.append(bell)
+        axes = [np.arange(0.5 * min(apart, sigma), size, apart) for size in valid.shape]
+        down, across = (
+            np.exp(-((line - axis[:, None]) ** 2) / (2 * sigma**2)) for axis, line in zip(axes, pixels, strict=True)
+        )
+        centres = np.array(list(product(*axes)))
+        bells = (down[:, None] * across).reshape(len(centres), -1)
+        chosen = bells.sum(axis=1) > covered * 2 * np.pi * sigma**2
+        if stable is not None:
+            chosen &= ~stable[tuple(np.minimum(centres.astype(int), last).T)]
+        shape = np.broadcast_to([np.log(sigma), 0.0, 0.0], (len(centres), 3))
+        places.extend(np.hstack([centres, shape])[chosen])
+        maps.extend(bells[chosen])
     n_bells = len(maps)
     if np.ptp(height) > LEAST_RELIEF:
         for share in RELIEF:
@@ -507,9 +511,9 @@ class _Pieces:
         if self.unseen:
             new = sorted(self.unseen)
             bells, footprints = search.chance.footprints, Footprints(search.chance.sky, self.maps[new])
-            fine = bells.maps @ footprints.fine.T
+            plain = bells.maps @ footprints.maps.T
             for part, precision in enumerate(search.precisions):
-                self.seen[part][:, new] = precision.products(bells, footprints, fine)
+                self.seen[part][:, new] = precision.products(bells, footprints, plain)
             self.unseen.clear()
         n, f = search.rotation.number, search.coordinates
         along = f[self.functions] * self.amplitudes[:, None]

@@ -14,8 +14,6 @@ __all__ = ["Grid", "Observations", "looks", "pooled", "sums"]
 
 LARGEST = 3000
 """Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
-SHORTEST_REMOVED = 0.1
-"""Shortest wavelength removed, as a fraction of the scene's shorter side; local deformation is shorter."""
 RESOLUTION = 0.4
 """Size in km of the cells of a wide scene by default: some 16 pixels of Sentinel-1 at 100 m, whose decorrelation noise
 averages out. A scene of fewer than ``LARGEST`` such cells has finer ones."""
@@ -133,8 +131,6 @@ class Grid:
         Since the first date.
     good, bad : (n,) int
         Indices of dates to learn from, and of dates known to be bad.
-    finest : float
-        Largest wavenumber that is removed, cycles per shorter side of the scene.
     """
 
     valid: Mask
@@ -143,7 +139,6 @@ class Grid:
     years: Array
     good: NDArray[np.intp]
     bad: NDArray[np.intp]
-    finest: float = 1 / SHORTEST_REMOVED
 
     def maps(self, values: Array) -> Array:
         """Values (n, pixels) as maps (n, height, width), 0 elsewhere."""

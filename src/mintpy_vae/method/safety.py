@@ -14,7 +14,7 @@ from ..arrays import Array
 from ..errors import NotEnoughEvidence
 from .deformation import MAX_PIECES
 from .inversion import closure
-from .observations import SHORTEST_REMOVED, Observations
+from .observations import Observations
 from .separation import Separation
 from .source_model import Fit
 
@@ -101,8 +101,8 @@ def warnings(values: Diagnostics, found: Separation, seed: int) -> list[str]:
     sentences = []
     if (n_dates := len(found.series)) < FEW_DATES:
         sentences.append(
-            f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion wider than "
-            f"{SHORTEST_REMOVED} of the scene cannot be told from the atmosphere and is removed with it."
+            f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion cannot be told from "
+            "the atmosphere and is removed with it."
         )
     if (span := float(np.ptp(found.grid.years))) < SHORT_SPAN:
         sentences.append(

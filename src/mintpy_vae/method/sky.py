@@ -22,9 +22,12 @@ from ..arrays import Array
 from .covariance import date_strength, height_slopes, radial_spectrum, without_height
 from .observations import Grid
 
-EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0, 12.0)
-"""Bounds of the bands, cycles per shorter side of the scene; finer scales form one part together with the noise."""
-CENTRES = np.array([0.6, 1.05, 1.6, 2.5, 4.0, 6.4, 9.8])
+EDGES = (0.0, 0.8, 1.3, 2.0, 3.0, 5.0, 8.0)
+"""Lower bounds of the bands, cycles per shorter side of the scene."""
+SHORTEST = 3.0
+"""Shortest wavelength of the last band, pixels. Finer scales are regarded as white, together with the noise: they stay
+in the data."""
+CENTRES = np.array([0.6, 1.05, 1.6, 2.5, 4.0, 6.4, 11.0])
 SPARSE = (4, 5)
 """Bands in which motion is sparse, 3 to 8 cycles; their factors are extrapolated to broader bands."""
 GROWTH = 0.5
@@ -40,8 +43,6 @@ FREE = 100.0
 """Standard deviation of an effectively unknown quantity, in units of that of the atmosphere."""
 BAD = 10.0
 """Factor on the strength e_t of dates known to be bad."""
-SHORTEST = 0.02
-"""Shortest wavelength of the turbulence, as a fraction of the scene's shorter side."""
 CHI2_MEDIAN, CHI2_95 = 0.455, 3.841
 """Median and 95th percentile of chi-squared with one degree of freedom."""
 
@@ -70,7 +71,7 @@ class Slowness:
         return Slowness(bands, min(self.fine, max(limit, 1.0)), self.removed * bands / self.bands)
 
 
-N_BANDS = len(EDGES) - 1
+N_BANDS = len(EDGES)
 CHANCE = Slowness(np.ones(N_BANDS), 1.0, np.ones(N_BANDS))
 """The sky of independent dates."""
 
@@ -96,12 +97,8 @@ class Sky:
         Constant, height and cosine modes of the bands, each scaled by its standard deviation.
     band : (modes - 2,) int
         Band of each cosine mode.
-    cycles : (modes - 2,)
-        Its wavenumber, cycles per shorter side.
-    fine : (pixels, pixels)
-        Covariance of scales finer than the bands, including white noise.
-    noise : float
-        Variance of the white noise, from the flat end of the spectrum.
+    fine : float
+        Variance of scales finer than the bands, white noise included.
     """
 
     residual: Array
@@ -111,9 +108,7 @@ class Sky:
     slope_std: float
     modes: Array
     band: NDArray[np.intp]
-    cycles: Array
-    fine: Array
-    noise: float
+    fine: float
 
     @property
     def turbulent(self) -> Array:
@@ -121,19 +116,9 @@ class Sky:
         return without_height(self.residual, self.height)
 
     @cached_property
-    def fine_inverse(self) -> Array:
-        """Inverse of ``fine``."""
-        return inverse(self.fine)
-
-    @cached_property
-    def whitened_modes(self) -> Array:
-        """``fine^-1 modes'``, (pixels, modes)."""
-        return np.asarray(self.fine_inverse @ self.modes.T)
-
-    @cached_property
     def gram(self) -> Array:
-        """``modes fine^-1 modes'``, (modes, modes)."""
-        return np.asarray(self.modes @ self.whitened_modes)
+        """``modes modes' / fine``, (modes, modes)."""
+        return np.asarray(self.modes @ self.modes.T / self.fine)
 
     @cached_property
     def modes_of_band(self) -> Array:
@@ -149,12 +134,11 @@ class Sky:
     def draw(self, number: int, rng: np.random.Generator) -> Array:
         """Maps of a sky of independent dates at unit strength, without constant and slope, (number, pixels)."""
         turbulence = rng.normal(size=(number, len(self.band))) @ self.modes[2:]
-        fine = rng.normal(size=(number, len(self.fine))) @ np.linalg.cholesky(self.fine).T
-        return np.asarray(turbulence + fine)
+        return np.asarray(turbulence + np.sqrt(self.fine) * rng.normal(size=turbulence.shape))
 
 
 class Covariance:
-    """``C = sum_k scale_k^2 m_k m_k' + factor * fine`` of the modes m_k of a :class:`Sky`.
+    """``C = sum_k scale_k^2 m_k m_k' + factor * fine * I`` of the modes m_k of a :class:`Sky`.
 
     Parameters
     ----------
@@ -170,19 +154,19 @@ class Covariance:
         self.modes = sky.modes * scale[:, None]
         inner = np.eye(len(scale)) + sky.gram * np.outer(scale, scale) / factor
         self._inner = inner
-        core = inverse(inner) * np.outer(scale, scale) / factor**2
-        self.precision = Precision(sky, 1.0 / factor, core)
+        core = inverse(inner) * np.outer(scale, scale) / (factor * sky.fine) ** 2
+        self.precision = Precision(sky, 1.0 / (factor * sky.fine), core)
 
     def misfit(self, maps: Array) -> float:
         """Mean negative log-likelihood per pixel of maps (maps, pixels)."""
         n = self.modes.shape[1]
-        log_det = np.linalg.slogdet(self.sky.fine)[1] + n * np.log(self.factor) + np.linalg.slogdet(self._inner)[1]
+        log_det = n * np.log(self.factor * self.sky.fine) + np.linalg.slogdet(self._inner)[1]
         energy = float(np.sum(self.precision.whiten(maps) * maps, axis=1).mean())
         return float(0.5 * (log_det + energy) / n)
 
 
 class Precision:
-    """Inverse of a :class:`Covariance` (Woodbury), ``weight * fine^-1 - fine^-1 modes' core modes fine^-1``, or a sum.
+    """Inverse of a :class:`Covariance` (Woodbury), ``weight * I - modes' core modes``, or a sum of such.
 
     Parameters
     ----------
@@ -207,35 +191,29 @@ class Precision:
 
     def apply(self, footprints: Footprints) -> Array:
         """Like :meth:`whiten`, from the footprints of the maps."""
-        return np.asarray(self.weight * footprints.fine - (footprints.along @ self.core) @ self.sky.whitened_modes.T)
+        return np.asarray(self.weight * footprints.maps - (footprints.along @ self.core) @ self.sky.modes)
 
     def energies(self, footprints: Footprints) -> Array:
         """``m @ C^-1 @ m`` for each map m, (maps,)."""
         along = footprints.along
         return np.asarray(self.weight * footprints.own - np.einsum("ij,ij->i", along @ self.core, along))
 
-    def products(self, maps: Footprints, others: Footprints, fine: Array) -> Array:
-        """``m @ C^-1 @ o`` for each map m and each of `others` o, (maps, others); ``fine`` is ``m fine^-1 o``."""
-        return np.asarray(self.weight * fine - maps.along @ (self.core @ others.along.T))
+    def products(self, maps: Footprints, others: Footprints, plain: Array) -> Array:
+        """``m @ C^-1 @ o`` for each map m and each of `others` o, (maps, others); ``plain`` is ``m @ o``."""
+        return np.asarray(self.weight * plain - maps.along @ (self.core @ others.along.T))
 
 
 class Footprints:
-    """Products of maps (maps, pixels) that all precisions of one sky share: ``m fine^-1``, and this times the modes."""
+    """Products of maps (maps, pixels) with the modes, (maps, modes), which all precisions of one sky share."""
 
     def __init__(self, sky: Sky, maps: Array) -> None:
         self.maps = maps
-        self.along = maps @ sky.whitened_modes
-        self._sky = sky
-
-    @cached_property
-    def fine(self) -> Array:
-        """``m @ fine^-1``, (maps, pixels)."""
-        return np.asarray(self.maps @ self._sky.fine_inverse)
+        self.along = maps @ sky.modes.T
 
     @cached_property
     def own(self) -> Array:
-        """``m @ fine^-1 @ m``, (maps,)."""
-        return np.einsum("ij,ij->i", self.fine, self.maps)
+        """``m @ m``, (maps,)."""
+        return np.einsum("ij,ij->i", self.maps, self.maps)
 
 
 def sky_statistics(residual: Array, grid: Grid) -> Sky:
@@ -256,18 +234,15 @@ def sky_statistics(residual: Array, grid: Grid) -> Sky:
     unit = turbulent / strength[:, None]
     smooth, wavenumber, noise = radial_spectrum(unit[good], valid)
     cycles = wavenumber * min(valid.shape)
-    signal = np.where(cycles * SHORTEST <= 1.0, smooth - noise, 0.0)
+    signal = np.where(wavenumber * SHORTEST <= 1.0, smooth - noise, 0.0)
     signal[signal < 0.2 * noise] = 0.0
     signal[0, 0] = 0.0
-    broad = (signal > 0) & (cycles < EDGES[-1])
-    modes, detail = (_cosines(np.where(part, signal, 0.0), valid) for part in (broad, ~broad))
-    fine = detail.T @ detail
-    held = float((modes**2).sum() + (detail**2).sum()) / valid.sum()
-    white = max(float(unit[good].var()) - held, noise)
-    fine[np.diag_indices_from(fine)] += white
-    of_mode = cycles.ravel()[np.flatnonzero(broad)]
+    modes = _cosines(signal, valid)
+    held = float((modes**2).sum()) / valid.sum()
+    fine = max(float(unit[good].var()) - held, noise)
+    of_mode = cycles.ravel()[np.flatnonzero(signal)]
     slope_std = 2 * float(np.std(slopes / strength))
-    constant = np.full(valid.sum(), FREE * np.sqrt(held + white))
+    constant = np.full(valid.sum(), FREE * np.sqrt(held + fine))
     return Sky(
         residual=residual,
         unit=unit,
@@ -276,9 +251,7 @@ def sky_statistics(residual: Array, grid: Grid) -> Sky:
         slope_std=slope_std,
         modes=np.vstack([constant, height * slope_std, modes]),
         band=np.digitize(of_mode, EDGES) - 1,
-        cycles=of_mode,
         fine=fine,
-        noise=noise,
     )
 
 
@@ -359,8 +332,7 @@ def slowness(
     if information is not None:
         known[2:] += information
     design = np.vstack([unknown, sky.modes[2:]])
-    whitened = np.hstack([sky.fine_inverse @ unknown.T, sky.whitened_modes[:, 2:]])
-    gram, right, energy = design @ whitened, whitened.T @ values, float(values @ sky.fine_inverse @ values)
+    gram, right, energy = design @ design.T / sky.fine, design @ values / sky.fine, float(values @ values) / sky.fine
     bands, fine = np.maximum(start.bands, 1.0), max(start.fine, 1.0)
     for _ in range(REML_STEPS):
         prior = np.r_[known, 1 / bands[sky.band]]

@@ -36,8 +36,6 @@ SIDE = 36
 """Largest side of a tile, cells."""
 OVERLAP = 10
 """Cells that neighbouring tiles share at least."""
-SHORTEST = 3.0
-"""Shortest wavelength removed, cells; motion this small is found in the tiles."""
 
 
 @dataclass(frozen=True)
@@ -364,7 +362,6 @@ class Work:
         broad = task.broad.astype(np.float64)
         if observations.delay is not None:
             broad += observations.delay
-        grid = replace(grid, finest=min(share.shape) / SHORTEST)
         series = phase - broad[:, grid.valid]
         series -= series.mean(axis=0)
         mean = series.mean(axis=1)

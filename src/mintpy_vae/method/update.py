@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from ..arrays import Array, Mask
 from ..dates import acquisition_years
-from .atmosphere import Atmosphere, estimate, with_local
+from .atmosphere import Atmosphere, estimate
 from .covariance import date_strength, strength_of, without_height
 from .deformation import LOG_ODDS, Bells, Deformation, Piece, chance_exceeds, make_bells, place_inflation
 from .inversion import invert_to_dates
@@ -376,12 +376,11 @@ class Judge:
     def __init__(self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp]) -> None:
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
-        own = np.einsum("ij,ij->i", self.maps @ sky.fine_inverse, self.maps)
         responses, energies, misfits = [], [], []
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
         for block, maps in blocks:
             metric = _Metric(sky, maps)
-            energies.append(metric.energies(self.maps, own))
+            energies.append(metric.energies(self.maps))
             whitened = metric(sky.unit[block])
             responses.append(self.maps @ whitened.T)
             misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
@@ -393,7 +392,7 @@ class Judge:
         self.threshold = float(chance_exceeds(self.largest[:, None], FALSE_ALARM)[0])
         self.misfits = np.concatenate(misfits)
         self.metric = _Metric(sky, new_modes(sky, local, good))
-        self.energy = self.metric.energies(self.maps, own)
+        self.energy = self.metric.energies(self.maps)
 
     def misfit(self, unit: Array) -> Array:
         """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
@@ -440,18 +439,18 @@ class _Metric:
     """Inverse of the covariance of a date: the sky with local modes (modes, pixels)."""
 
     def __init__(self, sky: Sky, maps: Array) -> None:
-        self.sky = sky
-        modes, self.weighted, _ = with_local(sky, maps, 0.0)
-        self.core = inverse(np.eye(len(modes)) + modes @ self.weighted)
+        self.fine, self.modes = sky.fine, np.vstack([sky.modes, maps])
+        inner = np.eye(len(self.modes)) + self.modes @ self.modes.T / self.fine
+        self.core = inverse(inner) / self.fine**2
 
     def __call__(self, maps: Array) -> Array:
         """``maps @ C^-1``, (maps, pixels)."""
-        return np.asarray(maps @ self.sky.fine_inverse - (maps @ self.weighted) @ self.core @ self.weighted.T)
+        return np.asarray(maps / self.fine - ((maps @ self.modes.T) @ self.core) @ self.modes)
 
-    def energies(self, maps: Array, own: Array) -> Array:
-        """``m C^-1 m`` of each map, (maps,); ``own`` is ``m fine^-1 m``."""
-        along = maps @ self.weighted
-        return np.asarray(own - np.einsum("ij,ij->i", along @ self.core, along))
+    def energies(self, maps: Array) -> Array:
+        """``m C^-1 m`` of each map, (maps,)."""
+        along, own = maps @ self.modes.T, np.einsum("ij,ij->i", maps, maps)
+        return np.asarray(own / self.fine - np.einsum("ij,ij->i", along @ self.core, along))
 
 
 def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:

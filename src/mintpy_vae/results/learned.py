@@ -28,7 +28,7 @@ def write_learned(file: Path, learned: Learned) -> None:
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
-        f.attrs.update(number=learned.number, share=learned.share, mean_height=grid.mean_height, finest=grid.finest)
+        f.attrs.update(number=learned.number, share=learned.share, mean_height=grid.mean_height)
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
         arrays = {name: getattr(grid, name) for name in ("valid", "height", "good", "bad")}
@@ -60,7 +60,6 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         years=acquisition_years(dates),
         good=arrays["good"],
         bad=arrays["bad"],
-        finest=float(numbers["finest"]),
     )
     pieces = [
         Piece(arrays["places"][k], bool(arrays["relief"][k]), name, *(float(arrays[n][k]) for n in _NUMBERS))
