@@ -78,6 +78,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--presets", nargs="+", choices=[*PRESETS, *SITES], default=[*PRESETS, *SITES], metavar="NAME")
     add("--sky", nargs="+", choices=list(REPORTING_SEEDS), default=list(REPORTING_SEEDS), help="default: both")
     add("--seeds", nargs="+", type=int, metavar="INT", help="default: the reporting seeds of each sky")
+    add("--number", type=int, metavar="N", help="so many of them (default: all)")
     add("--site-seeds", type=int, default=1, metavar="N", help="so many of the seeds for the sites (default: 1)")
     add("--rows", nargs="+", metavar="NAME", help="default: all, and the ablations on bowl, quake and quiet")
     add("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
@@ -114,7 +115,7 @@ def plan(inps: argparse.Namespace) -> list[tuple[Any, list[str]]]:
 
 
 def _seeds(inps: argparse.Namespace, sky: str) -> Sequence[int]:
-    return inps.seeds or REPORTING_SEEDS[sky]
+    return (inps.seeds or REPORTING_SEEDS[sky])[: inps.number]
 
 
 def _run(tasks: list[tuple[Any, list[str]]], inps: argparse.Namespace) -> Iterator[dict[str, Any]]:

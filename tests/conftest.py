@@ -20,7 +20,7 @@ import pytest
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import file_hash
 
-QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\n"
+QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.resolution = 0.75\n"
 DROPPED = (2, 9)
 
 

@@ -84,9 +84,9 @@ def test_motion_is_written_and_read(mapped):
 
 def test_of_large_series_only_some_pixels_are_embedded_and_the_page_says_so(mapped, tmp_path, monkeypatch):
     work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
-    monkeypatch.setattr(explore, "LARGEST", 120_000)
+    monkeypatch.setattr(explore, "LARGEST", 30_000)
     content = explore.explorer(data_of(work))
-    assert content["step"] == 2 and len(content["packed"]) < 4 / 3 * 120_000 + 10_000
+    assert content["step"] == 2 and len(content["packed"]) < 4 / 3 * 30_000 + 10_000
     assert "every 2. row and column is embedded" in write_report(work).read_text(encoding="utf8")
     full = 2 * 4 * 60 * 6400  # bytes of the largest training grid, with 60 dates
     assert full / explore.sampling(full) ** 2 <= explore.LARGEST

@@ -51,7 +51,7 @@ def test_the_standard_deviation_is_that_of_the_training_grid(mapped, remembered)
 
 
 def test_seeds_agree_or_it_is_said_that_they_do_not(mapped, monkeypatch):
-    job = prepare(mapped.stack, settings=Settings(train_steps=10, num_seeds=2))
+    job = prepare(mapped.stack, settings=Settings(train_steps=10, num_seeds=2, resolution=0.75))
     details = learn(job, {}).details
     assert len(details["seed_spread"]) == 1 and details["seed_spread"][0] <= 1.0
     assert not any("Another seed" in text for text in details["warnings"])

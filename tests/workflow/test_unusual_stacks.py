@@ -35,7 +35,7 @@ def clean(tmp_path_factory):
 
 
 def atmosphere(project, **changes):
-    job = prepare(project / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, **changes))
+    job = prepare(project / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, resolution=0.75, **changes))
     delay = learn(job, {}).atmosphere(slice(0, job.stack.shape[0])).astype(float)
     return delay - delay.mean(axis=0)
 
@@ -237,7 +237,7 @@ def check(project, work, name="unwrapPhase"):
 
 
 def test_what_was_learned_can_be_sent_to_a_worker(clean, remembered):
-    job = prepare(clean[0] / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1))
+    job = prepare(clean[0] / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, resolution=0.75))
     found = learn(job, {}).atmosphere
     sent = cloudpickle.loads(cloudpickle.dumps(found))
     assert sent(slice(7, 19)).tobytes() == found(slice(7, 19)).tobytes()
