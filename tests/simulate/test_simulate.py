@@ -78,8 +78,8 @@ def test_turbulence_has_unit_variance_in_the_scene(shape: tuple[int, int]) -> No
 
 def test_stratified_delay_decays_with_height() -> None:
     height = np.array([[0.0, 1000.0, 2000.0]])
-    delay = stratified(height, np.array([0.1]), np.array([1000.0]))
-    np.testing.assert_allclose(delay[0, 0], 0.1 * np.exp([0, -1, -2]), rtol=1e-6)
+    delay = stratified(height, 0.1, 1000.0)
+    np.testing.assert_allclose(delay[0], 0.1 * np.exp([0, -1, -2]), rtol=1e-6)
 
 
 def test_noise_bound() -> None:

@@ -124,6 +124,6 @@ def test_phase_units_reach_the_result(tmp_path):
 
     write_project(simulate("bowl", n_dates=14, size=(32, 32), seed=3), tmp_path / "WORK")
     scale(tmp_path / "WORK", STACK, "unwrapPhase", lambda a: a * np.float32(0.0555 / (4 * np.pi)))
-    settings = Settings(train_steps=10, num_seeds=1, resolution=0.75, device="cpu")
+    settings = Settings(train_steps=10, num_seeds=1, device="cpu")
     details = learn(prepare(tmp_path / "WORK" / STACK, settings=settings), {}).details
     assert any("is it in metres instead of radians?" in text for text in details["warnings"])

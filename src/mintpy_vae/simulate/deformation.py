@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from ..arrays import Raster
 from .presets import Preset
+from .storage import Storage, in_memory
 
 _LOG_YEARS = 20 / 365.25  # relaxation time of the postseismic logarithm
 _MOVE_YEARS = 60 / 365.25  # a transient rises for this time; half of it reverses within the same time
@@ -19,6 +20,7 @@ def deform(
     height: Raster,
     land: Raster,
     event: float | None = None,
+    new: Storage = in_memory,
 ) -> tuple[Raster, list[float]]:
     """Displacement of one scene.
 
@@ -28,6 +30,7 @@ def deform(
     height : (length, width), metres
     land : (length, width) bool; nothing moves in the water
     event : time of the quake in years since the first date, when it is known
+    new : where the displacement is kept
 
     Returns
     -------
@@ -35,7 +38,7 @@ def deform(
     events : list of float
         Times of the quake, or of the onsets of the transients, in years since the first date.
     """
-    out = np.zeros((years.size, *height.shape), np.float32)
+    out = new((years.size, *height.shape), np.float32)
     events: list[float] = []
     if preset.kind == "none":
         return out, events
@@ -50,8 +53,9 @@ def deform(
             rate = rng.uniform(*preset.rate)
             phase = 2 * np.pi * (years + rng.uniform())
             course = rate * (years + preset.annual * np.sin(phase))
-        out += (course - course[0]).astype(np.float32)[:, None, None] * pattern
-    out *= land
+        pattern *= land
+        for layer, size in zip(out, (course - course[0]).astype(np.float32), strict=True):
+            layer += size * pattern
     return out, events
 
 

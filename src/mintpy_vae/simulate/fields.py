@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import fft, ndimage
 
 from ..arrays import Raster
+from .storage import Storage, in_memory
 
 
 def turbulence_psd(frequency: Raster, slope: float = 8 / 3) -> Raster:
@@ -32,7 +33,9 @@ def turbulence_psd(frequency: Raster, slope: float = 8 / 3) -> Raster:
     return np.where(f < f1, large, np.where(f < f2, middle, small))
 
 
-def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pixel: float) -> Raster:
+def turbulence(
+    rng: np.random.Generator, number: int, shape: tuple[int, int], pixel: float, new: Storage = in_memory
+) -> Raster:
     """Independent turbulent screens of expected standard deviation 1 within the scene.
 
     White noise is filtered in the Fourier domain on a grid twice the scene, so that opposite sides are not alike.
@@ -41,7 +44,7 @@ def turbulence(rng: np.random.Generator, number: int, shape: tuple[int, int], pi
     -------
     (number, length, width) float32
     """
-    return screens(rng, number, shape, amplitude(shape, lambda fy, fx: turbulence_psd(np.hypot(fy, fx) / pixel)))
+    return screens(rng, number, shape, amplitude(shape, lambda fy, fx: turbulence_psd(np.hypot(fy, fx) / pixel)), new)
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> Raster:
@@ -82,10 +85,12 @@ def amplitude(shape: tuple[int, int], psd: Callable[[Raster, Raster], Raster]) -
     return np.sqrt(power / variance).astype(np.float32)
 
 
-def screens(rng: np.random.Generator, number: int, shape: tuple[int, int], filtered: Raster) -> Raster:
+def screens(
+    rng: np.random.Generator, number: int, shape: tuple[int, int], filtered: Raster, new: Storage = in_memory
+) -> Raster:
     """Independent Gaussian fields (number, length, width), float32: white noise filtered by an :func:`amplitude`."""
     grid = _grid(shape)
-    out = np.empty((number, *shape), np.float32)
+    out = new((number, *shape), np.float32)
     for k in range(number):
         noise = rng.standard_normal(grid, dtype=np.float32)
         out[k] = fft.irfft2(fft.rfft2(noise) * filtered, s=grid)[: shape[0], : shape[1]]
@@ -103,29 +108,17 @@ def _grid(shape: tuple[int, int]) -> tuple[int, int]:
     return fft.next_fast_len(2 * shape[0], real=True), fft.next_fast_len(2 * shape[1], real=True)
 
 
-def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Raster:
-    """Random planes of expected standard deviation 1 within the scene; (number, length, width) float32."""
+def ramps(rng: np.random.Generator, number: int, shape: tuple[int, int]) -> Iterator[Raster]:
+    """Random planes of expected standard deviation 1 within the scene; each (length, width) float32."""
     y = np.linspace(-np.sqrt(3), np.sqrt(3), shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-np.sqrt(3), np.sqrt(3), shape[1], dtype=np.float32)[None, :]
-    slope = rng.standard_normal((2, number, 1, 1), dtype=np.float32) * np.float32(np.sqrt(0.5))
-    return slope[0] * y + slope[1] * x
+    slopes = rng.standard_normal((2, number), dtype=np.float32) * np.float32(np.sqrt(0.5))
+    return (down * y + across * x for down, across in slopes.T)
 
 
-def stratified(height: Raster, strength: Raster, scale_height: Raster) -> Raster:
-    """Stratified delay strength * exp(-height / scale_height) per date.
-
-    Parameters
-    ----------
-    height : (length, width), metres
-    strength, scale_height : (dates,), metres
-
-    Returns
-    -------
-    (dates, length, width) float32, metres
-    """
-    h = height.astype(np.float32)[None]
-    scale = scale_height.astype(np.float32)[:, None, None]
-    return strength.astype(np.float32)[:, None, None] * np.exp(-h / scale)
+def stratified(height: Raster, strength: float, scale_height: float) -> Raster:
+    """Stratified delay strength * exp(-height / scale_height) of one date, metres; (length, width) float32."""
+    return np.float32(strength) * np.exp(-height.astype(np.float32) / np.float32(scale_height))
 
 
 def terrain(

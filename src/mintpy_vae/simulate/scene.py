@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from . import fields
 from .deformation import deform
 from .presets import PRESETS, Preset
 from .sky import SKIES
+from .storage import Storage, in_files, in_memory
 
 WAVELENGTH = 0.05546576  # Sentinel-1, metres
 SMALLEST = 20  # pixels along the shorter side
@@ -99,9 +102,10 @@ def simulate(
     seed: int = 1,
     coord: str = "geo",
     sky: str = "real",
+    folder: Path | None = None,
     **changes: Any,
 ) -> Scene:
-    """Simulate one scene in memory.
+    """Simulate one scene.
 
     Ground, atmosphere, motion, noise and constants use separate random streams: with the same seed and number of dates,
     presets that differ only in their motion have the same atmosphere.
@@ -120,6 +124,9 @@ def simulate(
         Coordinates; they change the attributes, not the arrays.
     sky : {"real", "stationary"}
         See :mod:`mintpy_vae.simulate.sky`.
+    folder : Path, optional
+        Directory on whose disk the arrays of all dates and pairs are kept, in files without a name that vanish with
+        the arrays. By default they are kept in memory.
     **changes
         Values that replace fields of the :class:`Preset`.
 
@@ -140,6 +147,7 @@ def simulate(
         raise InputError(f"sky = {sky!r}: choose {' or '.join(SKIES)}.")
     if seed < 0:
         raise InputError(f"seed = {seed}: choose 0 or more.")
+    new: Storage = in_memory if folder is None else functools.partial(in_files, folder)
     ground, calendar, motion, air, noise, offset = (np.random.default_rng([seed, k]) for k in range(6))
     # a small scene is the default one multilooked, a large scene extends it
     pixel = max(90.0, 18000.0 / min(size))
@@ -150,20 +158,20 @@ def simulate(
     bperp -= bperp[0]
     height, land = fields.terrain(ground, size, case.relief, case.water, case.coast)
     years = acquisition_years(dates)
-    displacement, events = deform(motion, case, years, height, land, _event(case, dates))
-    largest = np.abs(displacement).max(axis=0)
+    displacement, events = deform(motion, case, years, height, land, _event(case, dates), new)
+    largest = functools.reduce(np.maximum, map(np.abs, displacement))
     deforming = largest > max(0.001, 0.02 * float(largest.max()))
-    atmosphere = SKIES[sky](air, case, dates, height, land, pixel)
+    atmosphere = SKIES[sky](air, case, dates, height, land, pixel, new)
 
     fresh, decay = _ground_coherence(ground, case, size)
     ref_yx = _reference(land, largest, fresh)
-    coherence, bad = _coherence(noise, case, dates, pairs, bperp, fresh, decay, land, ref_yx)
-    unwrap_error = _unwrap_errors(noise, case, pairs, size, ref_yx)
-    phase = _phase(noise, case, displacement, atmosphere, pairs, coherence, unwrap_error)
-    phase[:, ~land] = 0
-    phase[bad] = 0
-    unwrap_error[phase == 0] = 0
-    component = _components(phase != 0)
+    coherence, bad = _coherence(noise, case, dates, pairs, bperp, fresh, decay, land, ref_yx, new)
+    unwrap_error = _unwrap_errors(noise, case, pairs, size, ref_yx, new)
+    phase = _phase(noise, case, displacement, atmosphere, pairs, coherence, unwrap_error, new)
+    for pair, hole, cycles in zip(phase, bad, unwrap_error, strict=True):
+        pair[hole | ~land] = 0
+        cycles[pair == 0] = 0
+    component = _components(phase, new)
     constant = _constants(offset, case, len(pairs), int(component.max()))
     _add_constants(phase, component, constant)
     return Scene(
@@ -245,13 +253,13 @@ def _reference(land: Raster, largest: Raster, fresh: Raster) -> tuple[int, int]:
 
 def _coherence(
     rng: np.random.Generator, case: Preset, dates: list[str], pairs: Raster, bperp: Raster,
-    fresh: Raster, decay: Raster, land: Raster, ref_yx: tuple[int, int],
+    fresh: Raster, decay: Raster, land: Raster, ref_yx: tuple[int, int], new: Storage,
 ) -> tuple[Raster, Raster]:  # fmt: skip
     """Coherence (pairs, length, width) as estimated from the looks, and where a single pair loses it."""
     days = acquisition_years(dates).astype(np.float32) * 365.25
     floor = np.float32(0.12)
-    out = np.empty((len(pairs), *land.shape), np.float32)
-    bad = np.zeros(out.shape, bool)
+    out = new((len(pairs), *land.shape), np.float32)
+    bad = new(out.shape, bool)
     for k, (i, j) in enumerate(pairs):
         weather = rng.uniform(0.93, 1.0)
         geometric = max(0.3, 1 - abs(float(bperp[j] - bperp[i])) / 1200)
@@ -263,8 +271,9 @@ def _coherence(
             true = np.where(hole, floor, true)
         true = np.where(land, true, 0.08).astype(np.float32)
         spread = (1 - np.square(true)) / np.float32(np.sqrt(2 * case.looks))
-        out[k] = true + spread * rng.standard_normal(land.shape, dtype=np.float32)
-    return np.clip(out, 0.01, 0.999, out=out), bad
+        estimated = true + spread * rng.standard_normal(land.shape, dtype=np.float32)
+        out[k] = np.clip(estimated, 0.01, 0.999)
+    return out, bad
 
 
 def _around(yx: tuple[int, int], margin: int) -> tuple[slice, slice]:
@@ -273,10 +282,15 @@ def _around(yx: tuple[int, int], margin: int) -> tuple[slice, slice]:
 
 
 def _unwrap_errors(
-    rng: np.random.Generator, case: Preset, pairs: Raster, size: tuple[int, int], ref_yx: tuple[int, int]
+    rng: np.random.Generator,
+    case: Preset,
+    pairs: Raster,
+    size: tuple[int, int],
+    ref_yx: tuple[int, int],
+    new: Storage,
 ) -> Raster:
     """Patches with an error of one cycle, (pairs, length, width) int8; only in short pairs, which are in triplets."""
-    out = np.zeros((len(pairs), *size), np.int8)
+    out = new((len(pairs), *size), np.int8)
     if case.unwrap_errors <= 0:
         return out
     short = np.flatnonzero(np.diff(pairs, axis=1)[:, 0] <= 2)
@@ -290,25 +304,26 @@ def _unwrap_errors(
 
 def _phase(
     rng: np.random.Generator, case: Preset, displacement: Raster, atmosphere: Raster, pairs: Raster,
-    coherence: Raster, unwrap_error: Raster,
+    coherence: Raster, unwrap_error: Raster, new: Storage,
 ) -> Raster:  # fmt: skip
     """Phase of the pairs, with decorrelation noise; it grows when the ground moves away from the satellite."""
     scale = np.float32(-4 * np.pi / WAVELENGTH)
-    out = np.empty_like(coherence)
+    out = new(coherence.shape, np.float32)
     for k, (i, j) in enumerate(pairs):
         signal = (displacement[j] - displacement[i]) + (atmosphere[j] - atmosphere[i])
         noise = fields.phase_noise_std(coherence[k], case.looks) * rng.standard_normal(signal.shape, dtype=np.float32)
-        out[k] = scale * signal + noise + np.float32(2 * np.pi) * unwrap_error[k]
-    out[out == 0] = _ALMOST_ZERO
+        pair = scale * signal + noise + np.float32(2 * np.pi) * unwrap_error[k]
+        pair[pair == 0] = _ALMOST_ZERO
+        out[k] = pair
     return out
 
 
-def _components(has_data: Raster) -> Raster:
+def _components(phase: Raster, new: Storage) -> Raster:
     """Connected parts of each pair's pixels with data (pairs, length, width), numbered from the largest; int16."""
-    out = np.zeros(has_data.shape, np.int16)
-    least = 0.01 * has_data[0].size
-    for k, there in enumerate(has_data):
-        parts, number = ndimage.label(there)
+    out = new(phase.shape, np.int16)
+    least = 0.01 * out[0].size
+    for k, pair in enumerate(phase):
+        parts, number = ndimage.label(pair != 0)
         sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
         order = np.argsort(-sizes, kind="stable")
         rank = np.zeros(number + 1, np.int16)

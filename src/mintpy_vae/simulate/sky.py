@@ -36,7 +36,7 @@ Hanssen, R. F. (2001). Radar Interferometry: Data Interpretation and Error Analy
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import numpy as np
@@ -46,8 +46,9 @@ from ..arrays import Raster
 from ..dates import acquisition_years
 from . import fields
 from .presets import Preset
+from .storage import Storage, in_memory
 
-Sky = Callable[[np.random.Generator, Preset, list[str], Raster, Raster, float], Raster]
+Sky = Callable[[np.random.Generator, Preset, list[str], Raster, Raster, float, Storage], Raster]
 
 _SEASON = (0.57, 0.12)
 """Time of the annual maximum, the end of July with a scatter of six weeks; mean and standard deviation, years."""
@@ -79,25 +80,39 @@ _HEIGHT_SHARE = 0.6
 
 
 def stationary(
-    rng: np.random.Generator, case: Preset, dates: list[str], height: Raster, land: Raster, pixel: float
+    rng: np.random.Generator,
+    case: Preset,
+    dates: list[str],
+    height: Raster,
+    land: Raster,
+    pixel: float,
+    new: Storage = in_memory,
 ) -> Raster:
     """Apparent displacement (dates, length, width) of a stationary sky, float32, metres; see :func:`real`."""
     n = len(dates)
     # lognormal strength whose mean square is 1
     spread = case.turbulence_spread
-    strength = np.exp(spread * rng.standard_normal(n) - spread**2).astype(np.float32)
-    out = fields.turbulence(rng, n, height.shape, pixel)
-    out *= (np.float32(case.turbulence) * strength)[:, None, None]
-    out += np.float32(case.orbit) * fields.ramps(rng, n, height.shape)
+    strength = np.float32(case.turbulence) * np.exp(spread * rng.standard_normal(n) - spread**2).astype(np.float32)
+    out = fields.turbulence(rng, n, height.shape, pixel, new)
+    for layer, size, ramp in zip(out, strength, fields.ramps(rng, n, height.shape), strict=True):
+        layer *= size
+        layer += np.float32(case.orbit) * ramp
     season = np.cos(2 * np.pi * (_year_fraction(dates) - rng.normal(*_SEASON)))
     delay = case.stratified_annual * season + case.stratified * rng.standard_normal(n)
     scale = case.scale_height * np.exp(_PROFILE_SPREAD * rng.standard_normal(n))
-    out -= fields.stratified(height, delay, scale)
+    for k in range(n):
+        out[k] -= fields.stratified(height, delay[k], scale[k])
     return out
 
 
 def real(
-    rng: np.random.Generator, case: Preset, dates: list[str], height: Raster, land: Raster, pixel: float
+    rng: np.random.Generator,
+    case: Preset,
+    dates: list[str],
+    height: Raster,
+    land: Raster,
+    pixel: float,
+    new: Storage = in_memory,
 ) -> Raster:
     """Apparent displacement of a real sky.
 
@@ -111,18 +126,25 @@ def real(
     land : (length, width) bool
     pixel : float
         Its size on the ground, metres.
+    new : Storage
+        Where the result is kept.
 
     Returns
     -------
     (dates, length, width) float32, metres towards the satellite, not relative to any date
     """
-    years = acquisition_years(dates)
+    years = acquisition_years(dates).astype(np.float32)
     slow = _slow_functions(dates, rng.normal(*_SEASON))
-    out = _turbulence(rng, slow, height.shape, pixel)
-    out *= np.float32(case.turbulence) * np.sqrt(_local_variance(rng, height, land, pixel))
-    out += np.float32(case.orbit) * fields.ramps(rng, len(dates), height.shape)
-    out -= _stratified(rng, case, slow, height, land)
-    out += years.astype(np.float32)[:, None, None] * _texture(rng, case, height.shape)
+    out = _turbulence(rng, slow, height.shape, pixel, new)
+    local = np.float32(case.turbulence) * np.sqrt(_local_variance(rng, height, land, pixel))
+    for layer, ramp in zip(out, fields.ramps(rng, len(dates), height.shape), strict=True):
+        layer *= local
+        layer += np.float32(case.orbit) * ramp
+    for layer, delay in zip(out, _stratified(rng, case, slow, height, land), strict=True):
+        layer -= delay
+    texture = _texture(rng, case, height.shape)
+    for layer, year in zip(out, years, strict=True):
+        layer += year * texture
     return out
 
 
@@ -149,13 +171,15 @@ def _energies(rng: np.random.Generator, strengths: dict[str, tuple[float, float]
     return {name: share[name] * m * float(np.exp(s * rng.standard_normal())) for name, (m, s) in strengths.items()}
 
 
-def _turbulence(rng: np.random.Generator, slow: dict[str, Raster], shape: tuple[int, int], pixel: float) -> Raster:
+def _turbulence(
+    rng: np.random.Generator, slow: dict[str, Raster], shape: tuple[int, int], pixel: float, new: Storage
+) -> Raster:
     """Turbulence (dates, length, width), float32, of typical standard deviation 1 without its persistent part."""
     n = slow["drift"].size
     slope = rng.uniform(*_SPECTRAL_SLOPE)
     strength = np.exp(_STRENGTH_SPREAD * rng.standard_normal(n) - _STRENGTH_SPREAD**2).astype(np.float32)
     common = fields.amplitude(shape, _spectrum(pixel, slope))
-    out = np.empty((n, *shape), np.float32)
+    out = new((n, *shape), np.float32)
     for k in range(n):
         turned, ratio, angle = rng.uniform() < _TURNED, rng.uniform(*_DRAWN_OUT), rng.uniform(0, np.pi)
         filtered = fields.amplitude(shape, _spectrum(pixel, slope, ratio, angle)) if turned else common
@@ -164,7 +188,8 @@ def _turbulence(rng: np.random.Generator, slow: dict[str, Raster], shape: tuple[
     redder = (np.maximum(waves, 1.0) / 3.0) ** (-rng.uniform(*_REDDER) / 2)
     for name, energy in _energies(rng, _SLOW_TURBULENCE, n).items():
         held = fields.screens(rng, 1, shape, common * (np.sqrt(energy) * redder).astype(np.float32))[0]
-        out += slow[name].astype(np.float32)[:, None, None] * held
+        for layer, size in zip(out, slow[name].astype(np.float32), strict=True):
+            layer += size * held
     return out
 
 
@@ -202,8 +227,8 @@ def _standard(field: Raster, land: Raster) -> Raster:
 
 def _stratified(
     rng: np.random.Generator, case: Preset, slow: dict[str, Raster], height: Raster, land: Raster
-) -> Raster:
-    """Stratified delay (dates, length, width), float32, metres, relative to ground of mean height."""
+) -> Iterator[Raster]:
+    """Stratified delay of each date (length, width), float32, metres, relative to ground of mean height."""
     n = slow["drift"].size
     course = rng.standard_normal(n)
     energies = _energies(rng, _SLOW_SLOPE, n)
@@ -213,13 +238,12 @@ def _stratified(
     size = np.sqrt(case.stratified**2 + case.stratified_annual**2 / 2)
     course *= size / np.sqrt(1 + sum(energies.values()) / n)
     scale = case.scale_height * np.exp(_PROFILE_SPREAD * rng.standard_normal(n))
-    profile = fields.stratified(height, np.ones(n), scale)
-    profile -= profile[:, land].mean(axis=1)[:, None, None]
-    place = 1 + _PLACE * _standard(fields.smooth_field(rng, height.shape, 5.0), land)
-    local = course.astype(np.float32)[:, None, None] * place.astype(np.float32)
-    local += np.float32(_PLACE_AND_DATE * size) * fields.ramps(rng, n, height.shape)
-    local *= profile
-    return local
+    place = (1 + _PLACE * _standard(fields.smooth_field(rng, height.shape, 5.0), land)).astype(np.float32)
+    for k, ramp in enumerate(fields.ramps(rng, n, height.shape)):
+        profile = fields.stratified(height, 1.0, scale[k])
+        yield (np.float32(course[k]) * place + np.float32(_PLACE_AND_DATE * size) * ramp) * (
+            profile - profile[land].mean()
+        )
 
 
 def _texture(rng: np.random.Generator, case: Preset, shape: tuple[int, int]) -> Raster:
