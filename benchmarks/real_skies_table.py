@@ -53,6 +53,7 @@ OWN_LONG = {"velocity_error_std": 0.7, "slope": 0.45, "correlation": 0.6}
 SUCCESSIVE, KEPT = 0.4, 0.97
 NO_WORSE = 1.05
 WITHIN = (0.60, 0.76)
+COVERAGE = [f"{what}within_{word}_sigma" for what in ("", "velocity_") for word in ("one", "two")]
 SECONDS = 120.0
 """Two cores give 60 s of wall clock; of ``erta_all``'s 153 dates twice as much."""
 
@@ -135,6 +136,12 @@ def figures(results: list[Result]) -> str:
         for row in rows:
             if (r := table.of(case, row)) and r.get("velocity_stable") is None:
                 lines.append(_row(case, ROW_LABELS[row], *(_number(r.get(c)) for c in columns)))
+    lines += ["", "## Stated uncertainty\n", "Share of the errors within one and two stated standard deviations.\n"]
+    lines += ["| cases | displacement, one (60-76 %) | two (90-98 %) | velocity, one (60-76 %) | two (90-98 %) |"]
+    lines += ["|---|---|---|---|---|"]
+    for kind in table.kinds:
+        if table.mean(kind, "ours", COVERAGE[0]) is not None:
+            lines.append(_row(kind, *(_number(table.mean(kind, "ours", c), "{:.0%}".format) for c in COVERAGE)))
     own = [(c, r) for c in table.cases if (r := table.of(c, "ours"))]
     lines += ["", "## What was found\n"]
     lines += ["| case | pieces | functions | errors within one, two sigmas | of the velocity | said |"]
@@ -142,10 +149,7 @@ def figures(results: list[Result]) -> str:
     for case, r in own:
         said = " ".join(r.get("warnings", [])) or r["refused"]
         moves = ", ".join(r.get("moves_as", [])[:6])
-        shares = [
-            " ".join(_number(r.get(f"{what}within_{word}_sigma")) for word in ("one", "two"))
-            for what in ("", "velocity_")
-        ]
+        shares = [" ".join(_number(r.get(c)) for c in part) for part in (COVERAGE[:2], COVERAGE[2:])]
         lines.append(_row(case, str(r.get("pieces", "")), moves, *shares, said))
     return "\n".join(lines) + "\n"
 

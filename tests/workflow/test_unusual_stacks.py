@@ -23,7 +23,7 @@ from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn
 
-UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0", "X_STEP": "80.0", "Y_STEP": "-80.0"}
+UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0", "X_STEP": "375.0", "Y_STEP": "-375.0"}
 UTM |= {"X_UNIT": "meters", "Y_UNIT": "meters", "UTM_ZONE": "40N", "EPSG": "32640"}
 
 
@@ -35,7 +35,10 @@ def clean(tmp_path_factory):
 
 
 def atmosphere(project, **changes):
-    job = prepare(project / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, resolution=0.75, **changes))
+    job = prepare(
+        project / "inputs" / "ifgramStack.h5",
+        settings=Settings(train_steps=10, num_seeds=1, resolution=0.75, **changes),
+    )
     delay = learn(job, {}).atmosphere(slice(0, job.stack.shape[0])).astype(float)
     return delay - delay.mean(axis=0)
 
@@ -237,7 +240,9 @@ def check(project, work, name="unwrapPhase"):
 
 
 def test_what_was_learned_can_be_sent_to_a_worker(clean, remembered):
-    job = prepare(clean[0] / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, resolution=0.75))
+    job = prepare(
+        clean[0] / "inputs" / "ifgramStack.h5", settings=Settings(train_steps=10, num_seeds=1, resolution=0.75)
+    )
     found = learn(job, {}).atmosphere
     sent = cloudpickle.loads(cloudpickle.dumps(found))
     assert sent(slice(7, 19)).tobytes() == found(slice(7, 19)).tobytes()
