@@ -30,6 +30,7 @@ from mintpy_vae.report.charts import gains
 from mintpy_vae.report.data import Data
 from mintpy_vae.report.sections import gnss
 from mintpy_vae.results.inverted import read_inverted
+from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
 
 PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
@@ -344,7 +345,7 @@ def by_recipe(copies, slope, turbulent=0.0):
         dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
     scene = evaluation_data(stack, project, work, inverted, None, {})
-    corrected = methods.vae_sources(scene, Rerun(job_of(stack)))
+    corrected = methods.vae_sources(scene, Rerun(job_of(stack, Settings(resolution=0.75))))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
     return inverted.before - corrected, inverted, stack.height - mean
 
