@@ -2,6 +2,7 @@
 
     python benchmarks/extent.py --threads 2 -o docs/accuracy.md             # 200, 400, 800, 1600 pixels along each side
     python benchmarks/extent.py --sizes 200 400 --seeds 1 --train-steps 100   # while developing
+    python benchmarks/extent.py --sizes 400 --seeds 301 --picture docs/images/tiles.png
 
 Simulated stacks of the preset bowl under the real sky, pixels of 90 m, 40 dates over some three years and 157 pairs;
 bowls with a full width at half maximum of 1.3 to 3.4 km, two or three for each 18 x 18 km. Errors are those of the
@@ -45,7 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--train-steps", type=int, metavar="N", help="optimisation steps of the network, for quick checks")
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="default: %(default)s")
     add("-o", "--output", type=Path, metavar="FILE", help="page with the markers; default: print the table")
+    add("--picture", type=Path, metavar="FILE", help="draw a date of the first size and seed, and the tiles")
     inps = parser.parse_args(arguments)
+    if inps.picture:
+        draw(inps.picture, *solved(inps.sizes[0], inps.seeds[0], inps))
+        return 0
     import pages
     from cases import remembered, source_hash
 
@@ -72,12 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run(size: int, seed: int, inps: argparse.Namespace) -> dict[str, Any]:
-    """Figures of each row of one scene, in mm and mm/yr, and the seconds of the processor."""
+def solved(size: int, seed: int, inps: argparse.Namespace) -> tuple[Any, Any, Any, float]:
+    """One scene: the simulation, our result, what the whole scene alone removes, and the processor's seconds."""
     import numpy as np
-    from cases import METRES, VARIANTS, Pairs, Trainer
+    from cases import VARIANTS, Pairs, Trainer
 
-    from mintpy_vae.evaluation.baselines import flattened
     from mintpy_vae.method.upsampling import FullResolution
     from mintpy_vae.settings import Settings
     from mintpy_vae.simulate import simulate
@@ -91,15 +95,25 @@ def run(size: int, seed: int, inps: argparse.Namespace) -> dict[str, Any]:
     weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
     height = np.where(scene.land, scene.height, np.nan)
     stack = Pairs(phase, weight, scene.pairs, scene.dates, height, (PIXEL, PIXEL))
-    series = scene.displacement + scene.atmosphere
-    known = (scene.displacement, scene.deforming, scene.land, scene.years)
     scene = dataclasses.replace(scene, phase=None, coherence=None, unwrap_error=None, component=None)
     settings = Settings(device="cpu", **({"train_steps": inps.train_steps} if inps.train_steps else {}))
     begin = time.process_time()
     own = stack.separated(VARIANTS["ours"], settings, Trainer(inps.cache / "networks"), threads=inps.threads)
     seconds = time.process_time() - begin
-    alone = FullResolution(own.whole, height - own.found.grid.mean_height, own.factor)
-    flat = flattened(series, height, scene.land)
+    return scene, own, FullResolution(own.whole, height - own.found.grid.mean_height, own.factor), seconds
+
+
+def run(size: int, seed: int, inps: argparse.Namespace) -> dict[str, Any]:
+    """Figures of each row of one scene, in mm and mm/yr, and the seconds of the processor."""
+    import numpy as np
+    from cases import METRES
+
+    from mintpy_vae.evaluation.baselines import flattened
+
+    scene, own, alone, seconds = solved(size, seed, inps)
+    series = scene.displacement + scene.atmosphere
+    known = (scene.displacement, scene.deforming, scene.land, scene.years)
+    flat = flattened(series, np.where(scene.land, scene.height, np.nan), scene.land)
     corrected = {
         "raw": lambda rows: series[:, rows],
         "h": lambda rows: flat[:, rows],
@@ -107,6 +121,35 @@ def run(size: int, seed: int, inps: argparse.Namespace) -> dict[str, Any]:
         "ours": lambda rows: series[:, rows] - np.float32(METRES) * own.removed(rows),
     }
     return {"seconds": seconds, "tiles": own.tiles} | {name: judge(rows, *known) for name, rows in corrected.items()}
+
+
+def draw(file: Path, scene: Any, own: Any, alone: Any, _seconds: float) -> None:
+    """Atmosphere of the date on which it is strongest, and what is left of it without and with the tiles."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from cases import METRES
+
+    from mintpy_vae.method.observations import looks
+    from mintpy_vae.method.tiles import layout
+
+    rows = slice(0, len(scene.land))
+    away = scene.atmosphere - scene.atmosphere.mean(axis=0)
+    t = int(away[:, scene.land].std(axis=1).argmax())
+    left = [away[t], *(away[t] - np.float32(METRES) * one(rows)[t] for one in (alone, own.removed))]
+    maps = [np.where(scene.land, 1e3 * (m - m[scene.land].mean()), np.nan) for m in left]
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), constrained_layout=True)
+    titles = ("atmosphere", "left without tiles", "left with tiles (outlined)")
+    limits = [float(np.nanquantile(np.abs(m), 0.99)) for m in maps]
+    for axis, m, title, limit in zip(axes, maps, titles, (limits[0], limits[1], limits[1]), strict=True):
+        shown = axis.imshow(m, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.set(title=f"{title}: {np.nanstd(m):.1f} mm", xticks=[], yticks=[])
+        figure.colorbar(shown, ax=axis, shrink=0.8, label="mm")
+    cell = looks(scene.land.shape, (PIXEL, PIXEL))[0]
+    for tile in layout((-(-scene.land.shape[0] // cell), -(-scene.land.shape[1] // cell))):
+        corner = (cell * tile.columns.start - 0.5, cell * tile.rows.start - 0.5)
+        extent = [cell * (s.stop - s.start) for s in (tile.columns, tile.rows)]
+        axes[2].add_patch(plt.Rectangle(corner, *extent, fill=False, lw=0.5, ec="#555555"))
+    figure.savefig(file, dpi=110)
 
 
 def judge(corrected: Any, truth: Any, deforming: Any, land: Any, years: Any) -> dict[str, float]:

@@ -33,6 +33,15 @@ def test_an_unwrapping_error_in_one_pair_does_not_show(dates_and_pairs):
     assert np.abs(found - series)[:, :20].max() < 0.5 < np.abs(plain - series)[:, :20].max()
 
 
+def test_a_pair_that_is_wrong_everywhere_moves_no_date(dates_and_pairs):
+    """As in a tile that lies within an unwrapping error: there its constant is no difference of dates."""
+    series, pairs = dates_and_pairs
+    wrong = pairs + 0.1 * np.random.default_rng(1).normal(size=pairs.shape)
+    wrong[7] += 2 * np.pi
+    found, plain = (invert_to_dates(wrong, np.ones_like(pairs), PAIRS, N_DATES, robust=r)[0] for r in (True, False))
+    assert np.abs((found - series).mean(axis=1)).max() < 0.2 < 1 < np.abs((plain - series).mean(axis=1)).max()
+
+
 def test_a_pair_without_weight_is_ignored_and_an_unconnected_pixel_is_not_valid(dates_and_pairs):
     series, pairs = dates_and_pairs
     weight = np.ones_like(pairs)

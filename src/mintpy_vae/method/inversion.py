@@ -76,6 +76,7 @@ def invert_to_dates(
     Minimises ``sum_p w_p rho(x_p - c_p - (A s)_p)`` with the minimum-norm choice ``sum_t s_t = 0`` and the Cauchy loss,
     by iteratively reweighted least squares; a pair is down-weighted on the pixels with an unwrapping error.
     The constants ``c_p`` are those of :func:`constants`; their consistent part stays in the dates, equal at all pixels.
+    It is found robustly as well, so that a pair with an unwrapping error everywhere moves no date.
 
     Parameters
     ----------
@@ -113,7 +114,11 @@ def invert_to_dates(
         series[:, here] = s
         valid[here] = _connected(w0, pairs, n_dates)
     series -= series.mean(axis=0)
-    series += np.linalg.lstsq(incidence(pairs, n_dates), of_pair, rcond=None)[0][:, None]
+    w = np.ones((len(pairs), 1))
+    for _ in range(_MOST if robust else 1):
+        consistent, residual = _solve(of_pair[:, None], w, pairs, n_dates)
+        w = 1.0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
+    series += consistent
     series[:, ~valid] = 0.0
     return series, valid
 
