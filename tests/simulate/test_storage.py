@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mintpy_vae import InputError
-from mintpy_vae.simulate import claim, simulate, write_project
+from mintpy_vae.simulate import simulate, write_project
 
 LARGE = ("displacement", "atmosphere", "phase", "coherence", "unwrap_error", "component")
 
@@ -25,7 +25,8 @@ def peak(folder, n_dates, n_pairs):
     """Largest memory of a simulation and of writing it, in bytes, and the size of its large arrays."""
     tracemalloc.start()
     try:
-        scene = simulate("dirty", n_dates, (150, 160), folder=claim(folder), dates=n_dates, pairs=n_pairs)
+        folder.mkdir()
+        scene = simulate("dirty", n_dates, (150, 160), folder=folder, dates=n_dates, pairs=n_pairs)
         write_project(scene, folder)
         return tracemalloc.get_traced_memory()[1], sum(getattr(scene, name).nbytes for name in LARGE)
     finally:
@@ -42,6 +43,6 @@ def test_a_full_disk_is_one_sentence_before_the_work(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=r"has no room for 0\.0 GB .*No space left on device\); choose another"):
+    with pytest.raises(InputError, match=r"cannot take 0\.0 GB .*No space left on device\); choose another"):
         simulate("bowl", 12, (40, 50), folder=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mintpy_vae.cli.process import command, libraries_loading
@@ -105,12 +106,13 @@ def main(iargs: Sequence[str] | None = None) -> None:
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
-            from mintpy_vae.simulate import claim, simulate, write_project
+            from mintpy_vae.simulate import simulate, write_project
 
-        size, folder = (inps.size[0], inps.size[1]), claim(inps.outdir)
+        size, outdir = (inps.size[0], inps.size[1]), Path(inps.outdir).absolute()
+        folder = next(p for p in (outdir, *outdir.parents) if p.is_dir())  # on the disk that is written to
         how = {"n_dates": inps.dates, "seed": inps.seed, "coord": inps.coord, "sky": inps.sky}
         scene = simulate(inps.preset, size=size, folder=folder, **how)
-        template = write_project(scene, folder)
+        template = write_project(scene, outdir)
         print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
         print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")
         print(f"template: {template}")

@@ -50,7 +50,8 @@ def write_project(scene: Scene, outdir: str | Path, reference: bool = True) -> P
     InputError
         If `outdir` is not empty or cannot be written.
     """
-    outdir = claim(outdir)
+    outdir = Path(outdir)
+    _claim(outdir)
     attributes = dict(scene.attributes)
     latitude, longitude = _lat_lon(scene)
     if scene.coord == "radar":
@@ -58,7 +59,6 @@ def write_project(scene: Scene, outdir: str | Path, reference: bool = True) -> P
     y, x = scene.ref_yx
     # MintPy's writer announces each file
     with contextlib.redirect_stdout(io.StringIO()):
-        (outdir / "inputs").mkdir()
         _write_geometry(scene, outdir / "inputs", attributes, latitude, longitude)
         if reference:
             attributes |= {"REF_Y": str(y), "REF_X": str(x)}
@@ -70,16 +70,14 @@ def write_project(scene: Scene, outdir: str | Path, reference: bool = True) -> P
     return template
 
 
-def claim(outdir: str | Path) -> Path:
-    """Make a directory that a project can be written to; raises InputError if it is not empty or cannot be written."""
-    outdir = Path(outdir)
+def _claim(outdir: Path) -> None:
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         if any(outdir.iterdir()):
             raise InputError(f"{outdir} is not empty; choose another directory.")
+        (outdir / "inputs").mkdir()
     except OSError as error:
         raise InputError(f"{outdir} cannot be written ({error.strerror}); choose another directory.") from None
-    return outdir
 
 
 def _lat_lon(scene: Scene) -> tuple[Raster, Raster]:

@@ -40,4 +40,4 @@ def in_files(folder: Path, shape: tuple[int, ...], dtype: Any) -> Raster:
             return np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         needed = f"{size / 1e9:.1f} GB for one of the arrays that a simulation keeps on the disk"
-        raise InputError(f"{folder} has no room for {needed} ({error.strerror}); choose another directory.") from None
+        raise InputError(f"{folder} cannot take {needed} ({error.strerror}); choose another directory.") from None
