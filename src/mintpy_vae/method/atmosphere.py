@@ -242,7 +242,7 @@ class _Part:
     ) -> None:
         self.functions = functions
         removed = np.ones(len(modes))
-        removed[0] = 0.0  # a constant is none of the atmosphere's business
+        removed[0] = 0.0  # only differences within a map matter
         removed[2 : 2 + len(sky.band)] = of_band[sky.band]
         # Woodbury: covariance^-1 modes' is weighted @ uncertain, and uncertain is the posterior of the modes
         uncertain = inverse(np.eye(len(modes)) + modes @ weighted)
