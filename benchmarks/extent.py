@@ -139,8 +139,8 @@ def draw(file: Path, scene: Any, own: Any, alone: Any, _seconds: float) -> None:
     maps = [np.where(scene.land, 1e3 * (m - m[scene.land].mean()), np.nan) for m in left]
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), constrained_layout=True)
     titles = ("atmosphere", "left without tiles", "left with tiles (outlined)")
-    limits = [float(np.nanquantile(np.abs(m), 0.99)) for m in maps]
-    for axis, m, title, limit in zip(axes, maps, titles, (limits[0], limits[1], limits[1]), strict=True):
+    whole, rest = (float(np.nanquantile(np.abs(m), 0.99)) for m in maps[:2])
+    for axis, m, title, limit in zip(axes, maps, titles, (whole, rest, rest), strict=True):
         shown = axis.imshow(m, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         axis.set(title=f"{title}: {np.nanstd(m):.1f} mm", xticks=[], yticks=[])
         figure.colorbar(shown, ax=axis, shrink=0.8, label="mm")

@@ -48,7 +48,7 @@ TEMPLATE = """output:
   OUTDIR/truth.h5                 true displacement (timeseries) and atmosphere per date, metres
 
   While it runs, OUTDIR's disk also holds up to 12 bytes per pixel and pair and 8 per pixel and date. The memory depends
-  on the size only: some 0.3 GB per million pixels.
+  on the size only: some 0.2 GB per million pixels.
 """
 
 EXAMPLE = """example:
@@ -110,8 +110,7 @@ def main(iargs: Sequence[str] | None = None) -> None:
 
         size, outdir = (inps.size[0], inps.size[1]), Path(inps.outdir).absolute()
         folder = next(p for p in (outdir, *outdir.parents) if p.is_dir())  # on the disk that is written to
-        how = {"n_dates": inps.dates, "seed": inps.seed, "coord": inps.coord, "sky": inps.sky}
-        scene = simulate(inps.preset, size=size, folder=folder, **how)
+        scene = simulate(inps.preset, inps.dates, size, inps.seed, inps.coord, inps.sky, folder)
         template = write_project(scene, outdir)
         print(f"preset {scene.name}: {len(scene.dates)} dates, {len(scene.pairs)} pairs, {size[0]} x {size[1]} pixels")
         print(f"reference point y/x: {scene.ref_yx[0]}/{scene.ref_yx[1]}")

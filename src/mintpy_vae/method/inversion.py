@@ -107,18 +107,10 @@ def invert_to_dates(
         here = slice(start, start + block)
         w0 = (weight[:, here] / scale[here]).astype(np.float64)
         x = np.where(w0 > 0, phase[:, here] - of_pair[:, None], 0.0)
-        w = w0
-        for _ in range(PASSES if robust else 1):
-            s, residual = _solve(x, w, pairs, n_dates)
-            w = w0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
-        series[:, here] = s
+        series[:, here] = _fitted(x, w0, pairs, n_dates, PASSES if robust else 1)
         valid[here] = _connected(w0, pairs, n_dates)
     series -= series.mean(axis=0)
-    w = np.ones((len(pairs), 1))
-    for _ in range(_MOST if robust else 1):
-        consistent, residual = _solve(of_pair[:, None], w, pairs, n_dates)
-        w = 1.0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
-    series += consistent
+    series += _fitted(of_pair[:, None], np.ones((len(pairs), 1)), pairs, n_dates, _MOST if robust else 1)
     series[:, ~valid] = 0.0
     return series, valid
 
@@ -158,7 +150,7 @@ def constants(
         if k >= _PLAIN + PASSES and np.abs(step).max() < _STILL:
             break
         if k >= _PLAIN - 1:
-            w = w0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
+            w = _reweighted(w0, residual)
     return found, some, residual
 
 
@@ -217,6 +209,20 @@ def _medians(values: Floats, has_data: NDArray[np.bool_]) -> NDArray[np.float64]
     """
     ordered, number = np.sort(np.where(has_data, values, np.inf), axis=1), has_data.sum(axis=1)
     return np.where(number > 0, ordered[np.arange(len(values)), np.maximum(number - 1, 0) // 2], 0.0)
+
+
+def _fitted(x: Floats, w0: Floats, pairs: Pairs, n_dates: int, passes: int) -> Floats:
+    """Iteratively reweighted least squares of pairs (pairs, pixels) for dates (dates, pixels)."""
+    w = w0
+    for _ in range(passes):
+        s, residual = _solve(x, w, pairs, n_dates)
+        w = _reweighted(w0, residual)
+    return s
+
+
+def _reweighted(w0: Floats, residual: Floats) -> Floats:
+    """Weights of the Cauchy loss."""
+    return w0 / (1.0 + (residual / UNWRAP_SCALE) ** 2)
 
 
 def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Floats]:

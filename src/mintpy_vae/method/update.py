@@ -25,7 +25,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, local_sky
 from .observations import Grid, Observations
 from .separation import MIN_PIXELS, Separation
-from .sky import BAD, CHI2_MEDIAN, Sky, Slowness, inverse, sky_statistics
+from .sky import BAD, CHI2_MEDIAN, Covariance, Footprints, Precision, Sky, Slowness, sky_statistics
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, persistent_of, scanned
 
@@ -379,9 +379,9 @@ class Judge:
         responses, energies, misfits = [], [], []
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
         for block, maps in blocks:
-            metric = _Metric(sky, maps)
-            energies.append(metric.energies(self.maps))
-            whitened = metric(sky.unit[block])
+            metric = _metric(sky, maps)
+            energies.append(metric.energies(Footprints(metric.sky, self.maps)))
+            whitened = metric.whiten(sky.unit[block])
             responses.append(self.maps @ whitened.T)
             misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
         energy = np.mean(energies, axis=0)
@@ -391,12 +391,12 @@ class Judge:
         self.largest = (scores / _level(scores)).max(axis=0, initial=0.0)
         self.threshold = float(chance_exceeds(self.largest[:, None], FALSE_ALARM)[0])
         self.misfits = np.concatenate(misfits)
-        self.metric = _Metric(sky, new_modes(sky, local, good))
-        self.energy = self.metric.energies(self.maps)
+        self.metric = _metric(sky, new_modes(sky, local, good))
+        self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
 
     def misfit(self, unit: Array) -> Array:
         """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
-        found = np.einsum("ij,ij->i", self.metric(unit), unit) / unit.shape[1]
+        found = np.einsum("ij,ij->i", self.metric.whiten(unit), unit) / unit.shape[1]
         known = np.log(self.misfits)
         middle = np.median(known)
         return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
@@ -407,18 +407,18 @@ class Judge:
         reached: list[float] = []
         left, noise = unit, self.energy * self.inflation
         amplitudes: Array = np.zeros(0)
-        scores = (self.maps @ self.metric(unit[None])[0]) ** 2 / noise
+        scores = (self.maps @ self.metric.whiten(unit[None])[0]) ** 2 / noise
         noise = noise * _level(scores)
         std = np.sqrt(noise) / self.energy
         while len(chosen) < MOST_ALARMS:
-            scores = (self.maps @ self.metric(left[None])[0]) ** 2 / (noise * self.threshold)
+            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * self.threshold)
             best = int(scores.argmax())
             if scores[best] < 1.0 or best in chosen:
                 break
             chosen.append(best)
             reached.append(float(scores[best]))
             bells = self.maps[chosen]
-            whitened = self.metric(bells)
+            whitened = self.metric.whiten(bells)
             amplitudes = np.asarray(np.linalg.solve(whitened @ bells.T, whitened @ unit), dtype=np.float64)
             left = unit - amplitudes @ bells
         return [
@@ -435,22 +435,10 @@ def _level(scores: Array) -> Array:
     return np.asarray(np.maximum(np.median(scores, axis=0) / CHI2_MEDIAN, 1e-12))
 
 
-class _Metric:
+def _metric(sky: Sky, maps: Array) -> Precision:
     """Inverse of the covariance of a date: the sky with local modes (modes, pixels)."""
-
-    def __init__(self, sky: Sky, maps: Array) -> None:
-        self.fine, self.modes = sky.fine, np.vstack([sky.modes, maps])
-        inner = np.eye(len(self.modes)) + self.modes @ self.modes.T / self.fine
-        self.core = inverse(inner) / self.fine**2
-
-    def __call__(self, maps: Array) -> Array:
-        """``maps @ C^-1``, (maps, pixels)."""
-        return np.asarray(maps / self.fine - ((maps @ self.modes.T) @ self.core) @ self.modes)
-
-    def energies(self, maps: Array) -> Array:
-        """``m C^-1 m`` of each map, (maps,)."""
-        along, own = maps @ self.modes.T, np.einsum("ij,ij->i", maps, maps)
-        return np.asarray(own / self.fine - np.einsum("ij,ij->i", along @ self.core, along))
+    modes = np.vstack([sky.modes, maps])
+    return Covariance(replace(sky, modes=modes), np.ones(len(modes)), 1.0).precision
 
 
 def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:

@@ -137,10 +137,10 @@ def real(
     slow = _slow_functions(dates, rng.normal(*_SEASON))
     out = _turbulence(rng, slow, height.shape, pixel, new)
     local = np.float32(case.turbulence) * np.sqrt(_local_variance(rng, height, land, pixel))
-    for layer, ramp in zip(out, fields.ramps(rng, len(dates), height.shape), strict=True):
+    ramps = fields.ramps(rng, len(dates), height.shape)
+    for layer, ramp, delay in zip(out, ramps, _stratified(rng, case, slow, height, land), strict=True):
         layer *= local
         layer += np.float32(case.orbit) * ramp
-    for layer, delay in zip(out, _stratified(rng, case, slow, height, land), strict=True):
         layer -= delay
     texture = _texture(rng, case, height.shape)
     for layer, year in zip(out, years, strict=True):
