@@ -239,7 +239,7 @@ class Bench:
     def _judge_own(self, found: Separation) -> dict[str, Any]:
         """What only our own rows say: labels, guard, uncertainty."""
         valid = found.valid
-        height = pool_map(self.height, self.factor)[valid] - found.grid.mean_height
+        height = found.grid.profile(pool_map(self.height, self.factor)[valid])
 
         def on_grid(maps: NDArray[np.float32]) -> NDArray[np.float64]:
             """Truth (dates, length, width), metres, on the training grid: radians relative to each date's mean."""
@@ -323,7 +323,7 @@ class Pairs:
             whole, settings, ablation=variant.ablation, clusterer=clusterer, trainer=trainer, wide=ratio > 1
         )
         removed, looked = subtracted(variant, found, whole), factor * ratio
-        height = self.height - found.grid.mean_height
+        height = found.grid.profile(self.height)
         if ratio == 1 or variant.recipe:
             return Own(found, whole, looked, FullResolution(removed, height, looked), removed)
         wide = Wide(found, whole, cells, NOTHING, ratio, settings, variant.ablation)

@@ -110,7 +110,7 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
         observations = Observations(*grid, scene["dates"].tolist(), scene["low"])
         clusterer = make(settings.min_samples, settings.min_cluster_size)
         found = separate(observations, settings, clusterer=clusterer)
-        full = FullResolution(found.atmosphere, scene["height"] - found.grid.mean_height, int(scene["factor"]))
+        full = FullResolution(found.atmosphere, found.grid.profile(scene["height"]), int(scene["factor"]))
         full(slice(0, len(scene["height"])))
     return {"seconds": time.process_time() - begin, "megabytes": (_peak() - peak) / 1e6}
 

@@ -100,7 +100,7 @@ def solved(size: int, seed: int, inps: argparse.Namespace) -> tuple[Any, Any, An
     begin = time.process_time()
     own = stack.separated(VARIANTS["ours"], settings, Trainer(inps.cache / "networks"), threads=inps.threads)
     seconds = time.process_time() - begin
-    return scene, own, FullResolution(own.whole, height - own.found.grid.mean_height, own.factor), seconds
+    return scene, own, FullResolution(own.whole, own.found.grid.profile(height), own.factor), seconds
 
 
 def run(size: int, seed: int, inps: argparse.Namespace) -> dict[str, Any]:

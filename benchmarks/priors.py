@@ -43,6 +43,7 @@ from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
+from mintpy_vae.method.profile import Profile
 from mintpy_vae.method.sky import Sky
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.simulate import simulate
@@ -127,7 +128,9 @@ def sky_of(grid: Grid, series: Array) -> Sky:
     years = acquisition_years(grid.dates)
     functions = [trend(years), *(annual(years) if years[-1] >= 1 else []), *scanned(grid.dates)]
     dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, None))
-    dates = TrainingGrid(grid.valid, grid.height, 0.0, years, good=np.arange(len(x)), bad=np.array([], dtype=int))
+    dates = TrainingGrid(
+        grid.valid, grid.height, Profile(0.0), years, good=np.arange(len(x)), bad=np.array([], dtype=int)
+    )
     return estimate_jointly(x, dictionary, dates, 0.01, np.random.default_rng(1)).sky
 
 

@@ -172,9 +172,10 @@ def job_of(stack, settings=None, **known):
 def grid_of(valid, height, years, good=None, bad=()):
     """A training grid; ``height`` of its valid pixels, relative to their mean."""
     from mintpy_vae.method.observations import Grid
+    from mintpy_vae.method.profile import Profile
 
     good = np.arange(len(years)) if good is None else np.asarray(good)
-    return Grid(valid, height, 0.0, years, good=good, bad=np.array(bad, dtype=int))
+    return Grid(valid, height, Profile(0.0), years, good=good, bad=np.array(bad, dtype=int))
 
 
 def observed(scene, height=None):

@@ -58,7 +58,7 @@ def called(found, *kinds, labels=None):
 
 
 def only_stratified(removed, found, height):
-    slope = height_slopes(found.series, height[found.valid] - found.grid.mean_height)
+    slope = height_slopes(found.series, found.grid.profile(height[found.valid]))
     return not removed.turbulent.any() and slope.any() and np.array_equal(removed.slope, slope)
 
 

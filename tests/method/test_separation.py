@@ -172,7 +172,7 @@ def test_the_standard_deviation_holds_two_thirds_of_the_errors(preset):
     scene = simulate(preset, seed=2, n_dates=40, size=(48, 48))
     found = separate(observed(scene), Settings(train_steps=20))
     valid, metres = found.valid, -WAVELENGTH / (4 * np.pi)
-    height = scene.height[valid] - found.grid.mean_height
+    height = found.grid.profile(scene.height[valid])
     estimate = metres * (found.atmosphere.turbulent[:, valid] + found.atmosphere.slope[:, None] * height)
     std = abs(metres) * found.atmosphere.std[:, valid]
     # decorrelation noise counts as atmosphere that is left, so on calm stacks sigma is somewhat too large

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Floats, Mask, Pairs
+from .profile import Profile
 
 __all__ = ["Grid", "Observations", "looks", "pooled", "sums"]
 
@@ -124,9 +125,9 @@ class Grid:
     valid : (height, width) bool
         Pixels that take part; arrays (..., pixels) have values of these only.
     height : (pixels,)
-        Metres above ``mean_height``.
-    mean_height : float
-        Metres.
+        Effective heights in metres of ``profile``, zero mean.
+    profile : Profile
+        Vertical profile of the stratified delay.
     years : (dates,)
         Since the first date.
     good, bad : (n,) int
@@ -135,7 +136,7 @@ class Grid:
 
     valid: Mask
     height: Array
-    mean_height: float
+    profile: Profile
     years: Array
     good: NDArray[np.intp]
     bad: NDArray[np.intp]

@@ -23,6 +23,7 @@ from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
+from .profile import Profile, fit_profile
 from .sky import Slowness
 from .source_model import Fit, Trainer, basis_maps, source_weights
 from .threads import single_threaded
@@ -257,8 +258,13 @@ def spread(one: Separation, other: Array) -> float:
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
 
-def to_dates(observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool) -> tuple[Array, Grid]:
-    """Phase of each date (dates, pixels), and the grid; a stack that is too small is refused."""
+def to_dates(
+    observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool, profile: Profile | None = None
+) -> tuple[Array, Grid]:
+    """Phase of each date (dates, pixels), and the grid; a stack that is too small is refused.
+
+    The vertical ``profile`` of the stratified delay is that of the stack itself by default.
+    """
     pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
     if len(good) < settings.min_dates:
@@ -276,10 +282,10 @@ def to_dates(observations: Observations, settings: Settings, knowledge: Knowledg
             f"{MIN_PIXELS} are needed"
         )
     series = series[:, valid.ravel()]
-    mean_height = float(height[valid].mean())
-    above = np.asarray(height[valid] - mean_height, dtype=np.float64)
+    ground = np.asarray(height[valid], dtype=np.float64)
+    profile = profile.centred(ground) if profile else fit_profile(series[good], ground)
     bad = np.asarray(knowledge.bad_dates, dtype=np.intp)
-    grid = Grid(valid, above, mean_height, acquisition_years(observations.dates), good=good, bad=bad)
+    grid = Grid(valid, profile(ground), profile, acquisition_years(observations.dates), good=good, bad=bad)
     return series, grid
 
 

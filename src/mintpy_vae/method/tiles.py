@@ -27,6 +27,7 @@ from .joint import Joint, without
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
+from .profile import Profile
 from .separation import Ablation, Separation, explain, to_dates
 from .threads import single_threaded
 from .timefunctions import TimeFunction, persistent_of
@@ -148,8 +149,8 @@ class Wide:
 
     @property
     def height(self) -> Array:
-        """Metres above the mean height of the whole scene, 0 where unknown; (height, width)."""
-        return np.nan_to_num(self.observations.height.astype(np.float64) - self.found.grid.mean_height)
+        """Effective heights of the whole scene, metres, 0 where unknown; (height, width)."""
+        return np.nan_to_num(self.found.grid.profile(self.observations.height))
 
     def tasks(self) -> Iterable[Task]:
         """The tiles, one by one."""
@@ -194,7 +195,7 @@ class Wide:
 
     def work(self) -> Work:
         """The work on a tile."""
-        return Work(self.found.grid.mean_height, self.found.functions, self.settings, self.ablation)
+        return Work(self.found.grid.profile, self.found.functions, self.settings, self.ablation)
 
     def assembled(self, details: Iterable[tuple[Task, Detail | None]], progress: Steps | None = None) -> Frame:
         """The result of the whole scene and of its tiles, in their order."""
@@ -338,15 +339,15 @@ class Work:
 
     Attributes
     ----------
-    mean_height : float
-        Of the whole scene, metres.
+    profile : Profile
+        Of the whole scene's stratified delay.
     functions : list of TimeFunction
         Functions of time of the whole scene.
     settings : Settings
     ablation : Ablation
     """
 
-    mean_height: float
+    profile: Profile
     functions: list[TimeFunction]
     settings: Settings
     ablation: Ablation = Ablation()
@@ -356,7 +357,7 @@ class Work:
         """Correct a tile; None if it has too little ground or too few pairs."""
         observations, share = task.observations, task.tile.share
         try:
-            phase, grid = to_dates(observations, self.settings, task.knowledge, self.ablation.robust)
+            phase, grid = to_dates(observations, self.settings, task.knowledge, self.ablation.robust, self.profile)
         except NotEnoughEvidence:
             return None
         broad = task.broad.astype(np.float64)
@@ -377,7 +378,7 @@ class Work:
         level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
         level -= _unsteady(mean - joint.deformation.series.mean(axis=1), joint)
         turbulent = atmosphere.turbulent - level[:, None, None]
-        turbulent -= (atmosphere.slope * (grid.mean_height - self.mean_height))[:, None, None]
+        turbulent -= (atmosphere.slope * (grid.profile.offset - self.profile.offset))[:, None, None]
         return Detail(
             turbulent=turbulent.astype(np.float32),
             slope=atmosphere.slope.astype(np.float32),

@@ -116,7 +116,7 @@ class Learned:
             grid,
             valid=grid.valid & valid,
             height=above - above.mean(),
-            mean_height=grid.mean_height + float(above.mean()),
+            profile=replace(grid.profile, offset=grid.profile.offset + float(above.mean())),
         )
         series = self.series[:, some]
         series = series - series.mean(axis=1, keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import astuple, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 import h5py
@@ -13,6 +13,7 @@ import numpy as np
 from ..dates import acquisition_years
 from ..method.deformation import Piece
 from ..method.observations import Grid
+from ..method.profile import Profile
 from ..method.sky import Slowness
 from ..method.update import Learned
 from ..stack import open_hdf5
@@ -28,7 +29,7 @@ def write_learned(file: Path, learned: Learned) -> None:
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
-        f.attrs.update(number=learned.number, share=learned.share, mean_height=grid.mean_height)
+        f.attrs.update(number=learned.number, share=learned.share, **asdict(grid.profile))
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
         arrays = {name: getattr(grid, name) for name in ("valid", "height", "good", "bad")}
@@ -56,7 +57,7 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
     grid = Grid(
         valid=arrays["valid"],
         height=arrays["height"],
-        mean_height=float(numbers["mean_height"]),
+        profile=Profile(*(float(numbers[item.name]) for item in fields(Profile))),
         years=acquisition_years(dates),
         good=arrays["good"],
         bad=arrays["bad"],

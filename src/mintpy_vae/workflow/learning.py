@@ -309,7 +309,7 @@ def in_detail(
 
 def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Frame | None = None) -> Rows:
     """Rows -> (dates, rows, width) phase of the atmosphere in radians, with the confirmed delay of a weather model."""
-    height = stack.height - found.grid.mean_height
+    height = found.grid.profile(stack.height)
     if frame is None or data.cells is None:
         full = FullResolution(found.atmosphere, height, data.factor)
     else:

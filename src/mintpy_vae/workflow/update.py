@@ -201,7 +201,7 @@ def _write(
     stack, memory, inputs = job.stack, job.settings.max_memory, staging / "inputs"
     grid, found = done.learned.grid, done.atmosphere
     phase = PhasePerDate(found.turbulent[done.new], found.slope[done.new])
-    new_phase = FullResolution(phase, stack.height - grid.mean_height, data.factor)
+    new_phase = FullResolution(phase, grid.profile(stack.height), data.factor)
     new_std = Bilinear(found.std[done.new], stack.shape, data.factor)
     metres, names = stack.metres_per_radian, done.learned.dates[done.new]
     atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
