@@ -45,6 +45,8 @@ BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
 DOUBTFUL = 0.1
 """Relative standard deviation of broad motion from which its rate is reported."""
+UNPROVEN = 6.635
+"""Chi-squared (its 99th percentile) of a trend that follows the relief from which its removal is reported."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ class Guarded:
     ----------
     kind : str
         ``broad sky``: a trend at broad scales that exceeds the prediction from finer scales and was partly left in the
-        data. ``broad motion``, ``relief``: found as motion, and kept.
+        data. ``broad motion``, ``relief``: found as motion, and kept. ``relief removed``: not found as motion, but it
+        may be.
     rate : float
-        Radians per year: RMS over the scene of the part left in the data, or peak of the motion.
+        Radians per year: RMS over the scene of the part left in the data, or peak of the change.
     figure : float
-        Ratio of the variance to the prediction from finer scales (broad sky), or standard deviation of the rate in
-        radians per year (motion).
+        Ratio of the variance to the prediction from finer scales (broad sky), or radians per year: standard deviation
+        of the rate (motion), rate from which it would be motion (relief removed).
     size : float
         Wavelength or width, as a share of the scene's shorter side.
     """
@@ -78,6 +81,11 @@ class Guarded:
                 f"At wavelengths above {self.size:.1f} of the scene the trend has {self.figure:.1f} times the variance "
                 f"of a slow atmosphere as predicted from finer scales: {rate:.1f} mm/yr (RMS) of it were left in the "
                 "data; this may be motion as broad as the scene."
+            )
+        if self.kind == "relief removed":
+            return (
+                f"A slow change that follows the relief was removed as atmosphere ({rate:.1f} mm/yr at the highest "
+                f"ground; regarded as motion from {std:.1f} mm/yr): compare with GNSS or a weather model."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
         return (
@@ -397,6 +405,9 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
         if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
             kind = "relief" if piece.relief else "broad motion"
             found.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
+    if joint.relief and joint.relief.score > UNPROVEN:
+        rate, least = joint.relief.amplitude / years_long, joint.relief.found_from / years_long
+        found.append(Guarded("relief removed", rate, least, 1.0))
     return found
 
 

@@ -398,6 +398,18 @@ class Search:
                 cells = np.ix_(round_ones & (widths == width), families == family)
                 self.inflation[cells] *= max(1.0, float(np.median(scores[cells])) / CHI2_MEDIAN)
 
+    def relief_trend(self, series: Array) -> ReliefTrend | None:
+        """The trend of a series without motion that follows the relief most clearly; None without relief."""
+        relief = np.flatnonzero(self.bells.relief)
+        if not len(relief):
+            return None
+        products = self.products(series)
+        scores = self.scores(products)[relief, 0]
+        best = int(scores.argmax())
+        amplitude, score = products[relief[best], 0] / self.information[relief[best], 0], scores[best]
+        found_from = abs(amplitude) * np.sqrt(self.chance.anywhere[0] / max(score, 1e-12))
+        return ReliefTrend(float(amplitude), float(found_from), float(score))
+
     def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
         """Add the best bell and function repeatedly, until the best one is probably due to chance.
 
@@ -433,6 +445,25 @@ class Search:
             if progress:
                 progress(len(pieces))
         return pieces.deformation()
+
+
+@dataclass(frozen=True)
+class ReliefTrend:
+    """Trend that follows the relief and is not among the motion found.
+
+    Attributes
+    ----------
+    amplitude : float
+        Radians over the stack at the highest ground.
+    found_from : float
+        Amplitude from which it would probably be motion.
+    score : float
+        Chi-squared with one degree of freedom, if it is due to chance.
+    """
+
+    amplitude: float
+    found_from: float
+    score: float
 
 
 LOG_ODDS = 10.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..progress import Steps
-from .deformation import Bells, Chance, Deformation, Dictionary, Search, no_deformation
+from .deformation import Bells, Chance, Deformation, Dictionary, ReliefTrend, Search, no_deformation
 from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of
@@ -37,6 +37,8 @@ class Joint:
     functions : list of TimeFunction
         All functions that were searched for, the persistent ones first.
     deformation : Deformation
+    relief : ReliefTrend, optional
+        Trend that follows the relief and is not among the motion.
     """
 
     sky: Sky
@@ -44,6 +46,7 @@ class Joint:
     slow: list[Slowness]
     functions: list[TimeFunction]
     deformation: Deformation
+    relief: ReliefTrend | None = None
 
 
 def estimate_jointly(
@@ -112,7 +115,8 @@ def estimate_jointly(
         deformation = search.pursue(series, report)
     if progress:
         progress(passes, passes, f"{len(deformation.pieces)} pieces")
-    return Joint(sky, rotation, slow, ordered, deformation)
+    relief = search.relief_trend(series - deformation.series)
+    return Joint(sky, rotation, slow, ordered, deformation, relief)
 
 
 def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:
