@@ -267,6 +267,8 @@ class Chance:
         Factor on each bell's energy with which chance scores 1 on average, since the covariance is only a model.
     footprints : Footprints
         Footprints of the bells.
+    energy : (bells,)
+        Their energies in the metric of the sky of independent dates.
     """
 
     def __init__(
@@ -274,8 +276,8 @@ class Chance:
     ) -> None:
         self.sky, self.significance = sky, significance
         self.footprints = Footprints(sky, bells.maps)
-        precision, widths = sky.covariance().precision, bells.places[:, 2]
-        energy = precision.energies(self.footprints)
+        precision, widths = sky.precision, bells.places[:, 2]
+        self.energy = energy = precision.energies(self.footprints)
         scanned = np.array([bool(f.family) for f in functions])
         self.test = np.where(scanned, 1, 0)
 
@@ -330,7 +332,7 @@ class Search:
     rotation : Rotation
         Rotation of time by the persistent functions.
     precisions : sequence of Precision
-        Precision of the sky in each persistent function, then in the rest of time.
+        Precision of the sky in each persistent function, then in the rest of time, where the dates are independent.
     bells : Bells
     functions : sequence of TimeFunction
         The persistent ones first.
@@ -345,7 +347,7 @@ class Search:
         functions: Sequence[TimeFunction],
         chance: Chance,
     ) -> None:
-        self.rotation, self.precisions, self.bells = rotation, precisions, bells
+        self.rotation, self.precisions, self.bells = rotation, list(precisions), bells
         self.functions, self.chance = functions, chance
         values = np.array([f.values for f in functions])
         self.centred = rotation.centred(values)
@@ -353,8 +355,9 @@ class Search:
         n = rotation.number
         # share of each function's energy in each persistent coordinate and in all the rest
         self.shares = np.column_stack([self.coordinates[:, :n] ** 2, (self.coordinates[:, n:] ** 2).sum(axis=1)])
-        energies = np.array([p.energies(chance.footprints) for p in precisions])
-        self.information = energies.T @ self.shares.T
+        energies = [p.energies(chance.footprints) for p in precisions[:-1]]
+        self.energies = np.array([*energies, chance.energy])
+        self.information = self.energies.T @ self.shares.T
         self.inflation = np.tile(chance.inflation[:, None], (1, len(functions)))
         steady = np.array([f.name == "trend" for f in functions])
         broad = bells.places[:, 2] > np.log(BROADEST_UNSTEADY * bells.side)
@@ -383,16 +386,20 @@ class Search:
     def inflate(self, series: Array) -> None:
         """Calibrate the scores by chance on a series without motion, for dates that are not exchangeable.
 
-        The factor of each family of scanned functions and width follows from the median of the scores over places and
-        dates; that of a persistent function, whose covariance fits the median already, from the 95th percentile over
-        places.
+        The covariance of a persistent function, which fits the median place already, is scaled to the 95th percentile
+        over places, for all functions of time that contain it. A scanned function's factor, for each family and width,
+        follows from the median of the scores over places and dates.
         """
         scores, widths = self.scores(self.products(series)), self.bells.places[:, 2]
         families = np.array([f.family for f in self.functions])
         round_ones = ~self.bells.relief
-        for k in np.flatnonzero(families == ""):
-            tail = np.quantile(scores[round_ones, k], 0.95) / CHI2_95 if round_ones.any() else 1.0
-            self.inflation[:, k] *= max(1.0, float(tail))
+        if round_ones.any():
+            for q in range(self.rotation.number):
+                tail = max(1.0, float(np.quantile(scores[round_ones, q], 0.95)) / CHI2_95)
+                self.precisions[q] = self.precisions[q].of_scaled(tail)
+                self.energies[q] /= tail
+            self.information = self.energies.T @ self.shares.T
+            scores = self.scores(self.products(series))
         for family in np.unique(families[families != ""]):
             for width in np.unique(widths[round_ones]):
                 cells = np.ix_(round_ones & (widths == width), families == family)

@@ -102,7 +102,7 @@ def estimate_jointly(
         elif slow_sky:
             slow = _slownesses(sky, rotation, coordinates, deformation, ordered, slow, typical)
             slow[0] = slow[0].at_most(reddest)
-        precisions = [sky.covariance(s).precision for s in [*slow, CHANCE]]
+        precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
         search = Search(rotation, precisions, bells, ordered, chance)
         if slow_sky:
             search.inflate(series - deformation.series)
@@ -121,9 +121,9 @@ def estimate_jointly(
 
 def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:
     """Typical factor of the sky in each persistent function, from its map (functions, pixels)."""
-    precision, some = sky.covariance().precision, ~bells.relief
-    energy, widths = precision.energies(chance.footprints)[some], bells.places[some, 2]
-    products = bells.maps[some] @ precision.whiten(maps).T
+    some = ~bells.relief
+    energy, widths = chance.energy[some], bells.places[some, 2]
+    products = bells.maps[some] @ sky.precision.whiten(maps).T
     return [typical_factor(product**2 / energy, widths) for product in products.T]
 
 

@@ -73,7 +73,7 @@ def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
         Dates that are not known to be bad.
     """
     blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
-    whitened = sky.covariance().precision.whiten(sky.unit)
+    whitened = sky.precision.whiten(sky.unit)
     products = whitened @ sky.unit.T
     others = [np.setdiff1d(good, block) for block in blocks]
     judged = [(np.intersect1d(block, good), of) for block, of in zip(blocks, others, strict=True)]

@@ -131,6 +131,11 @@ class Sky:
         slope = 1.0 if slowness is CHANCE else max(FREE, largest)
         return Covariance(self, np.sqrt(np.r_[largest, slope, slowness.bands[self.band]]), slowness.fine)
 
+    @cached_property
+    def precision(self) -> Precision:
+        """Inverse of the covariance of independent dates."""
+        return self.covariance().precision
+
     def draw(self, number: int, rng: np.random.Generator) -> Array:
         """Maps of a sky of independent dates at unit strength, without constant and slope, (number, pixels)."""
         turbulence = rng.normal(size=(number, len(self.band))) @ self.modes[2:]
@@ -184,6 +189,10 @@ class Precision:
         weight = sum(float(s) * p.weight for s, p in zip(shares, precisions, strict=True))
         core = np.sum([s * p.core for s, p in zip(shares, precisions, strict=True)], axis=0)
         return cls(precisions[0].sky, weight, core)
+
+    def of_scaled(self, factor: float) -> Precision:
+        """The precision of the covariance times ``factor``."""
+        return Precision(self.sky, self.weight / factor, self.core / factor)
 
     def whiten(self, maps: Array) -> Array:
         """``maps @ C^-1``, (maps, pixels)."""

@@ -359,6 +359,7 @@ def _details(found: Separation, observations: Observations, noise: Array, stack:
         "device": str(found.network.device),
         "training_grid": list(found.valid.shape),
         "clusters": [c.evidence() for c in found.clusters],
+        "scale_height_km": 1e-3 / bend if (bend := found.grid.profile.bend) else None,
         "local_sky_share": found.local.share,
         "local_sky_gain": found.local.gain,
         "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
