@@ -85,7 +85,8 @@ class Guarded:
         if self.kind == "relief removed":
             return (
                 f"A slow change that follows the relief was removed as atmosphere ({rate:.1f} mm/yr at the highest "
-                f"ground; regarded as motion from {std:.1f} mm/yr): compare with GNSS or a weather model."
+                f"ground, besides what is linear in height; regarded as motion from {std:.1f} mm/yr): compare with "
+                "GNSS or a weather model."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
         return (
@@ -405,7 +406,8 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
         if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
             kind = "relief" if piece.relief else "broad motion"
             found.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
-    if joint.relief and joint.relief.score > UNPROVEN:
+    kept = any(one.kind == "relief" for one in found)
+    if joint.relief and joint.relief.score > UNPROVEN and not kept:
         rate, least = joint.relief.amplitude / years_long, joint.relief.found_from / years_long
         found.append(Guarded("relief removed", rate, least, 1.0))
     return found
