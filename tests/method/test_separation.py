@@ -169,18 +169,25 @@ def test_a_slow_slip_event_is_kept():
 
 @pytest.mark.parametrize("preset", ["quiet", "bowl"])
 def test_the_standard_deviation_holds_two_thirds_of_the_errors(preset):
-    scene = simulate(preset, seed=2, n_dates=40, size=(48, 48))
+    shares = np.mean([stated_and_true(preset, seed) for seed in (2, 4)], axis=0)  # a velocity is one map: few places
+    # decorrelation noise counts as atmosphere that is left, so on calm stacks sigma is somewhat too large
+    assert 0.60 < shares[0] < 0.80
+    assert 0.5 < shares[1] < 0.85
+    assert shares[2] > 0.88
+
+
+def stated_and_true(preset, seed):
+    """Shares of the errors within one sigma, of the velocity's within one and two."""
+    scene = simulate(preset, seed=seed, n_dates=40, size=(48, 48))
     found = separate(observed(scene), Settings(train_steps=20))
     valid, metres = found.valid, -WAVELENGTH / (4 * np.pi)
     height = found.grid.profile(scene.height[valid])
     estimate = metres * (found.atmosphere.turbulent[:, valid] + found.atmosphere.slope[:, None] * height)
     std = abs(metres) * found.atmosphere.std[:, valid]
-    # decorrelation noise counts as atmosphere that is left, so on calm stacks sigma is somewhat too large
-    assert 0.60 < within_sigmas(estimate, scene.atmosphere[:, valid], std) < 0.80
     rate = velocity(estimate - scene.atmosphere[:, valid], found.grid.years)
-    stated = abs(metres) * found.atmosphere.rate_std[valid]
-    assert 0.5 < within_sigmas(rate, np.zeros_like(rate), stated) < 0.85
-    assert within_sigmas(rate, np.zeros_like(rate), stated, 2.0) > 0.88
+    stated, zero = abs(metres) * found.atmosphere.rate_std[valid], np.zeros_like(rate)
+    of_rate = (within_sigmas(rate, zero, stated), within_sigmas(rate, zero, stated, 2.0))
+    return within_sigmas(estimate, scene.atmosphere[:, valid], std), *of_rate
 
 
 def test_atmosphere_goes_and_what_it_cannot_make_stays():
@@ -226,6 +233,25 @@ def test_motion_that_bends_with_the_relief_is_kept_and_a_line_is_not():
     _, atmosphere, left = together(turbulence(N, 8) + weather + np.outer(trend(YEARS).values, summit), height)
     assert [g.kind for g in atmosphere.guarded] == ["relief"]
     assert rate(left) @ summit / (summit @ summit) == pytest.approx(1, abs=0.3)
+
+
+def test_a_trend_along_the_relief_that_is_removed_is_named_with_the_rate_from_which_it_would_be_motion():
+    height = 1500 * bell(14, 20, 7.0)
+    bent = np.maximum(height - np.quantile(height, 0.85), 0)
+    bent /= bent.max()
+    series = turbulence(N, 9)
+    rates, kinds, limits = (0.0, 1.0, 2.0, 2.5, 4.0), [], []
+    for total in rates:
+        joint, atmosphere, left = together(series + total * np.outer(trend(YEARS).values, bent), height - height.mean())
+        found = [g for g in atmosphere.guarded if g.kind.startswith("relief")]
+        kinds.append(found[0].kind if found else "")
+        if kinds[-1] == "relief removed":
+            assert abs(found[0].rate) < found[0].figure
+            assert "removed as atmosphere" in sentences(found, 1.0)[0]
+            limits.append(found[0].figure * np.ptp(YEARS))
+    assert kinds[0] == "" and kinds[-1] == "relief" and "relief removed" in kinds
+    assert kinds == sorted(kinds, key=["", "relief removed", "relief"].index)  # in this order as the motion grows
+    assert 1.0 < min(limits) and max(limits) < 2.5
 
 
 @pytest.mark.parametrize("motion_share", [1.0, 0.0])

@@ -30,6 +30,8 @@ def test_the_precision_is_the_inverse_of_the_covariance(sky, slow):
     both = Precision.total([covariance.precision, sky.covariance().precision], np.array([0.3, 0.7]))
     plain = sky.covariance().precision.whiten(maps)
     np.testing.assert_allclose(both.whiten(maps), 0.3 * whitened + 0.7 * plain, atol=1e-8)
+    twice = covariance.precision.of_scaled(2.0)
+    np.testing.assert_allclose(twice.whiten(maps) @ (2 * dense), maps, atol=1e-6)
     misfit = 0.5 * (np.linalg.slogdet(dense)[1] + np.mean(np.sum(whitened * maps, axis=1))) / maps.shape[1]
     assert covariance.misfit(maps) == pytest.approx(misfit, rel=1e-6)
 

@@ -45,8 +45,8 @@ BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
 DOUBTFUL = 0.1
 """Relative standard deviation of broad motion from which its rate is reported."""
-UNPROVEN = 6.635
-"""Chi-squared (its 99th percentile) of a trend that follows the relief from which its removal is reported."""
+UNPROVEN = 10.83
+"""Chi-squared (its 99.9th percentile) of a trend that follows the relief from which its removal is reported."""
 
 
 @dataclass(frozen=True)
