@@ -26,6 +26,7 @@ from mintpy_vae.evaluation.rerun import Rerun
 from mintpy_vae.evaluation.run import consistency, evaluate
 from mintpy_vae.evaluation.scene import evaluation_data
 from mintpy_vae.method.inversion import incidence
+from mintpy_vae.method.profile import Profile
 from mintpy_vae.report.charts import gains
 from mintpy_vae.report.data import Data
 from mintpy_vae.report.sections import gnss
@@ -342,12 +343,12 @@ def by_recipe(copies, slope, turbulent=0.0):
     project, work = copies
     with h5py.File(work / "vae_evidence.h5", "r+") as f:
         f["recipe_slope"][:], f["recipe"][:] = slope, turbulent
-        dates, mean = [d.decode() for d in f["dates"][:]], f["height"][:][f["valid"][:]].mean()
+        dates, profile = [d.decode() for d in f["dates"][:]], Profile(*f["profile"][:])
     stack, inverted = open_stack(project / "inputs" / "ifgramStack.h5"), read_inverted(work)
     scene = evaluation_data(stack, project, work, inverted, None, {})
     corrected = methods.vae_sources(scene, Rerun(job_of(stack, Settings(resolution=0.75))))
     assert dates == inverted.dates and np.array_equal(np.isfinite(corrected).all(axis=0), inverted.valid)
-    return inverted.before - corrected, inverted, stack.height - mean
+    return inverted.before - corrected, inverted, profile(stack.height)
 
 
 def test_what_the_recipe_subtracts_is_relative_to_the_reference_and_follows_the_height(copies):

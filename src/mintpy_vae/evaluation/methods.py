@@ -27,6 +27,7 @@ from ..errors import InputError, NotEnoughEvidence
 from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Hdbscan
 from ..method.covariance import fill
+from ..method.profile import Profile
 from ..method.upsampling import FullResolution
 from ..project.prior_delay import read_prior_delay
 from ..results.evidence import EVIDENCE, read_evidence
@@ -192,14 +193,14 @@ def vae_sources(scene: EvaluationData, rerun: Rerun) -> Floats:
     evidence = read_evidence(scene.work)
     if evidence is None:
         raise Unavailable(f"{EVIDENCE}, which vae_correct.py writes beside a corrected stack, does not exist")
-    if evidence.recipe is None or evidence.recipe_slope is None:
+    if evidence.recipe is None or evidence.recipe_slope is None or evidence.profile is None:
         raise Unavailable(f"{EVIDENCE} is of an earlier version and lacks it; run vae_correct.py again")
     if lacking := set(scene.inverted.dates) - set(evidence.dates):
         raise Unavailable(f"the network has several islands, and {len(lacking)} dates are not in the largest")
     metres = rerun.stack.metres_per_radian
     turbulent = fill(np.asarray(evidence.recipe / metres, dtype=np.float64), evidence.valid)
     removed = PhasePerDate(turbulent, np.asarray(evidence.recipe_slope / metres, dtype=np.float64))
-    height = rerun.stack.height - evidence.height[evidence.valid].mean()
+    height = Profile(*evidence.profile)(rerun.stack.height)
     return _less_phase(scene, rerun, FullResolution(removed, height, rerun.factor), evidence.dates)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import h5py
@@ -59,7 +59,10 @@ class Evidence:
         Training loss of the network that separates sources.
     recipe : (dates, pixels), recipe_slope : (dates,)
         Delay that :mod:`~mintpy_vae.method.recipe` would subtract: metres of displacement, and metres per metre of
-        height. None in a file of an earlier version.
+        effective height. None in a file of an earlier version.
+    profile : (3,)
+        Level, bend and offset of the :class:`~mintpy_vae.method.profile.Profile` that gives the effective height. None
+        in a file of an earlier version.
     motion : (dates, pixels)
         Displacement of the local motion that was found, metres, mean over dates 0; 0 where none was found. None in a
         file of an earlier version.
@@ -83,6 +86,7 @@ class Evidence:
     losses: Floats
     recipe: Floats | None = None
     recipe_slope: Floats | None = None
+    profile: Floats | None = None
     motion: Floats | None = None
 
     def on_grid(self, values: Floats) -> Floats:
@@ -138,6 +142,7 @@ def write_evidence(
         losses=found.network.losses,
         recipe=metres * recipe.turbulent[:, found.valid],
         recipe_slope=metres * recipe.slope,
+        profile=np.array(astuple(found.grid.profile)),
         motion=metres * found.deformation.series,
     )
     save_evidence(file, content)
