@@ -117,8 +117,9 @@ def mean(results: Results, column: str) -> float | None:
 
 
 def spoke(result: Result) -> bool:
-    """Whether the user is told: by a warning of the guard, or by a refusal."""
-    return bool(result.get("warnings") or result["refused"])
+    """Whether the user is told: by a warning of the guard that is about this kind of motion, or by a refusal."""
+    said = [s for s in result.get("warnings") or [] if result["preset"] == "topo" or "removed as atmosphere" not in s]
+    return bool(said or result["refused"])
 
 
 # ------------------------------------------------------------------------------------------------------------- targets

@@ -170,7 +170,7 @@ def job_of(stack, settings=None, **known):
 
 
 def grid_of(valid, height, years, good=None, bad=()):
-    """A training grid; ``height`` of its valid pixels, relative to their mean."""
+    """A training grid; effective ``height`` of its valid pixels, zero mean."""
     from mintpy_vae.method.observations import Grid
     from mintpy_vae.method.profile import Profile
 

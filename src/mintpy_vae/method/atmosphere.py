@@ -85,7 +85,7 @@ class Guarded:
         if self.kind == "relief removed":
             return (
                 f"A slow change that follows the relief was removed as atmosphere ({rate:.1f} mm/yr at the highest "
-                f"ground, besides what is linear in height; regarded as motion from {std:.1f} mm/yr): compare with "
+                f"ground, besides what stratified delay makes; regarded as motion from {std:.1f} mm/yr): compare with "
                 "GNSS or a weather model."
             )
         what = "follows the relief" if self.kind == "relief" else f"is {self.size:.2f} of the scene wide"
@@ -104,7 +104,7 @@ class PhasePerDate:
     turbulent : (dates, height, width)
         Radians on the training grid.
     slope : (dates,) or (dates, height, width)
-        Stratified part, radians per metre of height; where it varies over the scene, one value per pixel.
+        Stratified part, radians per metre of effective height; where it varies over the scene, one value per pixel.
     """
 
     turbulent: Floats

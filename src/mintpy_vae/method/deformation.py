@@ -31,9 +31,9 @@ COVERED = 0.5
 """Least share of a bell on valid ground, in units of the valid share of the scene."""
 RELIEF = (0.3, 0.5, 0.7, 0.85)
 """Quantiles of the height above which motion that follows the relief is searched for. These maps are bent functions of
-height, whereas the stratified delay is linear in height."""
+the effective height, in which the stratified delay is linear (:mod:`.profile`)."""
 LEAST_RELIEF = 100.0
-"""Range of heights in metres below which no such map is tried."""
+"""Range of effective heights in metres below which no such map is tried."""
 MAX_PIECES = 200
 SHUFFLES = 40
 DRAWS = 100
@@ -182,8 +182,8 @@ def make_bells(
 ) -> Bells:
     """Round bells of every width on the valid pixels of a (height, width) grid, and maps that follow the relief.
 
-    ``height`` (pixels,) is in metres. No bell is centred on ground that is known to be ``stable``. In a ``wide`` scene
-    there are also bells of ``NARROWEST``.
+    ``height`` (pixels,) is the effective one, metres. No bell is centred on ground that is known to be ``stable``. In a
+    ``wide`` scene there are also bells of ``NARROWEST``.
     """
     pixels, last = np.array(np.nonzero(valid), dtype=np.float64), np.array(valid.shape) - 1
     side, covered = min(valid.shape), COVERED * valid.mean()
@@ -390,30 +390,39 @@ class Search:
         over places, for all functions of time that contain it. A scanned function's factor, for each family and width,
         follows from the median of the scores over places and dates.
         """
-        scores, widths = self.scores(self.products(series)), self.bells.places[:, 2]
+        widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         families = np.array([f.family for f in self.functions])
-        round_ones = ~self.bells.relief
+        products = self.bells.maps @ self.whiten(self.rotation(series)).T
         if round_ones.any():
             for q in range(self.rotation.number):
-                tail = max(1.0, float(np.quantile(scores[round_ones, q], 0.95)) / CHI2_95)
+                scores = products[:, q] ** 2 / (self.energies[q] * self.chance.inflation)
+                tail = max(1.0, float(np.quantile(scores[round_ones], 0.95)) / CHI2_95)
                 self.precisions[q] = self.precisions[q].of_scaled(tail)
                 self.energies[q] /= tail
+                products[:, q] /= tail
             self.information = self.energies.T @ self.shares.T
-            scores = self.scores(self.products(series))
+        scores = self.scores(products @ self.coordinates.T)
         for family in np.unique(families[families != ""]):
             for width in np.unique(widths[round_ones]):
                 cells = np.ix_(round_ones & (widths == width), families == family)
                 self.inflation[cells] *= max(1.0, float(np.median(scores[cells])) / CHI2_MEDIAN)
 
-    def relief_trend(self, series: Array) -> ReliefTrend | None:
-        """The trend of a series without motion that follows the relief most clearly; None without relief."""
-        relief = np.flatnonzero(self.bells.relief)
-        if not len(relief):
+    def relief_trend(self, series: Array, found: Deformation) -> ReliefTrend | None:
+        """The trend that follows the relief most clearly in a series without motion found; None without relief.
+
+        Motion that is more likely due to chance is part of it.
+        """
+        relief = self.bells.relief
+        if not relief.any():
             return None
-        products = self.products(series)
-        scores = self.scores(products)[relief, 0]
+        for piece, weights, shape in zip(found.pieces, found.weights, found.maps, strict=True):
+            if piece.relief and piece.probability <= 0.5:
+                series = series + np.outer(weights, shape)
+        products = self.bells.maps[relief] @ self.whiten(self.rotation(series)).T @ self.coordinates[0]
+        information = self.information[relief, 0]
+        scores = products**2 / (information * self.inflation[relief, 0])
         best = int(scores.argmax())
-        amplitude, score = products[relief[best], 0] / self.information[relief[best], 0], scores[best]
+        amplitude, score = products[best] / information[best], scores[best]
         found_from = abs(amplitude) * np.sqrt(self.chance.anywhere[0] / max(score, 1e-12))
         return ReliefTrend(float(amplitude), float(found_from), float(score))
 

@@ -115,7 +115,7 @@ def estimate_jointly(
         deformation = search.pursue(series, report)
     if progress:
         progress(passes, passes, f"{len(deformation.pieces)} pieces")
-    relief = search.relief_trend(series - deformation.series)
+    relief = search.relief_trend(series - deformation.series, deformation)
     return Joint(sky, rotation, slow, ordered, deformation, relief)
 
 

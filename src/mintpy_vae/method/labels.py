@@ -40,7 +40,7 @@ class Cluster:
     p_value : float
         Probability that shuffled dates are as smooth, corrected for the number of clusters (Bonferroni).
     height_correlation : float
-        Correlation of the mean map with the height.
+        Correlation of the mean map with the effective height.
     amplitude : (dates,)
         Amplitude series, arbitrary unit.
     map : (pixels,)

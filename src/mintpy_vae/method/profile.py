@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import numpy as np
 
 from ..arrays import Array, Floats
 from .covariance import height_slopes, without_height
 
+Heights = TypeVar("Heights", bound=Floats)
 BEND, BEND_STD = 0.5e-3, 0.2e-3
 """Mean and standard deviation of 1 / scale height of the delay before the stack is seen, per metre. The delay that
 varies is mostly water vapour, whose scale height is 1.5 to 3 km."""
 ROUNDS = 4
+MOST = 4.0
+"""Largest weight of a difference of dates, in units of the median one."""
 SMALL = 1e-7
 """Change of ``bend``, 1 / m, for the derivative of the profile."""
 
@@ -35,23 +39,27 @@ class Profile:
     bend: float = 0.0
     offset: float = 0.0
 
-    def __call__(self, height: Floats) -> Array:
-        """Effective heights of heights in metres."""
-        above = np.asarray(height, dtype=np.float64) - self.level
-        bent = -np.expm1(-self.bend * above) / self.bend if self.bend else above
-        return np.asarray(bent - self.offset)
+    def __call__(self, height: Heights) -> Heights:
+        """Effective heights of heights in metres, of their precision."""
+        effective = height - self.level
+        if self.bend:
+            effective *= -self.bend
+            np.expm1(effective, out=effective)
+            effective /= -self.bend
+        effective -= self.offset
+        return cast(Heights, effective)
 
     def centred(self, height: Array) -> Profile:
         """The same profile with the offset that makes the mean effective height zero."""
         return replace(self, offset=self.offset + float(self(height).mean()))
 
 
-def fit_profile(series: Array, height: Array) -> Profile:
-    """Estimate the profile of a stack's stratified delay; an exponential, as Doin et al. (2009) found.
+def fit_profile(series: Array, height: Array, years: Array) -> Profile:
+    """Estimate the profile of a stack's stratified delay, an exponential (Doin et al., 2009, compare profiles).
 
     The differences of successive dates, less their mean rate, are mostly atmosphere. Each has a slope with the
     effective height; the bend is the one for which these slopes leave least of the differences (Gauss-Newton), with a
-    normal prior.
+    normal prior. No difference counts more than ``MOST`` times the median one, so that no single date decides.
 
     Parameters
     ----------
@@ -59,9 +67,10 @@ def fit_profile(series: Array, height: Array) -> Profile:
         Radians.
     height : (pixels,)
         Metres.
+    years : (dates,)
     """
-    change = np.diff(series, axis=0)
-    change -= change.mean(axis=0)
+    change, interval = np.diff(series, axis=0), np.diff(years)
+    change -= np.outer(interval, interval @ change / (interval @ interval))
     level, bend = float(height.mean()), BEND
     for _ in range(ROUNDS):
         shape = Profile(level, bend).centred(height)(height)
@@ -70,12 +79,13 @@ def fit_profile(series: Array, height: Array) -> Profile:
         slope, bent = height_slopes(change, shape), height_slopes(change, tangent)
         left = change - np.outer(slope, shape) - np.outer(bent, tangent)
         weight = slope**2 / np.maximum(left.var(axis=1), 1e-30)
+        weight = np.minimum(weight, MOST * np.median(weight))
         if not weight.any():
             break
         weight /= weight.sum()
         ratio = bent / np.where(slope, slope, 1.0)
         step = float(weight @ ratio)
-        variance = float(weight**2 @ (ratio - step) ** 2)
+        variance = float(weight**2 @ (ratio - step) ** 2) / max(1.0 - float(weight @ weight), 1e-3)
         trust = BEND_STD**2 / (BEND_STD**2 + variance)
         bend = max(BEND + trust * (bend + step - BEND), 0.0)
     return Profile(level, bend).centred(height)

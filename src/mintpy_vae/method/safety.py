@@ -206,7 +206,7 @@ def misfit_share(
 
 
 def height_correlation(motion: Array, height: NDArray[np.floating]) -> float | None:
-    """Correlation with ``height`` (pixels,) of the principal map of ``motion`` (dates, pixels), positive upwards.
+    """Correlation of the principal map of ``motion`` (dates, pixels), positive upwards, with ``height`` (pixels,).
 
     The map of the motion is used, not that of a cluster, because the trend with height is removed before clustering.
     The sign is that of the displacement towards the satellite on the last date.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arrays import Array, Mask, Pairs
+from ..arrays import Array, Floats, Mask, Pairs
 from ..dates import acquisition_years
 from ..errors import NotEnoughEvidence
 from ..progress import Progress, Steps, steps_of
@@ -176,6 +176,8 @@ def separate(
     phase = phase - phase.mean(axis=1, keepdims=True)
     delay_share, delay = _confirmed_delay(phase, observations, grid, knowledge, settings)
     series = phase - delay
+    if delay_share.any():  # what a weather model leaves has another profile
+        grid = refitted(grid, series, observations.height)
 
     # 2. The network separates sources, FISHDBC clusters them, and clusters that are smooth in time give functions.
     flatten, maps = flattened(series, grid)
@@ -282,11 +284,18 @@ def to_dates(
             f"{MIN_PIXELS} are needed"
         )
     series = series[:, valid.ravel()]
-    ground = np.asarray(height[valid], dtype=np.float64)
-    profile = profile.centred(ground) if profile else fit_profile(series[good], ground)
+    ground, years = np.asarray(height[valid], dtype=np.float64), acquisition_years(observations.dates)
+    profile = profile.centred(ground) if profile else fit_profile(series[good], ground, years[good])
     bad = np.asarray(knowledge.bad_dates, dtype=np.intp)
-    grid = Grid(valid, profile(ground), profile, acquisition_years(observations.dates), good=good, bad=bad)
+    grid = Grid(valid, profile(ground), profile, years, good=good, bad=bad)
     return series, grid
+
+
+def refitted(grid: Grid, series: Array, height: Floats) -> Grid:
+    """The grid with the vertical profile of this series (dates, pixels); ``height`` (height, width) in metres."""
+    ground = np.asarray(height[grid.valid], dtype=np.float64)
+    profile = fit_profile(series[grid.good], ground, grid.years[grid.good])
+    return replace(grid, profile=profile, height=profile(ground))
 
 
 def _confirmed_delay(

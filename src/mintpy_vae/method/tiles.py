@@ -94,7 +94,7 @@ class Detail:
     Attributes
     ----------
     turbulent : (dates, rows, columns)
-        With the stratified part at mean height, so that ``turbulent + slope * height`` has mean 0 in the tile.
+        With the stratified part at effective height 0, so that ``turbulent + slope * height`` has mean 0 in the tile.
     slope : (dates,)
     std : (dates, rows, columns)
     rate_std : (rows, columns)
@@ -229,8 +229,10 @@ class Wide:
                 inside = 0 <= row < share.shape[0] and 0 <= column < share.shape[1]
                 if inside and share[row, column] > 0.5:  # each place belongs to one tile
                     pieces.append(_in_scene(piece, task.tile, ratio))
-            guarded += [
-                replace(one, size=one.size * side / min(shape)) for one in detail.guarded if one.kind != "broad sky"
+            guarded += [  # what may be atmosphere is judged by the whole scene
+                replace(one, size=one.size * side / min(shape))
+                for one in detail.guarded
+                if one.kind not in ("broad sky", "relief removed")
             ]
         left = np.clip(left, 0.0, 1.0)
         coarse = found.atmosphere

@@ -18,13 +18,13 @@ class FullResolution:
     """The atmosphere on the stack's own grid, for a block of rows at a time.
 
     The turbulent part is a cubic spline between the centres of the multilooked pixels; the stratified part follows the
-    height of each full-resolution pixel.
+    effective height of each full-resolution pixel.
 
     Parameters
     ----------
     atmosphere : PhasePerDate
     height : (length, width)
-        Metres relative to the mean height of the training grid; NaN counts as 0.
+        Effective heights by the profile of the training grid, metres; NaN counts as 0.
     factor : int
         Looks of the training grid in both directions.
     """

@@ -31,7 +31,7 @@ _MANDATORY_RADAR = ("HEADING", "HEIGHT", "STARTING_RANGE", "RANGE_PIXEL_SIZE", "
 _MANDATORY_GEO = ("X_FIRST", "Y_FIRST", "X_STEP", "Y_STEP")
 _WORDS = ("FILE_TYPE", "PLATFORM")  # of the mandatory ones; all others are numbers
 _NOT_ZERO = ("X_STEP", "Y_STEP", "RANGE_PIXEL_SIZE", "AZIMUTH_PIXEL_SIZE", "ALOOKS", "RLOOKS", "STARTING_RANGE")
-_HIGHEST = 1e4  # metres; larger values are fill values of elevation models (-32768, 1e20, ...)
+_LOWEST, _HIGHEST = -1e3, 1e4  # metres; others are fill values of elevation models (-32768, -9999, 1e20, ...)
 _FIRST_YEAR, _LAST_YEAR = 1978, 2099  # from Seasat on; other years are typing errors
 _HIGHEST_PHASE = 5e3  # radians, about 20 m in C band; larger values are fill values or damage
 _SCAN_MEMORY = 0.2  # GB, for the checks of open_stack
@@ -217,7 +217,7 @@ def read_geometry(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
                 _check_map(path, name, linked(f, name), shape)
         height = f["height"][:].astype(np.float32)
         warnings = units.check_height(path, height)
-        unknown = ~(np.abs(height) < _HIGHEST)
+        unknown = ~((height > _LOWEST) & (height < _HIGHEST))
         if "latitude" in f:
             latitude = f["latitude"][:]
             unknown |= ~np.isfinite(latitude) | (latitude == 0)  # MintPy's mark of pixels that the DEM does not cover

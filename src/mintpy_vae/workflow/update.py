@@ -284,6 +284,7 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: S
         amplitudes=np.hstack([old.amplitudes, amplitudes.T]),
         recipe=None,
         recipe_slope=None,
+        profile=None,
         motion=None if old.motion is None else np.vstack([old.motion[:, some], metres * moved]),
     )
 
