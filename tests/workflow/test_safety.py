@@ -129,7 +129,7 @@ def test_an_injected_bowl_half_as_wide_as_the_scene_is_lost_and_a_narrow_one_is_
 
 
 def test_most_sources_in_no_cluster(learned):
-    details = learned(50, settings=(("min_samples", 60), ("min_cluster_size", 60)))
+    details = learned(50, settings=(("min_samples", 60), ("min_cluster_size", 120)))
     share = details["unclustered_share"]
     assert share > 0.5 and f"{share:.0%} of the sources are in no cluster (warning from 50%)" in said(
         details, "sources"

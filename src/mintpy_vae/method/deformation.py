@@ -383,17 +383,18 @@ class Search:
         scores[self.barred] = 0.0
         return np.asarray(scores)
 
-    def inflate(self, series: Array) -> None:
+    def inflate(self, series: Array, motion: bool) -> None:
         """Calibrate the scores by chance on a series without motion, for dates that are not exchangeable.
 
         The covariance of a persistent function, which fits the median place already, is scaled to the 95th percentile
-        over places, for all functions of time that contain it. A scanned function's factor, for each family and width,
-        follows from the median of the scores over places and dates.
+        over places, for all functions of time that contain it, unless all ``motion`` is still in the series: one that
+        covers a tenth of the scene would hide itself. A scanned function's factor, for each family and width, follows
+        from the median of the scores over places and dates.
         """
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         families = np.array([f.family for f in self.functions])
         products = self.bells.maps @ self.whiten(self.rotation(series)).T
-        if round_ones.any():
+        if round_ones.any() and not motion:
             for q in range(self.rotation.number):
                 scores = products[:, q] ** 2 / (self.energies[q] * self.chance.inflation)
                 tail = max(1.0, float(np.quantile(scores[round_ones], 0.95)) / CHI2_95)

@@ -105,7 +105,7 @@ def estimate_jointly(
         precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
         search = Search(rotation, precisions, bells, ordered, chance)
         if slow_sky:
-            search.inflate(series - deformation.series)
+            search.inflate(series - deformation.series, motion=k == 0)
 
         def report(pieces: int, done: int = k) -> None:
             if progress:
