@@ -373,9 +373,9 @@ class Search:
         """The sky's in a function of time."""
         return Precision.total(self.precisions, self.shares[function])
 
-    def products(self, series: Array) -> Array:
-        """Product of each bell and function with a series (dates, pixels) in the sky's metric, (bells, functions)."""
-        return np.asarray((self.bells.maps @ self.whiten(self.rotation(series)).T) @ self.coordinates.T)
+    def products(self, maps: Array, series: Array) -> Array:
+        """Product of maps (maps, pixels) with a series (dates, pixels) in the sky's metric, (maps, coordinates)."""
+        return np.asarray(maps @ self.whiten(self.rotation(series)).T)
 
     def scores(self, products: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, (bells, functions)."""
@@ -393,7 +393,7 @@ class Search:
         """
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         families = np.array([f.family for f in self.functions])
-        products = self.bells.maps @ self.whiten(self.rotation(series)).T
+        products = self.products(self.bells.maps, series)
         if round_ones.any() and not motion:
             for q in range(self.rotation.number):
                 scores = products[:, q] ** 2 / (self.energies[q] * self.chance.inflation)
@@ -419,7 +419,7 @@ class Search:
         for piece, weights, shape in zip(found.pieces, found.weights, found.maps, strict=True):
             if piece.relief and piece.probability <= 0.5:
                 series = series + np.outer(weights, shape)
-        products = self.bells.maps[relief] @ self.whiten(self.rotation(series)).T @ self.coordinates[0]
+        products = self.products(self.bells.maps[relief], series) @ self.coordinates[0]
         information = self.information[relief, 0]
         scores = products**2 / (information * self.inflation[relief, 0])
         best = int(scores.argmax())
