@@ -43,7 +43,7 @@ from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
-from mintpy_vae.method.profile import Profile
+from mintpy_vae.method.profile import Profile, fit_profile
 from mintpy_vae.method.sky import Sky
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.simulate import simulate
@@ -85,11 +85,12 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Grid:
-    """Dates (dates, pixels) in millimetres on the valid pixels of the training grid."""
+    """Dates (dates, pixels) in millimetres on the valid pixels of the training grid, with effective heights."""
 
     series: Array
     valid: NDArray[np.bool_]
     height: Array
+    profile: Profile
     dates: list[str]
 
 
@@ -119,7 +120,9 @@ def _grid(phase: Array, weight: Array, pairs: Any, dates: list[str], height: Arr
     n = len(pairs)
     series, connected = invert_to_dates(phase.reshape(n, -1), weight.reshape(n, -1), pairs, len(dates))
     valid = (connected & np.isfinite(height).ravel()).reshape(height.shape)
-    return Grid(millimetres * series[:, valid.ravel()], valid, height[valid] - height[valid].mean(), list(dates))
+    series, ground = millimetres * series[:, valid.ravel()], np.asarray(height[valid], dtype=np.float64)
+    profile = fit_profile(series, ground, acquisition_years(dates))
+    return Grid(series, valid, profile(ground), profile, list(dates))
 
 
 def sky_of(grid: Grid, series: Array) -> Sky:
@@ -129,7 +132,7 @@ def sky_of(grid: Grid, series: Array) -> Sky:
     functions = [trend(years), *(annual(years) if years[-1] >= 1 else []), *scanned(grid.dates)]
     dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, None))
     dates = TrainingGrid(
-        grid.valid, grid.height, Profile(0.0), years, good=np.arange(len(x)), bad=np.array([], dtype=int)
+        grid.valid, grid.height, grid.profile, years, good=np.arange(len(x)), bad=np.array([], dtype=int)
     )
     return estimate_jointly(x, dictionary, dates, 0.01, np.random.default_rng(1)).sky
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.method.timefunctions import TimeFunction, adds_to, annual, lasts, recognise, scanned, step, trend
+from mintpy_vae.method.timefunctions import adds_to, annual, continued, course, rate_of, recognise, scanned, step, trend
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
@@ -41,12 +41,45 @@ def test_ramps_last_as_long_as_they_say():
             assert np.gradient(ramp.values, 365.25 * YEARS)[rising].max() <= 1.01 / days
 
 
-def test_what_happens_at_one_date_is_no_motion():
-    assert not lasts([trend(YEARS)], TimeFunction("flash", np.eye(60)[30]))
-    assert not lasts([trend(YEARS)], step(DATES, 58)) and lasts([trend(YEARS)], step(DATES, 40))
-
-
 def test_a_function_must_be_new():
-    known = [trend(YEARS), step(DATES, 25)]
-    assert not adds_to(known, step(DATES, 26)) and not adds_to(known, trend(YEARS))
+    known = [trend(YEARS), step(DATES, 30)]
+    assert not adds_to(known, trend(YEARS)) and not adds_to(known, step(DATES, 30))
     assert adds_to(known, step(DATES, 45)) and all(adds_to(known, f) for f in annual(YEARS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_course_is_the_whole_motion_in_one_function(seed):
+    """A step that fades and a season with a trend, which take two and three functions, each with its own amplitude."""
+    rng = np.random.default_rng(seed)
+    after = np.clip(YEARS - YEARS[25], 0, None)
+    fading = (np.arange(60) >= 25) * 1.0 + 0.4 * np.log1p(after / 0.1)
+    season = np.sin(2 * np.pi * YEARS + seed) - 0.6 * YEARS
+    for truth in (fading, season):
+        found = course(truth + 0.1 * np.ptp(truth) * rng.normal(size=60), YEARS, DATES)
+        assert found is not None and found.family == "cluster" and np.ptp(found.values) == pytest.approx(1, abs=0.02)
+        assert abs(np.corrcoef(found.values, truth)[0, 1]) > 0.98
+    assert course(3 * YEARS + 0.3 * rng.normal(size=60), YEARS, DATES) is None
+
+
+def test_the_name_of_a_course_says_all_about_it():
+    truth = 0.3 * YEARS + (np.arange(60) >= 25) + np.log1p(np.clip(YEARS - YEARS[25], 0, None) / 0.1)
+    found = course(truth, YEARS, DATES)
+    again = continued(found.name, DATES, DATES)
+    np.testing.assert_array_equal(again.values, found.values)
+    assert (again.name, again.family) == (found.name, found.family)
+    assert found.name.startswith(f"{rate_of(found.name):.3g} trend + ") and rate_of(found.name) > 0
+    assert rate_of("trend") == 1 and rate_of(f"step {DATES[25]}") == rate_of("annual sine") == 0
+
+
+def test_a_course_that_is_a_line_or_a_flash_is_none():
+    rng = np.random.default_rng(4)
+    noise = 0.2 * rng.normal(size=60)
+    assert course(20 * YEARS + (np.arange(60) >= 25) + noise, YEARS, DATES) is None  # 1 in 40: the trend will do
+    for last in (0.5, 1.0, 3.0):  # a storm on the last date
+        assert course(YEARS + noise + last * (np.arange(60) == 59), YEARS, DATES) is None
+    storm = 0.3 * YEARS + (np.arange(60) >= 25) + noise + 9.0 * (np.arange(60) == 40)
+    good = np.setdiff1d(np.arange(60), [40])
+    clean = course(storm - 9.0 * (np.arange(60) == 40), YEARS, DATES)
+    known = course(storm, YEARS, DATES, good)  # a date that is known to be bad decides nothing
+    assert known is not None and clean is not None
+    assert abs(np.corrcoef(known.values, clean.values)[0, 1]) > 0.99

@@ -9,7 +9,7 @@ from conftest import observed
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.deformation import bell_map
 from mintpy_vae.method.separation import separate
-from mintpy_vae.method.timefunctions import annual, continued, scanned, trend
+from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum
 from mintpy_vae.method.update import Learned, Statistics, new_series, update
 from mintpy_vae.results.learned import read_learned, write_learned
 from mintpy_vae.settings import Settings
@@ -41,12 +41,21 @@ def test_functions_of_time_go_on_as_they_were():
     dates = [f"2020{month:02d}{day:02d}" for month in range(1, 13) for day in (5, 20)]
     first = dates[:-3]
     years = acquisition_years(first)
-    for function in [trend(years), *annual(years), *scanned(first)]:
+    late = step(first, len(first) - 6)
+    decay = next(f for f in scanned(first) if f.name == f"log {late.name.split()[1]} 0.1 yr")
+    sums = [
+        weighted_sum([0.3, -0.52], [trend(years), late]),
+        weighted_sum([1e-4, 0.6, 0.2], [trend(years), late, decay]),
+    ]
+    for function in [trend(years), *annual(years), *scanned(first), *sums]:
         longer = continued(function.name, first, dates)
         np.testing.assert_allclose(longer.values[: len(first)], function.values, atol=1e-9)
         assert longer.family == function.family
         if function.family in ("step", "ramp 60 d", "ramp 120 d"):
             assert (longer.values[len(first) :] == function.values[-1]).all()
+    names = ["trend", late.name, decay.name]
+    of_terms = np.array([1e-4, 0.6, 0.2]) @ [continued(name, first, dates).values for name in names]
+    np.testing.assert_allclose(continued(sums[1].name, first, dates).values, of_terms, atol=1e-12)
 
 
 def test_the_phase_of_a_new_date_comes_from_its_pairs_alone(case):

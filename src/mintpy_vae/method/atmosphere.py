@@ -25,7 +25,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
 from .observations import Grid
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky, inverse
-from .timefunctions import TimeFunction
+from .timefunctions import TimeFunction, rate_of
 
 SHAPE_ERROR = 0.3
 """Standard deviation of the error of a motion's shape, as a share of the motion at the same place."""
@@ -37,6 +37,10 @@ FADE = 2.4
 """The local sky has half its weight where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 UNSTEADY_DAYS = 50
 """Days by which unsteady motion may begin before, and end after, the function of time that was found."""
+MOST_EVENTS = 12
+"""Number of the strongest unsteady motions with functions of their own; weaker ones share theirs."""
+SMALL = 1e-3
+"""Smallest norm of a function of time, in units of the dates' strengths, that is more than rounding."""
 FINE_WINDOW = 9
 """Pixels along each side of the window whose median tells how strong the fine residual is there."""
 MUCH_LEFT = 0.67
@@ -45,6 +49,8 @@ BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
 DOUBTFUL = 0.1
 """Relative standard deviation of broad motion from which its rate is reported."""
+STEADY = 0.5
+"""Weight of a trend in a function of time from which broad motion is regarded as steady."""
 UNPROVEN = 10.83
 """Chi-squared (its 99.9th percentile) of a trend that follows the relief from which its removal is reported."""
 
@@ -160,9 +166,9 @@ def estimate(
     sky, strength, valid, years = joint.sky, joint.sky.strength[:, None], grid.valid, grid.years
     data, motion = series / strength, joint.deformation.series / strength
     steady = joint.rotation.basis[: joint.rotation.number]
-    unsteady = _unsteady(joint, years)
+    events = _events(joint, years)
     still = data - motion
-    plain = still - steady.T @ (steady @ still) - unsteady.T @ (unsteady @ still)
+    plain = still - sum((own.T @ (own @ still) for own in [steady, *(own for own, _ in events)]), np.zeros_like(still))
 
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
@@ -175,10 +181,9 @@ def estimate(
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
         parts.append(_Part(own, own @ still, modes, weighted, sky, slow.removed))
-    if len(unsteady):
+    for own, size in events:
         modes = np.vstack([sky.modes, local.of_all * fade])
-        weighted = doubt.weighted(modes, sky.fine, np.sqrt(((unsteady @ motion) ** 2).sum(axis=0)))
-        parts.append(_Part(unsteady, unsteady @ still, modes, weighted, sky))
+        parts.append(_Part(own, own @ still, modes, doubt.weighted(modes, sky.fine, size), sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
@@ -359,26 +364,44 @@ class _Doubt:
         return weighted
 
 
-def _unsteady(joint: Joint, years: Array) -> Array:
-    """Orthonormal functions of time that unsteady motion follows, (functions, dates), without the persistent ones.
+def _events(joint: Joint, years: Array) -> list[tuple[Array, Array]]:
+    """Orthonormal functions of time of each unsteady motion, (functions, dates), and motion's size in them, (pixels,).
 
-    Such motion may last longer than the function that was found: a step is added at every date from ``UNSTEADY_DAYS``
-    before it to as many days after it.
+    A motion may last longer than the scanned function that was found for it: a step is added at every date from
+    ``UNSTEADY_DAYS`` before it to as many days after it. The course of a cluster comes from the data and needs none.
+    The persistent functions are taken out, and from each motion's functions those of stronger ones; motion counts in
+    the functions of another as far as their own functions overlap. Motion counts as far as it is made of pieces.
     """
-    found = [f for f in joint.functions if f.family and f.name in joint.deformation.functions]
-    changes = np.zeros(len(years), dtype=bool)
-    for f in found:
-        first, last = _changes(f, years)
-        reach = UNSTEADY_DAYS / 365.25
-        changes |= (years >= first - reach) & (years <= last + reach)
-    steps = [(years >= years[k]).astype(np.float64) for k in np.flatnonzero(changes) if k > 0]
-    rows = [f.values for f in found] + steps
-    if not rows:
-        return np.zeros((0, len(years)))
-    n = joint.rotation.number
-    coordinates = joint.rotation.functions(np.array(rows))
-    _, singular, axes = np.linalg.svd(coordinates[:, n:], full_matrices=False)
-    return np.asarray(axes[singular > 1e-6 * singular.max(initial=1e-30)] @ joint.rotation.basis[n:])
+    n, found = joint.rotation.number, joint.deformation
+    reach, name_of_piece = UNSTEADY_DAYS / 365.25, np.array([piece.function for piece in found.pieces])
+    spans, sizes = [], []
+    for f in (f for f in joint.functions if f.family and f.name in found.functions):
+        first, last = _changes(f, years) if f.family != "cluster" else (np.inf, -np.inf)
+        dates = np.flatnonzero((years >= first - reach) & (years <= last + reach))
+        steps = [(years >= years[k]).astype(np.float64) for k in dates if k > 0]
+        own = name_of_piece == f.name
+        weights = joint.rotation.functions(found.weights[own])[:, n:]  # all in the direction of f
+        sizes.append(np.linalg.norm(weights.T @ found.maps[own], axis=0))
+        spans.append(_span(joint.rotation.functions(np.array([f.values, *steps]))[:, n:]))
+    order = np.argsort([-float(size @ size) for size in sizes], kind="stable")
+    taken, events = np.zeros((0, len(years) - 1 - n)), []
+    for group in [*([k] for k in order[:MOST_EVENTS]), list(order[MOST_EVENTS:])]:
+        window = np.vstack([taken[:0], *(spans[k] for k in group)])
+        new = _span(window - window @ taken.T @ taken)
+        if len(new):
+            taken = np.vstack([taken, new])
+            square = np.zeros(found.maps.shape[1])
+            for span, size in zip(spans, sizes, strict=True):
+                shared = float(((new @ span.T) ** 2).sum()) / max(min(len(new), len(span)), 1)
+                square += min(shared, 1.0) * size**2
+            events.append((new @ joint.rotation.basis[n:], np.sqrt(square)))
+    return events
+
+
+def _span(rows: Array) -> Array:
+    """Orthonormal basis of the rows; directions that are small in all of them are left out."""
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+    return np.asarray(axes[singular > SMALL])
 
 
 def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
@@ -403,9 +426,10 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
     for piece in joint.deformation.pieces:
         width = float(np.exp(piece.place[2])) / side
         broad = width >= BROAD and piece.std > DOUBTFUL * abs(piece.amplitude)
-        if piece.function == "trend" and piece.probability > 0.5 and (piece.relief or broad):
+        steady = rate_of(piece.function)
+        if abs(steady) >= STEADY and piece.probability > 0.5 and (piece.relief or broad):
             kind = "relief" if piece.relief else "broad motion"
-            found.append(Guarded(kind, piece.amplitude / years_long, piece.std / years_long, width))
+            found.append(Guarded(kind, steady * piece.amplitude / years_long, steady * piece.std / years_long, width))
     kept = any(one.kind == "relief" for one in found)
     if joint.relief and joint.relief.score > UNPROVEN and not kept:
         rate, least = joint.relief.amplitude / years_long, joint.relief.found_from / years_long

@@ -29,7 +29,7 @@ SPACING = 0.6
 """Distance between bells of one width, in their standard deviations; a pixel at least."""
 COVERED = 0.5
 """Least share of a bell on valid ground, in units of the valid share of the scene."""
-RELIEF = (0.3, 0.5, 0.7, 0.85)
+RELIEF = tuple(np.arange(0.3, 0.875, 0.05).round(2))
 """Quantiles of the height above which motion that follows the relief is searched for. These maps are bent functions of
 the effective height, in which the stratified delay is linear (:mod:`.profile`)."""
 LEAST_RELIEF = 100.0
@@ -389,10 +389,11 @@ class Search:
         The covariance of a persistent function, which fits the median place already, is scaled to the 95th percentile
         over places, for all functions of time that contain it, unless all ``motion`` is still in the series: one that
         covers a tenth of the scene would hide itself. A scanned function's factor, for each family and width, follows
-        from the median of the scores over places and dates.
+        from the median of the scores over places and dates, that of a cluster's course from its own over the places.
         """
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
-        families = np.array([f.family for f in self.functions])
+        families = np.array([f.name if f.family == "cluster" and not motion else f.family for f in self.functions])
+        families[families == "cluster"] = ""
         products = self.products(self.bells.maps, series)
         if round_ones.any() and not motion:
             for q in range(self.rotation.number):

@@ -22,6 +22,9 @@ REDDEST = 4.0
 periods over the stack. It is that of a random walk; variance beyond it is not weather, even if most of the scene
 moves."""
 
+MUCH = 0.1
+"""Share of a course's energy in a persistent function from which its pieces are unknowns of the sky there."""
+
 
 @dataclass(frozen=True)
 class Joint:
@@ -151,8 +154,12 @@ def _slownesses(
     pieces, found = deformation.pieces, []
     # a piece of probability p keeps the share p of its amplitude: the prior adds (1 - p) / p times its information
     doubt = np.array([(1 - p.probability) * p.probability * (p.amplitude / p.std) ** 2 for p in pieces])
+    courses = {f.name for f in functions if f.family == "cluster"}
+    of_course = np.array([p.function in courses for p in pieces], dtype=bool)
+    share = weights**2 / np.maximum((weights**2).sum(axis=1, keepdims=True), 1e-12)
     for q, start in enumerate(before):
         own = np.array([p.function == functions[q].name for p in pieces], dtype=bool)
+        own |= of_course & (share[:, q] > MUCH)
         known = weights[~own, q] @ deformation.maps[~own]
         zero = doubt[own] / np.maximum(weights[own, q] ** 2, 1e-12)
         found.append(slowness(sky, coordinates[q] - known, deformation.maps[own], start, typical[q], zero))

@@ -28,13 +28,11 @@ from .sky import Slowness
 from .source_model import Fit, Trainer, basis_maps, source_weights
 from .threads import single_threaded
 from .timefunctions import (
-    MIN_NEW_GIVEN,
     TimeFunction,
     adds_to,
     annual,
-    lasts,
+    course,
     persistent_of,
-    recognise,
     scanned,
     trend,
 )
@@ -42,8 +40,6 @@ from .training import draw_pairs, train
 from .vae import SEPARATOR_SLOTS
 
 MIN_PIXELS = 200
-MAX_PERSISTENT = 0.25
-"""Largest number of persistent functions, as a share of the dates; each costs one degree of freedom in time."""
 FEWEST_SOURCES = 400
 """Number of pairs drawn for the clustering if the stack has fewer."""
 
@@ -186,7 +182,7 @@ def separate(
     network = trainer(grid.maps(maps)[grid.good], grid.valid, grid.years[grid.good], slots, settings, training)
     clusters, unclustered, sources = _find_clusters(network, maps, observations.pairs, grid, settings, clusterer, rng)
     of_clusters = clusters if ablation.clustering else []
-    functions = _functions_of_time(of_clusters, grid.years, observations.dates, knowledge.functions)
+    functions = _functions_of_time(of_clusters, grid, observations.dates, knowledge.functions)
 
     # 3. to 5. Estimate local deformation, the statistics of the sky, and the atmosphere of each date.
     searching = steps_of(progress, "searching local deformation")
@@ -305,7 +301,7 @@ def _confirmed_delay(
     if observations.delay is None:
         return np.zeros(len(phase)), np.zeros_like(phase)
     maps = relative(np.asarray(observations.delay[:, grid.valid], dtype=np.float64))
-    persistent = persistent_of(_functions_of_time([], grid.years, observations.dates, knowledge.functions))
+    persistent = persistent_of(_functions_of_time([], grid, observations.dates, knowledge.functions))
     share = coefficients(phase, maps, persistent, grid, settings.significance)
     return share, share[:, None] * maps
 
@@ -319,22 +315,21 @@ def flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
 
 
 def _functions_of_time(
-    clusters: list[Cluster], years: Array, dates: Sequence[str], given: Sequence[TimeFunction]
+    clusters: list[Cluster], grid: Grid, dates: Sequence[str], given: Sequence[TimeFunction]
 ) -> list[TimeFunction]:
-    """Functions of time: trend, annual cycle, those of deformation clusters and of the user, and scanned ones."""
-    functions = [trend(years)]
+    """Functions of time: trend, annual cycle, those of the user, courses of deformation clusters, and scanned ones."""
+    functions, courses, years = [trend(grid.years)], list[TimeFunction](), grid.years
     if years[-1] - years[0] >= 1.0:
         functions += annual(years)
-    for cluster in clusters:
-        if cluster.kind == "deformation":
-            for function in recognise(cluster.amplitude, years, dates):
-                if adds_to(functions, function) and lasts(functions, function):
-                    functions.append(function)
-    functions = functions[: max(3, int(MAX_PERSISTENT * len(dates)))]
     for function in given:
-        if adds_to(functions, function, MIN_NEW_GIVEN):
+        if adds_to(functions, function):
             functions.append(function)
-    return functions + scanned(dates)
+    for cluster in sorted(clusters, key=lambda c: -c.energy):
+        if cluster.kind == "deformation":
+            found = course(cluster.amplitude, years, dates, grid.good)
+            if found and adds_to(courses, found):
+                courses.append(found)
+    return functions + courses + scanned(dates)
 
 
 def _find_clusters(

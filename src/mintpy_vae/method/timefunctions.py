@@ -1,4 +1,4 @@
-"""Functions of time of deformation: trend, annual cycle, step, postseismic decay, ramp."""
+"""Functions of time of deformation: trend, annual cycle, step, postseismic decay, ramp, and the course of a cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..dates import acquisition_years
@@ -16,13 +17,13 @@ RAMP_DAYS = (60, 120)
 """Durations of the ramps that are scanned, for slow slip and accelerating landslides."""
 SCANNED_DECAY = 0.1
 """Relaxation time in years of the logarithms that are scanned, for decelerating motion."""
-MIN_NEW = 0.3
-"""Least share of a function's variance outside the span of the known functions. Two steps at neighbouring dates, for
-example, could explain any value on the date between them."""
-MIN_NEW_GIVEN = 0.01
-"""The same for a function that the user gives: three quarters of a step in the middle of the stack is trend."""
+MIN_NEW = 0.01
+"""Least share of a new function's variance outside the span of the known functions; three quarters of a step in the
+middle of the stack is trend."""
 MAX_LEVERAGE = 0.3
-"""Largest share of a new function's energy on one date; otherwise the atmosphere of that date would count as motion."""
+"""Largest share of a course's energy on one date; otherwise the atmosphere of that date would count as motion."""
+MIN_BENT = 0.05
+"""Least share of a course's variance outside a line; a course that is nearly a line is left to the trend."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
 
@@ -37,7 +38,7 @@ class TimeFunction:
         For example ``trend``, ``step 20210908``.
     values : (dates,)
     family : str
-        Name of the family of a function that is scanned over the dates; empty for one that is not scanned.
+        Name of the family of a function that is scanned over the dates, or ``cluster``; empty for a persistent one.
     """
 
     name: str
@@ -46,7 +47,7 @@ class TimeFunction:
 
 
 def persistent_of(functions: Sequence[TimeFunction]) -> list[TimeFunction]:
-    """Those of the functions that last over the whole stack, i.e. that are not scanned."""
+    """Those of the functions in which the sky has a covariance of its own; not scanned ones and courses of clusters."""
     return [f for f in functions if not f.family]
 
 
@@ -93,7 +94,7 @@ def continued(name: str, first: Sequence[str], dates: Sequence[str]) -> TimeFunc
     """A function of the dates ``first`` at all of ``dates``, which begin with them; ``name`` as given here.
 
     A trend and an annual cycle go on, a step stays, and a ramp stays at its end. A logarithm goes on to decelerate, but
-    for no longer than it has lasted: one that has just begun does not say how far it goes.
+    for no longer than it has lasted: one that has just begun does not say how far it goes. So do all terms of a sum.
 
     Raises
     ------
@@ -101,6 +102,9 @@ def continued(name: str, first: Sequence[str], dates: Sequence[str]) -> TimeFunc
         If no function here has such a name.
     """
     years = acquisition_years(dates)
+    weights, terms = _terms(name)
+    if weights:
+        return weighted_sum(weights, [continued(term, first, dates) for term in terms])
     if name == "trend":
         return TimeFunction(name, years / float(years[len(first) - 1]))
     for function in annual(years):
@@ -116,6 +120,21 @@ def continued(name: str, first: Sequence[str], dates: Sequence[str]) -> TimeFunc
     if kind == "ramp":
         return TimeFunction(name, np.clip(since * 365.25 / int(words[0]), 0.0, 1.0), f"ramp {words[0]} d")
     raise ValueError(f"no function of time is named {name}")
+
+
+def _terms(name: str) -> tuple[list[float], list[str]]:
+    """Weights and names of the terms in the name of a :func:`weighted_sum`; none in any other name."""
+    try:
+        split = [term.split(" ", 1) for term in name.split(" + ")]
+        return [float(weight) for weight, _ in split], [term for _, term in split]
+    except ValueError:
+        return [], []
+
+
+def rate_of(name: str) -> float:
+    """Share of a steady rate in a function of this name: 1 for a trend, its weight in a course, 0 in all others."""
+    weights, terms = _terms(name)
+    return dict(zip(terms, weights, strict=True)).get("trend", 0.0) if weights else float(name == "trend")
 
 
 class Rotation:
@@ -155,7 +174,9 @@ class Rotation:
         return np.asarray(values - (values @ weights / weights.sum())[..., None])
 
 
-def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[TimeFunction]:
+def recognise(
+    amplitude: Array, years: Array, dates: Sequence[str], good: NDArray[np.intp] | slice = slice(None)
+) -> list[TimeFunction]:
     """Find the functions of time, in addition to a line, that an amplitude series follows.
 
     A seasonal cycle, a step at any date and a step with logarithmic decay (Marone et al., 1991) compete by the Bayesian
@@ -166,13 +187,15 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
     amplitude, years : (dates,)
     dates : sequence of str
         YYYYMMDD.
+    good : indices, optional
+        Dates that count; all by default.
 
     Returns
     -------
     list of TimeFunction
         Empty if a line is sufficient.
     """
-    n = len(years)
+    n, known = len(years), amplitude[good]
     line = np.stack([np.ones(n), years], axis=1)
     candidates: list[tuple[list[TimeFunction], int]] = []
     if years[-1] - years[0] >= 1.0:
@@ -181,28 +204,50 @@ def recognise(amplitude: Array, years: Array, dates: Sequence[str]) -> list[Time
         jump = step(dates, k)
         candidates.append(([jump], 2))
         since = np.clip(years - years[k], 0, None)
-        for tau in DECAY_YEARS:
+        for tau in DECAY_YEARS if k < n - 2 else ():
             decay = TimeFunction(f"log {dates[k]} {tau:g} yr", np.log1p(since / tau))
             candidates.append(([jump, decay], 4))
 
     def criterion(functions: list[TimeFunction], parameters: int) -> float:
-        design = np.concatenate([line, *[f.values[:, None] for f in functions]], axis=1)
-        left = amplitude - design @ np.linalg.lstsq(design, amplitude, rcond=None)[0]
-        return float(n * np.log(max(float(left @ left), 1e-30) / n) + parameters * np.log(n))
+        design = np.concatenate([line, *[f.values[:, None] for f in functions]], axis=1)[good]
+        left = known - design @ np.linalg.lstsq(design, known, rcond=None)[0]
+        return float(len(known) * np.log(max(float(left @ left), 1e-30) / len(known)) + parameters * np.log(len(known)))
 
     best, size = min(candidates, key=lambda c: criterion(*c), default=([], 0))
     return best if criterion([], 0) - criterion(best, size) > MIN_EVIDENCE else []
 
 
-def adds_to(known: Sequence[TimeFunction], function: TimeFunction, least: float = MIN_NEW) -> bool:
-    """Whether more than the share ``least`` of ``function`` is not in the span of a constant and the ``known`` ones."""
-    return bool(_new_part(known, function).var() > least * function.values.var())
+def course(
+    amplitude: Array, years: Array, dates: Sequence[str], good: NDArray[np.intp] | slice = slice(None)
+) -> TimeFunction | None:
+    """The course of an amplitude series: a line and what :func:`recognise` finds, fitted and added up.
+
+    Its largest weight is positive and its range over the dates is about 1, since the weights are rounded as in its
+    name. None if it is nearly a line, or happens mostly at one date. Parameters as for :func:`recognise`.
+    """
+    found = recognise(amplitude, years, dates, good)
+    if not found:
+        return None
+    terms = [trend(years), *found]
+    design = np.stack([np.ones(len(years)), *(f.values for f in terms)], axis=1)
+    weights = np.asarray(np.linalg.lstsq(design[good], amplitude[good], rcond=None)[0][1:], dtype=np.float64)
+    weights *= np.sign(weights[np.abs(weights).argmax()]) / np.ptp(design[:, 1:] @ weights)
+    whole = weighted_sum(weights, terms)
+    bent = _new_part(terms[:1], whole) ** 2
+    enough = bent.mean() > MIN_BENT * whole.values.var() and bent.max() < MAX_LEVERAGE * bent.sum()
+    return whole if enough else None
 
 
-def lasts(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
-    """Whether the part of ``function`` outside a constant and the ``known`` ones extends over more than one date."""
-    energy = _new_part(known, function) ** 2
-    return bool(energy.max() < MAX_LEVERAGE * energy.sum())
+def weighted_sum(weights: Sequence[float] | Array, terms: Sequence[TimeFunction]) -> TimeFunction:
+    """Sum of functions as one of the family ``cluster``; the name holds the weights, with the precision they have."""
+    name = " + ".join(f"{w:.3g} {f.name}" for w, f in zip(weights, terms, strict=True))
+    values = np.sum([float(f"{w:.3g}") * f.values for w, f in zip(weights, terms, strict=True)], axis=0)
+    return TimeFunction(name, values, "cluster")
+
+
+def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
+    """Whether more than ``MIN_NEW`` of the variance of ``function`` is outside the span of a constant and ``known``."""
+    return bool(_new_part(known, function).var() > MIN_NEW * function.values.var())
 
 
 def _new_part(known: Sequence[TimeFunction], function: TimeFunction) -> Array:

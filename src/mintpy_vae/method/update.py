@@ -27,7 +27,7 @@ from .observations import Grid, Observations
 from .separation import MIN_PIXELS, Separation
 from .sky import BAD, CHI2_MEDIAN, Covariance, Footprints, Precision, Sky, Slowness, sky_statistics
 from .threads import single_threaded
-from .timefunctions import Rotation, TimeFunction, continued, persistent_of, scanned
+from .timefunctions import Rotation, TimeFunction, continued, persistent_of
 
 MANY = 0.25
 """Largest number of dates that are added to what was learned, as a share of the dates learned from."""
@@ -303,10 +303,10 @@ class Statistics:
 
 
 def _functions(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
-    """The persistent functions at all dates, and the scanned ones that motion follows."""
+    """The persistent functions at all dates, and the others that motion follows."""
     first = learned.dates[: learned.number]
     persistent = [replace(continued(name, first, dates), family="") for name in learned.persistent]
-    names = sorted({p.function for p in learned.pieces} & {f.name for f in scanned(first)})
+    names = sorted({p.function for p in learned.pieces} - set(learned.persistent))
     return persistent, [continued(name, first, dates) for name in names]
 
 

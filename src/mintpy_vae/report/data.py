@@ -15,7 +15,8 @@ from .. import metrics
 from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
-from ..method.atmosphere import BROAD, DOUBTFUL
+from ..method.atmosphere import BROAD, DOUBTFUL, STEADY
+from ..method.timefunctions import rate_of
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
 from ..stack import open_hdf5
@@ -32,7 +33,8 @@ GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the r
 def is_guarded(piece: Mapping[str, Any]) -> bool:
     """Whether a warning is about an entry of ``deformation_pieces``: broad or relief-shaped motion of doubtful rate."""
     doubtful = piece["width"] >= BROAD and piece["std"] > DOUBTFUL * abs(piece["amplitude"])
-    return bool(piece["function"] == "trend" and piece["probability"] > 0.5 and (piece["relief"] or doubtful))
+    steady = abs(rate_of(piece["function"])) >= STEADY
+    return bool(steady and piece["probability"] > 0.5 and (piece["relief"] or doubtful))
 
 
 @dataclass(frozen=True)
