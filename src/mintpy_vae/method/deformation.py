@@ -389,11 +389,11 @@ class Search:
         The covariance of a persistent function, which fits the median place already, is scaled to the 95th percentile
         over places, for all functions of time that contain it, unless all ``motion`` is still in the series: one that
         covers a tenth of the scene would hide itself. A scanned function's factor, for each family and width, follows
-        from the median of the scores over places and dates, that of a cluster's course from its own over the places.
+        from the median of the scores over places and dates. The course of a cluster has that of a step: one of its own
+        would differ between courses that hardly differ, and the factor decides which of them is found.
         """
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
-        families = np.array([f.name if f.family == "cluster" and not motion else f.family for f in self.functions])
-        families[families == "cluster"] = ""
+        families = np.array(["step" if f.family == "cluster" else f.family for f in self.functions])
         products = self.products(self.bells.maps, series)
         if round_ones.any() and not motion:
             for q in range(self.rotation.number):
