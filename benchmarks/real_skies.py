@@ -210,7 +210,7 @@ class Case:
             "warnings": sentences(found.atmosphere.guarded, 1e3 * abs(METRES)),
             "pieces": len(found.deformation.pieces),
             "moves_as": sorted(found.deformation.functions),
-            "functions": [f.name for f in found.functions if not f.family],
+            "functions": [f.name for f in found.functions if f.family in ("", "cluster")],
             "sigma": float(1e3 * abs(METRES) * np.sqrt((found.atmosphere.std[:, found.valid] ** 2).mean())),
         }
         if self.truth is not None:

@@ -7,11 +7,11 @@ import pytest
 
 from conftest import observed
 from mintpy_vae.dates import acquisition_years
-from mintpy_vae.method.deformation import bell_map
+from mintpy_vae.method.deformation import Piece, bell_map
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum
 from mintpy_vae.method.update import Learned, Statistics, new_series, update
-from mintpy_vae.results.learned import read_learned, write_learned
+from mintpy_vae.results.learned import LEARNED, read_learned, write_learned
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
 
@@ -88,6 +88,28 @@ def test_a_known_sky_is_removed_and_one_by_one_is_as_good_as_together(case):
     assert difference.std() < 0.3 * together.corrected.std()
     assert one.dates == list(observations.dates) and one.number == FIRST
     np.testing.assert_allclose(one.series, together.learned.series, atol=0.5)  # pairs of two new dates come later
+
+
+def test_motion_with_the_course_of_a_cluster_goes_on(case, tmp_path):
+    observations, learned = case
+    years = acquisition_years(observations.dates)
+    terms = [trend(years[:FIRST]), step(observations.dates[:FIRST], 8)]
+    course = weighted_sum([2.0, 0.5], terms)
+    place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
+    bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
+    size, values = 6.0, course.values - course.values.mean()
+    moved = replace(
+        learned,
+        pieces=[Piece(place, False, course.name, size, 0.1, 9.0, 1.0)],
+        maps=bell[None],
+        motion=size * np.outer(values, bell),
+        series=learned.series + size * np.outer(values, bell - bell.mean()),
+    )
+    write_learned(tmp_path / LEARNED, moved)
+    done = update(observations, read_learned(tmp_path))
+    rate = 2.0 * size / years[FIRST - 1]
+    expected = moved.motion[-1] + np.outer(rate * (years[FIRST:] - years[FIRST - 1]), bell)
+    np.testing.assert_allclose(done.learned.motion[done.new], expected, atol=1e-9)
 
 
 def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):

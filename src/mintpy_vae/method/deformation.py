@@ -30,8 +30,9 @@ SPACING = 0.6
 COVERED = 0.5
 """Least share of a bell on valid ground, in units of the valid share of the scene."""
 RELIEF = tuple(np.arange(0.3, 0.875, 0.05).round(2))
-"""Quantiles of the height above which motion that follows the relief is searched for. These maps are bent functions of
-the effective height, in which the stratified delay is linear (:mod:`.profile`)."""
+"""Quantiles of the height above which motion that follows the relief is searched for, so close that the choice between
+two of them does not decide how much is found. These maps are bent functions of the effective height, in which the
+stratified delay is linear (:mod:`.profile`)."""
 LEAST_RELIEF = 100.0
 """Range of effective heights in metres below which no such map is tried."""
 MAX_PIECES = 200
@@ -169,7 +170,7 @@ class Dictionary:
     Attributes
     ----------
     functions : sequence of TimeFunction
-        Persistent and scanned.
+        Persistent ones, courses of clusters, and scanned ones.
     bells : Bells
     """
 
@@ -247,7 +248,7 @@ class Chance:
     A persistent function gives one map: its largest score is simulated with maps drawn from the covariance of the sky,
     which is later scaled to the stack's slow sky. A scanned function is also searched over the dates: its largest score
     is simulated by shuffling the dates, which assumes that they are exchangeable without the persistent functions.
-    :meth:`Search.inflate` measures the deviation from this assumption.
+    :meth:`Search.inflate` measures the deviation from this assumption. Courses of clusters count as scanned.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ def confirm(clusters: list[Cluster], motion: Array) -> list[Cluster]:
     """Change the label of deformation clusters that no proven local motion supports to undecided.
 
     A network that looks for slowly changing patterns also finds some in the atmosphere, and a test on the same dates
-    seems to confirm them. The local motion found by the pursuit does not depend on the network.
+    seems to confirm them. The pursuit of local motion has other maps and thresholds for chance.
 
     Parameters
     ----------
