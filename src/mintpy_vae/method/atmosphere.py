@@ -44,7 +44,9 @@ SMALL = 1e-3
 FINE_WINDOW = 9
 """Pixels along each side of the window whose median tells how strong the fine residual is there."""
 MUCH_LEFT = 0.67
-"""A broad band is reported if less than this share of its trend was removed."""
+"""A broad band is reported if less than this share of its trend was removed,"""
+NOTABLE = 0.5
+"""and what was left exceeds this share of the velocity's standard deviation (both RMS)."""
 BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
 DOUBTFUL = 0.1
@@ -199,7 +201,7 @@ def estimate(
     moving = np.zeros(valid.shape, dtype=bool)
     moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
     trend = parts[len(local.blocks)] if joint.slow else None
-    guarded = _guarded(joint, trend, years, min(valid.shape))
+    guarded = _guarded(joint, trend, years, min(valid.shape), float(np.sqrt((rate_std**2).mean())))
     return Atmosphere(
         turbulent=fill(turbulent, valid),
         slope=slope,
@@ -376,12 +378,15 @@ def _events(joint: Joint, years: Array) -> list[tuple[Array, Array]]:
     reach, name_of_piece = UNSTEADY_DAYS / 365.25, np.array([piece.function for piece in found.pieces])
     spans, sizes = [], []
     for f in (f for f in joint.functions if f.family and f.name in found.functions):
+        own = name_of_piece == f.name
+        weights = joint.rotation.functions(found.weights[own])[:, n:]  # all in the direction of f
+        size = np.linalg.norm(weights.T @ found.maps[own], axis=0)
+        if not size.max() > NEGLIGIBLE * np.sqrt(joint.sky.fine):
+            continue  # of a tile that this motion does not reach
         first, last = _changes(f, years) if f.family != "cluster" else (np.inf, -np.inf)
         dates = np.flatnonzero((years >= first - reach) & (years <= last + reach))
         steps = [(years >= years[k]).astype(np.float64) for k in dates if k > 0]
-        own = name_of_piece == f.name
-        weights = joint.rotation.functions(found.weights[own])[:, n:]  # all in the direction of f
-        sizes.append(np.linalg.norm(weights.T @ found.maps[own], axis=0))
+        sizes.append(size)
         spans.append(_span(joint.rotation.functions(np.array([f.values, *steps]))[:, n:]))
     order = np.argsort([-float(size @ size) for size in sizes], kind="stable")
     taken, events = np.zeros((0, len(years) - 1 - n)), []
@@ -410,8 +415,8 @@ def _changes(function: TimeFunction, years: Array) -> tuple[float, float]:
     return float(at[0]), float(at[0] if function.family == "log" else at[-1])
 
 
-def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list[Guarded]:
-    """Find broad or relief-shaped trends that may be motion or atmosphere."""
+def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int, rate_std: float) -> list[Guarded]:
+    """Find broad or relief-shaped trends that may be motion or atmosphere; ``rate_std`` is the velocity's."""
     found: list[Guarded] = []
     if trend is None:
         return found
@@ -419,8 +424,8 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int) -> list
     # radians per year for a unit of the trend's orthonormal function
     rate = float(_line(years) @ (joint.sky.strength * trend.functions[0]))
     held = np.flatnonzero((slow.removed < MUCH_LEFT) & (joint.sky.modes_of_band > 0))
-    if len(held):
-        left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))
+    left = abs(rate) * float(np.sqrt((trend.kept**2).mean()))
+    if len(held) and left > NOTABLE * rate_std:
         found.append(Guarded("broad sky", left, float(1 / slow.removed[held].min()), float(1 / CENTRES[held].max())))
     years_long = float(np.ptp(years))
     for piece in joint.deformation.pieces:
