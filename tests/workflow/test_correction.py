@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from mintpy.objects.coord import coordinate
 from mintpy.utils import readfile
 
 from conftest import DROPPED, QUICK, make_simulated, read, run_mintpy, shell, tree, velocity_std
@@ -20,6 +21,8 @@ from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
 
+GNSS_RATE = -0.2527
+"""Line of sight, m/yr, MMX1 - ICMX, as ``benchmarks/mexico_city.py`` finds it."""
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mexico_city_s1"
 
 
@@ -358,6 +361,17 @@ def test_bridged_phase_is_what_is_corrected(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------- the real one
+def rate_between_stations(file):
+    """Velocity of MMX1 less that of ICMX, medians of 3 x 3 pixels, m/yr."""
+    velocity = read(file, "velocity")
+    to_pixel = coordinate(readfile.read_attribute(str(file)))
+    rates = []
+    for latitude, longitude in ((19.43165, -99.06839), (19.40564, -99.17085)):
+        row, column = to_pixel.geo2radar(latitude, longitude)[:2]
+        rates.append(np.nanmedian(velocity[row - 1 : row + 2, column - 1 : column + 2]))
+    return float(rates[0] - rates[1])
+
+
 @pytest.mark.skipif(
     not REAL.is_dir() or bool(os.environ.get("CI")), reason=f"the real stack is not here, or this is CI: {REAL}"
 )
@@ -381,5 +395,7 @@ def test_the_real_stack_keeps_its_bowl(tmp_path, text):
     run_mintpy(project / "mexico_city_s1.txt", work, "velocity", "velocity")
     run_mintpy(alone / "mexico_city_s1.txt", alone, "modify_network", "velocity")
     after, plain = (float(np.nanmin(read(d / "velocity.h5", "velocity"))) for d in (work, alone))
-    assert abs(after / plain - 1) < 0.05, f"{after:.4f} m/yr, {plain:.4f} uncorrected"
+    assert abs(after / plain - 1) < 0.08, f"{after:.4f} m/yr, {plain:.4f} uncorrected"
+    ours, theirs = (abs(rate_between_stations(d / "velocity.h5") - GNSS_RATE) for d in (work, alone))
+    assert ours < theirs  # the uncorrected subsidence is 9 % too strong
     assert tree(project) == before
