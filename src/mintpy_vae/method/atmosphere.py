@@ -38,7 +38,7 @@ FINE_WINDOW = 9
 """Pixels along each side of the window whose median tells how strong the fine residual is there."""
 MUCH_LEFT = 0.67
 """A broad band is reported if less than this share of its trend was removed,"""
-NOTABLE = 0.5
+NOTABLE = 0.25
 """and what was left exceeds this share of the velocity's standard deviation (both RMS)."""
 BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
