@@ -318,17 +318,18 @@ def _functions_of_time(
     clusters: list[Cluster], grid: Grid, dates: Sequence[str], given: Sequence[TimeFunction]
 ) -> list[TimeFunction]:
     """Functions of time: trend, annual cycle, those of the user, courses of deformation clusters, and scanned ones."""
-    functions, courses, years = [trend(grid.years)], list[TimeFunction](), grid.years
+    years = grid.years
+    functions = [trend(years)]
     if years[-1] - years[0] >= 1.0:
         functions += annual(years)
     for function in given:
         if adds_to(functions, function):
             functions.append(function)
+    courses: list[TimeFunction] = []
     for cluster in sorted(clusters, key=lambda c: -c.energy):
-        if cluster.kind == "deformation":
-            found = course(cluster.amplitude, years, dates, grid.good)
-            if found and adds_to(courses, found):
-                courses.append(found)
+        found = course(cluster.amplitude, years, dates, grid.good) if cluster.kind == "deformation" else None
+        if found is not None and adds_to(courses, found):
+            courses.append(found)
     return functions + courses + scanned(dates)
 
 
