@@ -176,8 +176,8 @@ def estimate(
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
         parts.append(_Part(own, own @ still, modes, weighted, sky, slow.removed))
+    modes = np.vstack([sky.modes, local.of_all * fade])
     for own, size in events:
-        modes = np.vstack([sky.modes, local.of_all * fade])
         parts.append(_Part(own, own @ still, modes, doubt.weighted(modes, sky.fine, size), sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
