@@ -374,16 +374,23 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int, rate_st
     years_long = float(np.ptp(years))
     for piece in joint.deformation.pieces:
         width = float(np.exp(piece.place[2])) / side
-        broad = width >= BROAD and piece.std > DOUBTFUL * abs(piece.amplitude)
-        steady = rate_of(piece.function)
-        if abs(steady) >= STEADY and piece.probability > 0.5 and (piece.relief or broad):
-            kind = "relief" if piece.relief else "broad motion"
+        if is_doubtful(piece.function, piece.relief, width, piece.amplitude, piece.std, piece.probability):
+            steady, kind = rate_of(piece.function), "relief" if piece.relief else "broad motion"
             found.append(Guarded(kind, steady * piece.amplitude / years_long, steady * piece.std / years_long, width))
     kept = any(one.kind == "relief" for one in found)
     if joint.relief and joint.relief.score > UNPROVEN and not kept:
         rate, least = joint.relief.amplitude / years_long, joint.relief.found_from / years_long
         found.append(Guarded("relief removed", rate, least, 1.0))
     return found
+
+
+def is_doubtful(function: str, relief: bool, width: float, amplitude: float, std: float, probability: float) -> bool:
+    """Whether a piece is steady motion that follows the relief, or is broad and of doubtful rate.
+
+    ``width`` is a share of the scene's shorter side; the rest as in :class:`~.deformation.Piece`.
+    """
+    broad = width >= BROAD and std > DOUBTFUL * abs(amplitude)
+    return abs(rate_of(function)) >= STEADY and probability > 0.5 and (relief or broad)
 
 
 def sentences(guarded: Sequence[Guarded], millimetres: float) -> list[str]:

@@ -15,8 +15,7 @@ from .. import metrics
 from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
-from ..method.atmosphere import BROAD, DOUBTFUL, STEADY
-from ..method.timefunctions import rate_of
+from ..method.atmosphere import is_doubtful
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
 from ..stack import open_hdf5
@@ -32,9 +31,8 @@ GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the r
 
 def is_guarded(piece: Mapping[str, Any]) -> bool:
     """Whether a warning is about an entry of ``deformation_pieces``: broad or relief-shaped motion of doubtful rate."""
-    doubtful = piece["width"] >= BROAD and piece["std"] > DOUBTFUL * abs(piece["amplitude"])
-    steady = abs(rate_of(piece["function"])) >= STEADY
-    return bool(steady and piece["probability"] > 0.5 and (piece["relief"] or doubtful))
+    names = ("function", "relief", "width", "amplitude", "std", "probability")
+    return is_doubtful(**{name: piece[name] for name in names})
 
 
 @dataclass(frozen=True)
