@@ -429,6 +429,18 @@ class Search:
         found_from = abs(amplitude) * np.sqrt(self.chance.anywhere[0] / max(score, 1e-12))
         return ReliefTrend(float(amplitude), float(found_from), float(score))
 
+    def found_from(self) -> list[FoundFrom]:
+        """Amplitude from which a motion of each width is probably found, the narrowest first."""
+        amplitude = np.sqrt(self.chance.anywhere * self.inflation / self.information)
+        steps = np.array([f.family == "step" for f in self.functions])
+        widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
+        found = []
+        for width in np.unique(widths[round_ones]):
+            here = amplitude[round_ones & (widths == width)]
+            trend, step = float(np.median(here[:, 0])), float(np.median(here[:, steps]))
+            found.append(FoundFrom(float(np.exp(width)) / self.bells.side, trend, step))
+        return found
+
     def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
         """Add the best bell and function repeatedly, until the best one is probably due to chance.
 
@@ -483,6 +495,25 @@ class ReliefTrend:
     amplitude: float
     found_from: float
     score: float
+
+
+@dataclass(frozen=True)
+class FoundFrom:
+    """Amplitude at the peak from which a bell is more likely motion than chance; medians over places and dates.
+
+    Attributes
+    ----------
+    width : float
+        Standard deviation of the bell, as a share of the scene's shorter side.
+    trend : float
+        Radians over the stack.
+    step : float
+        Radians.
+    """
+
+    width: float
+    trend: float
+    step: float
 
 
 LOG_ODDS = 10.0

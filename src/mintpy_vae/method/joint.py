@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..arrays import Array
 from ..progress import Steps
-from .deformation import Bells, Chance, Deformation, Dictionary, ReliefTrend, Search, no_deformation
+from .deformation import Bells, Chance, Deformation, Dictionary, FoundFrom, ReliefTrend, Search, no_deformation
 from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of
@@ -42,6 +42,8 @@ class Joint:
     deformation : Deformation
     relief : ReliefTrend, optional
         Trend that follows the relief and is not among the motion.
+    found_from : list of FoundFrom
+        For each width of a motion.
     """
 
     sky: Sky
@@ -50,6 +52,7 @@ class Joint:
     functions: list[TimeFunction]
     deformation: Deformation
     relief: ReliefTrend | None = None
+    found_from: list[FoundFrom] = field(default_factory=list)
 
 
 def estimate_jointly(
@@ -119,7 +122,7 @@ def estimate_jointly(
     if progress:
         progress(passes, passes, f"{len(deformation.pieces)} pieces")
     relief = search.relief_trend(series - deformation.series, deformation)
-    return Joint(sky, rotation, slow, ordered, deformation, relief)
+    return Joint(sky, rotation, slow, ordered, deformation, relief, search.found_from())
 
 
 def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:

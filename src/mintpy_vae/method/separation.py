@@ -15,7 +15,7 @@ from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
 from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
 from .covariance import Flattener, date_strength, without_height
-from .deformation import Deformation, Dictionary, make_bells
+from .deformation import Deformation, Dictionary, FoundFrom, make_bells
 from .inversion import invert_to_dates
 from .joint import PASSES, Joint, estimate_jointly, without
 from .knowledge import NOTHING, Knowledge
@@ -92,6 +92,8 @@ class Separation:
     functions : list of TimeFunction
         Functions that were searched for deformation, the persistent ones first.
     deformation : Deformation
+    found_from : list of FoundFrom
+        Amplitude from which motion of each width is found.
     slow : list of Slowness
         Slowness of the sky in each persistent function.
     local : LocalSky
@@ -113,6 +115,7 @@ class Separation:
     unclustered: float
     functions: list[TimeFunction]
     deformation: Deformation
+    found_from: list[FoundFrom]
     slow: list[Slowness]
     local: LocalSky
     atmosphere: Atmosphere
@@ -202,6 +205,7 @@ def separate(
         unclustered=unclustered,
         functions=functions,
         deformation=joint.deformation,
+        found_from=joint.found_from,
         slow=joint.slow,
         local=local,
         atmosphere=atmosphere,

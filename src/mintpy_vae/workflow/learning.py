@@ -28,6 +28,7 @@ from ..method.upsampling import Bilinear, CubicSpline, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
+from ..stack.geometry import pixel_size
 from ..stack.workers import worked_on
 from .job import Job, dates_to_learn_from, looks_of, read_prior_information
 
@@ -260,7 +261,7 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         diagnostics = safety.diagnostics(found, observations)
         tiles = {"cells": list(frame.moving.shape), "tiles": frame.tiles}
     noise = found.noise_of_pairs(observations.pairs)
-    details = _details(found, observations, noise, stack) | tiles | asdict(diagnostics) | {"seed_spread": seed_spread}
+    details = _details(found, data, noise, stack) | tiles | asdict(diagnostics) | {"seed_spread": seed_spread}
     details["warnings"] += safety.phase_units(observations)
     details["warnings"] += safety.warnings(diagnostics, found, settings.seed)
     details["warnings"] += _not_searched(knowledge, found)
@@ -349,9 +350,9 @@ def _not_searched(knowledge: Knowledge, found: Separation) -> list[str]:
     ]
 
 
-def _details(found: Separation, observations: Observations, noise: Array, stack: Stack) -> dict[str, Any]:
+def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) -> dict[str, Any]:
     """Content of ``vae_result.json``; noise in millimetres of line-of-sight displacement."""
-    mm, dates, pairs = 1000 * abs(stack.metres_per_radian), observations.dates, observations.pairs
+    mm, dates, pairs = 1000 * abs(stack.metres_per_radian), data.observations.dates, data.observations.pairs
     date_before, date_after = found.noise.std(axis=2)
     moving = float(found.atmosphere.moving[found.valid].mean())
     return {
@@ -364,6 +365,7 @@ def _details(found: Separation, observations: Observations, noise: Array, stack:
         "local_sky_gain": found.local.gain,
         "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
         "moving_share": moving,
+        "found_from": _found_from(found, data.factor, stack),
         "loss": [round(float(v), 5) for v in found.network.losses[::10]],
         "noise_per_pair_mm": {
             f"{dates[i]}_{dates[j]}": [round(float(b * mm), 3), round(float(a * mm), 3)]
@@ -374,3 +376,17 @@ def _details(found: Separation, observations: Observations, noise: Array, stack:
             for date, b, a in zip(dates, date_before, date_after, strict=True)
         },
     }
+
+
+def _found_from(found: Separation, factor: int, stack: Stack) -> list[dict[str, float]]:
+    """Full width at half maximum of a motion, and the amplitudes from which it is found if steady or a step."""
+    mm, years = 1000 * abs(stack.metres_per_radian), float(np.ptp(found.grid.years))
+    km = 2.355e-3 * factor * min(found.valid.shape) * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
+    return [
+        {
+            "width_km": round(km * one.width, 3),
+            "mm_per_year": round(mm * one.trend / years, 3),
+            "step_mm": round(mm * one.step, 3),
+        }
+        for one in found.found_from
+    ]
