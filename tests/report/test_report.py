@@ -27,7 +27,7 @@ from mintpy_vae.workflow import correction as workflow
 from mintpy_vae.workflow.correction import correct
 
 SECTIONS = ["velocity", "series", "atmosphere", "pairs", "network", "latent", "clusters", "structure", "elevation"]
-SECTIONS += ["training", "settings"]
+SECTIONS += ["found-from", "training", "settings"]
 
 
 class Page(HTMLParser):

@@ -121,8 +121,8 @@ class Atmosphere(PhasePerDate):
     std : (dates, height, width)
         Posterior standard deviation, radians.
     rate_std : (height, width)
-        Standard deviation of the velocity of the corrected series, radians per year: posterior, slow sky and
-        interpolation across motion included.
+        Standard deviation of the velocity of the corrected series, radians per year: posterior, slow sky,
+        interpolation across motion, errors of its amplitudes and doubt about it included.
     moving : (height, width) bool
         Ground where the motion found exceeds half the posterior standard deviation (both RMS over the dates), or that
         the user knows to move.
@@ -185,7 +185,9 @@ def estimate(
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
     errors = _Errors(parts, len(local.blocks), left, sky, valid)
     std = strength * np.sqrt(errors.of_dates())
-    rate_std = np.sqrt(errors.of_sum(_line(years) * joint.sky.strength))
+    line = _line(years)
+    of_sky = errors.of_sum(line * joint.sky.strength)
+    rate_std = np.sqrt(of_sky + joint.deformation.variance_along(line))
 
     rate, slope_rate = _called_for(series - turbulent - np.outer(slope, sky.height), sky, grid, knowledge)
     turbulent += np.outer(years - years.mean(), rate)
@@ -194,7 +196,7 @@ def estimate(
     moving = np.zeros(valid.shape, dtype=bool)
     moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
     trend = parts[len(local.blocks)] if joint.slow else None
-    guarded = _guarded(joint, trend, years, min(valid.shape), float(np.sqrt((rate_std**2).mean())))
+    guarded = _guarded(joint, trend, years, min(valid.shape), float(np.sqrt(of_sky.mean())))
     return Atmosphere(
         turbulent=fill(turbulent, valid),
         slope=slope,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.special import expit
 
 from ..arrays import Array
@@ -24,7 +25,7 @@ from .timefunctions import Rotation, TimeFunction
 WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 """Standard deviations of the bells, fractions of the scene's shorter side."""
 NARROWEST = 1.0
-"""Width in pixels of further bells in a wide scene, where a pixel may hold a whole local motion."""
+"""Width in pixels of the narrowest bells. A wide scene has such, because a pixel may hold a whole local motion."""
 SPACING = 0.6
 """Distance between bells of one width, in their standard deviations; a pixel at least."""
 COVERED = 0.5
@@ -38,11 +39,23 @@ LEAST_RELIEF = 100.0
 MAX_PIECES = 200
 SHUFFLES = 40
 DRAWS = 100
-UNLIKELY = 0.1
+UNLIKELY = 0.02
 """Probability below which no further piece is added."""
+PRESUMED = 0.85
+"""Score of a piece, in units of its threshold, from which it counts as motion when the statistics of the sky are
+estimated."""
+TRIED = 0.7
+"""Score of a round bell in a persistent function, in units of the threshold, from which its refined shape is scored.
+The bell of the dictionary nearest to an ellipse has about half its score."""
 REFINE = 4.0
-"""Score of a piece, in units of its threshold, above which the shape of its bell is refined."""
+"""Score of a piece, in units of its threshold, above which its shape is refined with every piece that is added near."""
+ALIKE = 0.45
+"""Difference of the logarithms of two widths below which refining either bell leads to much the same place."""
 REFINEMENTS = 2
+THINNEST = 0.75
+"""Least standard deviation along the shorter axis of a strong bell, pixels; ``NARROWEST`` for others."""
+INSIDE = 0.7
+"""Least value of a refined bell on valid ground; the amplitude of one that is centred beyond it is extrapolated."""
 STEPS = (1.0, 0.5, 0.2)
 """Step lengths that are tried, as shares of the Gauss-Newton step."""
 MAX_STRETCH = 0.7
@@ -81,6 +94,14 @@ class Piece:
     score: float
     probability: float
 
+    @property
+    def presumed(self) -> float:
+        """Share of the piece that is no sky when the statistics of the sky are estimated.
+
+        It is larger than the probability: motion that is taken for sky makes the sky look slower, and hides itself.
+        """
+        return float(expit(LOG_ODDS * (self.score - PRESUMED)))
+
     def record(self, side: int) -> dict[str, Any]:
         """Entry in ``vae_result.json``; ``side`` is the shorter side of the grid in pixels."""
         return {
@@ -109,17 +130,46 @@ class Deformation:
         Maps of peak 1.
     weights : (pieces, dates)
         Function of time times amplitude and probability of each piece; the series is ``weights' maps``.
+    covariance : (pieces, pieces), optional
+        Of the errors of the amplitudes; by default they are independent.
     """
 
     series: Array
     pieces: list[Piece]
     maps: Array
     weights: Array
+    covariance: Array | None = None
 
     @property
     def functions(self) -> set[str]:
         """Names of the functions of time of the pieces."""
         return {piece.function for piece in self.pieces}
+
+    @property
+    def presumed_weights(self) -> Array:
+        """Weights (pieces, dates) with the share of each piece that is presumed to be motion."""
+        share = np.array([p.presumed / p.probability for p in self.pieces])
+        return np.asarray(self.weights * share[:, None])
+
+    @property
+    def presumed(self) -> Array:
+        """Series (dates, pixels) that is no sky when the statistics of the sky are estimated."""
+        return np.asarray(self.presumed_weights.T @ self.maps)
+
+    def variance_along(self, line: Array) -> Array:
+        """Variance of ``line @ series`` (pixels,) for weights of the dates (dates,) that sum to 0.
+
+        It is that of the amplitudes, and of the doubt whether a piece is more than chance.
+        """
+        if not self.pieces:
+            return np.zeros(self.maps.shape[1])
+        p = np.array([piece.probability for piece in self.pieces])
+        amplitude = np.array([piece.amplitude for piece in self.pieces])
+        covariance = self.errors * np.sqrt(np.outer(p, p)) + np.diag(p * (1 - p) * amplitude**2)
+        share = p * np.where(amplitude == 0, 1.0, amplitude)
+        values, axes = np.linalg.eigh(covariance)
+        along = axes.T @ (self.maps * (self.weights @ line / share)[:, None])
+        return np.asarray(np.maximum(values, 0.0) @ along**2)
 
     def joined(self, other: Deformation) -> Deformation:
         """The sum of both."""
@@ -129,7 +179,15 @@ class Deformation:
             pieces=[piece for one in both for piece in one.pieces],
             maps=np.vstack([one.maps for one in both]),
             weights=np.vstack([one.weights for one in both]),
+            covariance=block_diag(*(one.errors for one in both)),
         )
+
+    @property
+    def errors(self) -> Array:
+        """``covariance``, or its default."""
+        if self.covariance is not None:
+            return self.covariance
+        return np.diag(np.array([piece.std**2 for piece in self.pieces]))
 
 
 def no_deformation(n_dates: int, n_pixels: int) -> Deformation:
@@ -226,6 +284,64 @@ def bell_map(place: Array, pixels: Array) -> Array:
     return np.asarray(np.exp(-distance / (2 * np.exp(2 * place[2]))))
 
 
+def refined(
+    place: Array, along: Array, precision: Precision, bells: Bells, thinnest: float = NARROWEST
+) -> tuple[Array, Array, float]:
+    """Move, stretch and turn a bell to where it scores best (Gauss-Newton with the amplitude projected out).
+
+    Parameters
+    ----------
+    place : (5,)
+        See :class:`Bells`.
+    along : (pixels,)
+        The data in the metric of the sky, ``C^-1 y``.
+    precision : Precision
+        ``C^-1``.
+    bells : Bells
+    thinnest : float
+        Least standard deviation along the shorter axis, pixels.
+
+    Returns
+    -------
+    place : (5,)
+    shape : (pixels,)
+        Map of peak 1.
+    score : float
+        Chi-squared by which the bell explains the data.
+    """
+    pixels = bells.pixels
+    narrowest, broadest = np.log(thinnest), np.log(max(WIDTHS) * bells.side)
+    size = np.exp(place[2])
+    scale = np.array([0.5 * size, 0.5 * size, 0.3, 0.2, 0.2])
+    shape = bell_map(place, pixels)
+    score = float((shape @ along) ** 2 / precision.energies(Footprints(precision.sky, shape[None]))[0])
+    for _ in range(REFINEMENTS):
+        slopes = [(bell_map(place + h, pixels) - bell_map(place - h, pixels)) / 0.02 for h in np.diag(0.01 * scale)]
+        tangent = np.vstack([shape, slopes])
+        footprints = Footprints(precision.sky, tangent)
+        gram, right = precision.products(footprints, footprints, tangent @ tangent.T), tangent @ along
+        gram[np.diag_indices_from(gram)] *= 1.0 + 1e-3
+        solution = np.linalg.solve(gram, right)
+        if solution[0] == 0:
+            break
+        step = np.clip(solution[1:] / solution[0], -1.0, 1.0)
+        tried = place + np.outer(STEPS, step * scale)
+        tried[:, 2] = np.clip(tried[:, 2], narrowest, broadest)
+        stretch = np.hypot(*tried[:, 3:].T)
+        most = np.minimum(MAX_STRETCH, tried[:, 2] - narrowest)
+        tried[:, 3:] *= np.minimum(1.0, most / np.maximum(stretch, 1e-12))[:, None]
+        shapes = np.array([bell_map(one, pixels) for one in tried])
+        reached = (shapes @ along) ** 2 / precision.energies(Footprints(precision.sky, shapes))
+        reached[shapes.max(axis=1) < INSIDE] = 0.0
+        best, before = int(reached.argmax()), score
+        if not reached[best] > before * (1 + 1e-6):
+            break
+        place, shape, score = tried[best], shapes[best], float(reached[best])
+        if score < before * (1 + 1e-3):
+            break
+    return place, shape, score
+
+
 def chance_exceeds(largest: Array, significance: float) -> Array:
     """Threshold that the largest score of a search exceeds by chance with this probability.
 
@@ -264,6 +380,8 @@ class Chance:
     ----------
     anywhere : (functions,)
         Threshold of the score anywhere in the scene.
+    refined : (functions,)
+        Factor on the threshold for bells whose shape is refined.
     inflation : (bells,)
         Factor on each bell's energy with which chance scores 1 on average, since the covariance is only a model.
     footprints : Footprints
@@ -282,8 +400,14 @@ class Chance:
         scanned = np.array([bool(f.family) for f in functions])
         self.test = np.where(scanned, 1, 0)
 
-        drawn = (precision.whiten(sky.draw(DRAWS, rng)) @ bells.maps.T) ** 2 / energy
+        whitened = precision.whiten(sky.draw(DRAWS, rng))
+        drawn = (whitened @ bells.maps.T) ** 2 / energy
         largest = [drawn.max(axis=1, initial=0.0)]
+        shaped = largest[0]
+        if not bells.relief.all():
+            first = drawn[:, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
+            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, whitened, strict=True)]
+            shaped = np.maximum(shaped, reached)
         self._sorted = [np.sort(drawn, axis=None)]
 
         strength = sky.strength
@@ -293,14 +417,15 @@ class Chance:
             values = np.array([f.values for f in functions if f.family])
             units = Rotation(strength, []).centred(values) / strength
             units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T
-            best = np.empty((SHUFFLES, len(energy)))
-            for k in range(SHUFFLES):
+            shuffles = np.empty((SHUFFLES, len(energy)))
+            for one in shuffles:
                 shuffled = response[:, rng.permutation(len(strength))]
-                best[k] = ((shuffled @ units) ** 2).max(axis=1) / (energy * place_inflation(shuffled, energy, widths))
-            largest.append(best.max(axis=1, initial=0.0))
-            self._sorted.append(np.sort(best, axis=None))
-        limits = np.array([float(chance_exceeds(scores[:, None], significance)[0]) for scores in largest])
+                one[:] = ((shuffled @ units) ** 2).max(axis=1) / (energy * place_inflation(shuffled, energy, widths))
+            largest.append(shuffles.max(axis=1, initial=0.0))
+            self._sorted.append(np.sort(shuffles, axis=None))
+        limits = np.array([float(chance_exceeds(scores, significance)) for scores in largest])
         self.anywhere = limits[self.test]
+        self.refined = np.where(self.test == 0, shaped.mean() / max(float(largest[0].mean()), 1e-12), 1.0)
 
     def among(self, places: float) -> Array:
         """Threshold of each function, (functions,), for a search among this number of independent places."""
@@ -360,9 +485,17 @@ class Search:
         self.energies = np.array([*energies, chance.energy])
         self.information = self.energies.T @ self.shares.T
         self.inflation = np.tile(chance.inflation[:, None], (1, len(functions)))
+        self._precision: dict[int, Precision] = {}
         steady = np.array([f.name == "trend" for f in functions])
         broad = bells.places[:, 2] > np.log(BROADEST_UNSTEADY * bells.side)
         self.barred = np.ix_(broad | bells.relief, ~steady)
+
+    def nearest(self, place: Array) -> int:
+        """Round bell of the dictionary that is nearest in place and width to a refined one."""
+        places = self.bells.places
+        away = np.hypot(*(places[:, :2] - place[:2]).T) / np.exp(place[2])
+        distance = away**2 + (2 * (places[:, 2] - place[2])) ** 2
+        return int(np.where(self.bells.relief, np.inf, distance).argmin())
 
     def whiten(self, coordinates: Array) -> Array:
         """A series in rotated time (coordinates, pixels), each coordinate in the metric of its sky."""
@@ -372,7 +505,9 @@ class Search:
 
     def precision(self, function: int) -> Precision:
         """The sky's in a function of time."""
-        return Precision.total(self.precisions, self.shares[function])
+        if function not in self._precision:
+            self._precision[function] = Precision.total(self.precisions, self.shares[function])
+        return self._precision[function]
 
     def products(self, maps: Array, series: Array) -> Array:
         """Product of maps (maps, pixels) with a series (dates, pixels) in the sky's metric, (maps, coordinates)."""
@@ -426,12 +561,12 @@ class Search:
         scores = products**2 / (information * self.inflation[relief, 0])
         best = int(scores.argmax())
         amplitude, score = products[best] / information[best], scores[best]
-        found_from = abs(amplitude) * np.sqrt(self.chance.anywhere[0] / max(score, 1e-12))
+        found_from = abs(amplitude) * max(1.0, np.sqrt(self.chance.anywhere[0] / max(score, 1e-12)))
         return ReliefTrend(float(amplitude), float(found_from), float(score))
 
     def found_from(self) -> list[FoundFrom]:
         """Amplitude from which a motion of each width is probably found, the narrowest first."""
-        amplitude = np.sqrt(self.chance.anywhere * self.inflation / self.information)
+        amplitude = np.sqrt(self.chance.anywhere * self.chance.refined * self.inflation / self.information)
         steps = np.array([f.family == "step" for f in self.functions])
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         found = []
@@ -457,12 +592,26 @@ class Search:
         pieces, places = _Pieces(self, series), self.bells.places
         widths, centres = np.exp(places[:, 2]), places[:, :2]
         needed = np.tile(self.chance.anywhere, (len(widths), 1))
+        factor = np.where(self.bells.relief[:, None], 1.0, self.chance.refined)
+        likely = 1.0 + _log_odds(UNLIKELY) / LOG_ODDS
+        least = np.full(needed.shape, likely)
+        persistent = np.array([f.family == "" for f in self.functions])
+        least[np.ix_(~self.bells.relief, persistent)] = TRIED
+        scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
         while len(pieces) < MAX_PIECES and len(widths):
-            excess = self.scores(pieces.left()) - needed * (1.0 + _log_odds(UNLIKELY) / LOG_ODDS)
-            bell, function = np.unravel_index(int(excess.argmax()), excess.shape)
-            if not excess[bell, function] > 0:
+            excess = np.where(failed | (scores <= least * needed), -np.inf, scores - likely * needed)
+            bell, function = (int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
+            if np.isneginf(excess[bell, function]):
                 break
-            pieces.add(int(bell), int(function), float(needed[bell, function]))
+            place, shape, score = pieces.shaped(bell, function)
+            nearest = bell if self.bells.relief[bell] else self.nearest(place)
+            threshold = float(max(needed[[bell, nearest], function]) * factor[bell, function])
+            if score <= likely * threshold:
+                alike = np.abs(places[:, 2] - places[bell, 2]) < ALIKE
+                alike &= (np.hypot(*(centres - centres[bell]).T) <= widths[bell]) & ~self.bells.relief
+                failed[alike, function] = failed[bell, function] = True
+                continue
+            pieces.add(nearest, function, threshold, place, shape)
             pieces.refine_around(len(pieces) - 1)
             probability = pieces.decide()
             # near a proven motion only finer bells are still searched for, which needs a lower threshold
@@ -473,6 +622,7 @@ class Search:
                 here = near & (widths == width)
                 few = self.chance.among(1.0 + (NEAR * size / width) ** 2)
                 needed[here] = np.minimum(needed[here], anywhere - probability * (anywhere - few))
+            scores, failed[near] = self.scores(pieces.left()), False
             if progress:
                 progress(len(pieces))
         return pieces.deformation()
@@ -499,7 +649,7 @@ class ReliefTrend:
 
 @dataclass(frozen=True)
 class FoundFrom:
-    """Amplitude at the peak from which a bell is more likely motion than chance; medians over places and dates.
+    """Amplitude at the peak from which a bell is more likely motion than chance: the median place (and date).
 
     Attributes
     ----------
@@ -552,18 +702,27 @@ class _Pieces:
     def __len__(self) -> int:
         return len(self.places)
 
-    def add(self, bell: int, function: int, needed: float) -> None:
-        """Add a bell of the dictionary with a function."""
-        bells = self.search.bells
-        self.places.append(bells.places[bell].copy())
+    def shaped(self, bell: int, function: int) -> tuple[Array, Array, float]:
+        """Place, map and score of a bell of the dictionary; in persistent functions its shape is refined."""
+        search, bells = self.search, self.search.bells
+        along, inflation = self._residual(function), search.inflation[:, function]
+        if bells.relief[bell] or search.functions[function].family:
+            score = (bells.maps[bell] @ along) ** 2 / search.information[bell, function]
+            return bells.places[bell], bells.maps[bell], float(score / inflation[bell])
+        place, shape, score = refined(bells.places[bell], along, search.precision(function), bells)
+        return place, shape, float(score / inflation[search.nearest(place)])
+
+    def add(self, bell: int, function: int, needed: float, place: Array, shape: Array) -> None:
+        """Add a map with a function; ``bell`` is the one of the dictionary that is nearest to it."""
+        self.places.append(place)
         self.bells.append(bell)
         self.functions.append(function)
         self.needed.append(needed)
-        self.maps = np.vstack([self.maps, bells.maps[bell]])
+        self.maps = np.vstack([self.maps, shape])
         self.metric = np.concatenate([self.metric, np.zeros((len(self.metric), 1, self.maps.shape[1]))], axis=1)
         self.seen = np.concatenate([self.seen, np.zeros((*self.seen.shape[:2], 1))], axis=2)
         self.right = np.append(self.right, 0.0)
-        self._put(len(self) - 1, bells.maps[bell])
+        self._put(len(self) - 1, shape)
 
     def _put(self, k: int, bell: Array) -> None:
         """Set the map of piece ``k`` and refit all amplitudes."""
@@ -616,45 +775,25 @@ class _Pieces:
     def _inflation(self, k: int) -> float:
         return float(self.search.inflation[self.bells[k], self.functions[k]])
 
-    def _refine(self, k: int) -> None:
-        """Move, stretch and turn bell ``k`` to where it scores best (Gauss-Newton with the amplitude projected out)."""
+    def _residual(self, function: int, but: int | None = None) -> Array:
+        """The data without the pieces (except one) along a function, in the metric of the sky, (pixels,)."""
         search, n = self.search, self.search.rotation.number
-        f = search.coordinates[self.functions[k]]
-        others = np.arange(len(self)) != k
+        f = search.coordinates[function]
+        others = np.arange(len(self)) != (-1 if but is None else but)
         model = search.coordinates[self.functions][others] * self.amplitudes[others, None]
         along = f @ self.whitened - (model[:, n:] @ f[n:]) @ self.metric[n, others]
         for q in range(n):
             along -= f[q] * (model[:, q] @ self.metric[q, others])
-        sky, precision = search.chance.sky, search.precision(self.functions[k])
-        narrowest, broadest = search.bells.places[:, 2].min() - 0.3, np.log(0.3 * search.bells.side) + 0.3
-        place, pixels = self.places[k], search.bells.pixels
-        size = np.exp(place[2])
-        scale = np.array([0.5 * size, 0.5 * size, 0.3, 0.2, 0.2])
-        bell, moved = self.maps[k], False
-        for _ in range(REFINEMENTS):
-            slopes = [(bell_map(place + h, pixels) - bell_map(place - h, pixels)) / 0.02 for h in np.diag(0.01 * scale)]
-            tangent = np.vstack([bell, slopes])
-            gram, right = tangent @ precision.whiten(tangent).T, tangent @ along
-            score = right[0] ** 2 / gram[0, 0]
-            gram[np.diag_indices_from(gram)] *= 1.0 + 1e-3
-            solution = np.linalg.solve(gram, right)
-            if solution[0] == 0:
-                break
-            step = np.clip(solution[1:] / solution[0], -1.0, 1.0)
-            tried = place + np.outer(STEPS, step * scale)
-            tried[:, 3:] *= np.minimum(1.0, MAX_STRETCH / np.maximum(np.hypot(*tried[:, 3:].T), 1e-12))[:, None]
-            tried[:, 2] = np.clip(tried[:, 2], narrowest, broadest)
-            shapes = np.array([bell_map(one, pixels) for one in tried])
-            reached = (shapes @ along) ** 2 / precision.energies(Footprints(sky, shapes))
-            best = int(reached.argmax())
-            if not reached[best] > score * (1 + 1e-6):
-                break
-            place, bell, moved = tried[best], shapes[best], True
-            if reached[best] < score * (1 + 1e-3):
-                break
-        if moved:
-            self.places[k] = place
-            self._put(k, bell)
+        return np.asarray(along)
+
+    def _refine(self, k: int) -> None:
+        """Refine the shape of piece ``k``, given the others."""
+        search, function = self.search, self.functions[k]
+        along, precision = self._residual(function, k), search.precision(function)
+        place, shape, _ = refined(self.places[k], along, precision, search.bells, THINNEST)
+        if not np.array_equal(place, self.places[k]):
+            self.places[k], self.bells[k] = place, search.nearest(place)
+            self._put(k, shape)
 
     def decide(self) -> float:
         """Probability that the newest piece is not due to chance, from the increase of chi-squared without it."""
@@ -669,17 +808,18 @@ class _Pieces:
         share = np.array(self.probability).reshape(len(self))
         weights = search.centred[self.functions] * (self.amplitudes * share)[:, None]
         weights = weights - weights.mean(axis=1, keepdims=True)
-        variance = np.diag(np.linalg.inv(self.gram)) if len(self) else np.zeros(0)
+        inflation = np.sqrt([self._inflation(k) for k in range(len(self))])
+        covariance = np.linalg.inv(self.gram) * np.outer(inflation, inflation)
         found = [
             Piece(
                 place=place,
                 relief=bool(search.bells.relief[self.bells[k]]),
                 function=search.functions[self.functions[k]].name,
                 amplitude=float(self.amplitudes[k]),
-                std=float(np.sqrt(max(variance[k], 0.0) * self._inflation(k))),
+                std=float(np.sqrt(max(covariance[k, k], 0.0))),
                 score=self.score[k],
                 probability=self.probability[k],
             )
             for k, place in enumerate(self.places)
         ]
-        return Deformation(weights.T @ self.maps, found, self.maps, weights)
+        return Deformation(weights.T @ self.maps, found, self.maps, weights, covariance)

@@ -95,7 +95,7 @@ def estimate_jointly(
     typical = [1.0] * len(persistent)
     for k in range(passes):
         if k < passes - 1:
-            sky = sky_statistics(without(series - deformation.series, persistent), grid)
+            sky = sky_statistics(without(series - deformation.presumed, persistent), grid)
             rotation = Rotation(sky.strength, persistent)
             chance = Chance(sky, bells, ordered, significance, rng)
         coordinates = rotation(series)
@@ -111,7 +111,7 @@ def estimate_jointly(
         precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
         search = Search(rotation, precisions, bells, ordered, chance)
         if slow_sky:
-            search.inflate(series - deformation.series, motion=k == 0)
+            search.inflate(series - deformation.presumed, motion=k == 0)
 
         def report(pieces: int, done: int = k) -> None:
             if progress:
@@ -153,10 +153,10 @@ def _slownesses(
     typical: Sequence[float],
 ) -> list[Slowness]:
     """Slowness of the sky in each persistent function, with the amplitudes of the motion found in it as unknowns."""
-    weights = rotation.functions(deformation.weights) if deformation.pieces else np.zeros((0, len(coordinates)))
     pieces, found = deformation.pieces, []
-    # a piece of probability p keeps the share p of its amplitude: the prior adds (1 - p) / p times its information
-    doubt = np.array([(1 - p.probability) * p.probability * (p.amplitude / p.std) ** 2 for p in pieces])
+    weights = rotation.functions(deformation.presumed_weights) if pieces else np.zeros((0, len(coordinates)))
+    # a piece keeps the share p of its amplitude that is presumed: the prior adds (1 - p) / p times its information
+    doubt = np.array([(1 - p.presumed) * p.presumed * (p.amplitude / p.std) ** 2 for p in pieces])
     courses = {f.name for f in functions if f.family == "cluster"}
     of_course = np.array([p.function in courses for p in pieces], dtype=bool)
     share = weights**2 / np.maximum((weights**2).sum(axis=1, keepdims=True), 1e-12)

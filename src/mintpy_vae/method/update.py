@@ -65,6 +65,8 @@ class Learned:
         Of the atmosphere; the geometric mean over the dates learned from is 1.
     pieces : list of Piece
     maps : (pieces, pixels)
+    covariance : (pieces, pieces)
+        Of the errors of their amplitudes.
     persistent : list of str
         Names of the persistent functions.
     slow : list of Slowness
@@ -81,6 +83,7 @@ class Learned:
     strength: Array
     pieces: list[Piece]
     maps: Array
+    covariance: Array
     persistent: list[str]
     slow: list[Slowness]
     share: float
@@ -101,6 +104,7 @@ class Learned:
             strength=strength,
             pieces=found.deformation.pieces,
             maps=found.deformation.maps,
+            covariance=found.deformation.errors,
             persistent=[f.name for f in persistent],
             slow=found.slow,
             share=found.local.share,
@@ -456,8 +460,8 @@ def _estimate(
     persistent, unsteady = _functions(learned, learned.dates)
     n, number = learned.number, len(learned.dates)
     values = {f.name: f.values for f in [*persistent, *unsteady]}
-    weights = [p.amplitude * p.probability * values[p.function] for p in learned.pieces]
-    motion = Deformation(learned.motion, learned.pieces, learned.maps, np.array(weights).reshape(-1, number))
+    weights = np.array([p.amplitude * p.probability * values[p.function] for p in learned.pieces]).reshape(-1, number)
+    motion = Deformation(learned.motion, learned.pieces, learned.maps, weights, learned.covariance)
     added = (learned.series - learned.motion)[n:]
     whole = replace(
         sky,

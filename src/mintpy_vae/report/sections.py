@@ -29,7 +29,7 @@ def lead(data: Data) -> str:
         return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
     before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
     worse = data.result["pairs_worse"]
-    atoms = len(data.result["deformation_pieces"])
+    atoms = sum(piece["probability"] > 0.5 for piece in data.result["deformation_pieces"])
     return (
         f"The median spatial standard deviation of the pairs fell from {bold(f'{before:.1f} mm')} to "
         f"{bold(f'{after:.1f} mm')} (without steady motion); {bold(f'{worse:.0%}')} of the pairs got worse. "
@@ -346,6 +346,21 @@ def injection(data: Data) -> Section | None:
     return Section("injection", "Injected signals: kept or lost", sentences, shown)
 
 
+def found_from(data: Data) -> Section | None:
+    """Amplitude from which motion is kept, as the search itself says."""
+    rows = data.result.get("found_from")
+    if not rows:
+        return None
+    text = (
+        "Motion is kept from the amplitude at which it is more likely motion than chance. Weaker motion may be removed "
+        "with the atmosphere: no motion on the map of the velocity does not mean stable ground. The table is of the "
+        "median place and date; vae_evaluate.py --detect measures it with known motion."
+    )
+    cells = [[f"{row['width_km']:.1f}", f"{row['mm_per_year']:.1f}", f"{row['step_mm']:.1f}"] for row in rows]
+    head = ["full width at half maximum [km]", "rate of steady motion [mm/yr]", "step [mm]"]
+    return Section("found-from", "Weakest motion that is kept", [text], tables=[Table(head, cells)])
+
+
 def detection(data: Data) -> Section | None:
     """Amplitude from which motion is found, and the curves behind it."""
     found = (data.evaluation or {}).get("detection")
@@ -433,6 +448,7 @@ SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
         evaluation,
         gnss,
         injection,
+        found_from,
         detection,
         time_series,
         atmosphere,

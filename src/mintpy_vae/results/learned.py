@@ -33,7 +33,7 @@ def write_learned(file: Path, learned: Learned) -> None:
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
         arrays = {name: getattr(grid, name) for name in ("valid", "height", "good", "bad")}
-        arrays |= {name: getattr(learned, name) for name in ("series", "motion", "strength", "maps")}
+        arrays |= {name: getattr(learned, name) for name in ("series", "motion", "strength", "maps", "covariance")}
         arrays |= {"places": np.array([p.place for p in pieces]).reshape(-1, 5)}
         arrays |= {"relief": np.array([p.relief for p in pieces], dtype=bool)}
         arrays |= {name: np.array([getattr(p, name) for p in pieces], dtype=float) for name in _NUMBERS}
@@ -71,6 +71,7 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         values = arrays[f"slow_{k}"]
         bands = len(values) // 2
         slow.append(Slowness(values[:bands], float(values[bands]), values[bands + 1 :]))
+    independent = np.diag([piece.std**2 for piece in pieces])  # earlier files have no covariance
     return Learned(
         dates=dates,
         number=int(numbers["number"]),
@@ -80,6 +81,7 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         strength=arrays["strength"],
         pieces=pieces,
         maps=arrays["maps"],
+        covariance=arrays.get("covariance", independent),
         persistent=persistent,
         slow=slow,
         share=float(numbers["share"]),

@@ -133,7 +133,8 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    yield f"pieces of local deformation (a place and a function of time each): {len(details['deformation_pieces'])}"
+    likely = sum(piece["probability"] > 0.5 for piece in details["deformation_pieces"])
+    yield f"pieces of local deformation (a place and a function of time each): {likely}"
     if limits := details.get("found_from"):
         yield "found as motion from (weaker motion may be removed with the atmosphere):"
         yield "full width at half maximum [km]  rate [mm/yr]  step [mm]"

@@ -212,7 +212,7 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     details = dict(learned[0].details)
     for other in learned[1:]:
         for key, value in other.details.items():
-            if isinstance(value, list) and key not in ("training_grid", "cells"):
+            if isinstance(value, list) and key not in ("training_grid", "cells", "found_from"):
                 details[key] = details[key] + value
             elif key.startswith("noise_per_"):
                 details[key] = details[key] | value
