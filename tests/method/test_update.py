@@ -102,6 +102,7 @@ def test_motion_with_the_course_of_a_cluster_goes_on(case, tmp_path):
         learned,
         pieces=[Piece(place, False, course.name, size, 0.1, 9.0, 1.0)],
         maps=bell[None],
+        covariance=np.array([[0.01]]),
         motion=size * np.outer(values, bell),
         series=learned.series + size * np.outer(values, bell - bell.mean()),
     )
