@@ -19,12 +19,12 @@ from .. import metrics
 from ..arrays import Array
 from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
+from ..method.deformation import FULL_WIDTH
 from ..method.separation import Separation
 from ..results.evidence import Evidence
 from ..stack.geometry import pixel_size
 from .rerun import Rerun
 
-WIDTH_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 KINDS = {"bowl": "mm/yr", "ramp": "mm/yr", "step": "mm", "season": "mm"}
 """Signals and the unit of their amplitude."""
 WHOLE = (95, 105)
@@ -74,7 +74,7 @@ class Signal:
         if self.kind == "ramp":
             return np.asarray(columns / max(valid.shape[1] - 1, 1))
         y, x = (rows - centre[0]) * pixel[0], (columns - centre[1]) * pixel[1]
-        sigma = 1000 * self.width * WIDTH_TO_SIGMA
+        sigma = 1000 * self.width / FULL_WIDTH
         return np.asarray(np.exp(-(y**2 + x**2) / (2 * sigma**2)))
 
     def name(self) -> str:

@@ -24,6 +24,8 @@ from .timefunctions import Rotation, TimeFunction
 
 WIDTHS = (0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3)
 """Standard deviations of the bells, fractions of the scene's shorter side."""
+FULL_WIDTH = 2 * np.sqrt(2 * np.log(2))
+"""Full width at half maximum of a bell, in its standard deviations."""
 NARROWEST = 1.0
 """Width in pixels of the narrowest bells. A wide scene has such, because a pixel may hold a whole local motion."""
 SPACING = 0.6
@@ -161,8 +163,6 @@ class Deformation:
 
         It is that of the amplitudes, and of the doubt whether a piece is more than chance.
         """
-        if not self.pieces:
-            return np.zeros(self.maps.shape[1])
         p = np.array([piece.probability for piece in self.pieces])
         amplitude = np.array([piece.amplitude for piece in self.pieces])
         covariance = self.errors * np.sqrt(np.outer(p, p)) + np.diag(p * (1 - p) * amplitude**2)
@@ -485,10 +485,10 @@ class Search:
         self.energies = np.array([*energies, chance.energy])
         self.information = self.energies.T @ self.shares.T
         self.inflation = np.tile(chance.inflation[:, None], (1, len(functions)))
-        self._precision: dict[int, Precision] = {}
         steady = np.array([f.name == "trend" for f in functions])
         broad = bells.places[:, 2] > np.log(BROADEST_UNSTEADY * bells.side)
         self.barred = np.ix_(broad | bells.relief, ~steady)
+        self.refines = ~bells.relief[:, None] & (chance.test == 0)  # cells in which the shape is refined
 
     def nearest(self, place: Array) -> int:
         """Round bell of the dictionary that is nearest in place and width to a refined one."""
@@ -505,9 +505,7 @@ class Search:
 
     def precision(self, function: int) -> Precision:
         """The sky's in a function of time."""
-        if function not in self._precision:
-            self._precision[function] = Precision.total(self.precisions, self.shares[function])
-        return self._precision[function]
+        return Precision.total(self.precisions, self.shares[function])
 
     def products(self, maps: Array, series: Array) -> Array:
         """Product of maps (maps, pixels) with a series (dates, pixels) in the sky's metric, (maps, coordinates)."""
@@ -592,26 +590,25 @@ class Search:
         pieces, places = _Pieces(self, series), self.bells.places
         widths, centres = np.exp(places[:, 2]), places[:, :2]
         needed = np.tile(self.chance.anywhere, (len(widths), 1))
-        factor = np.where(self.bells.relief[:, None], 1.0, self.chance.refined)
         likely = 1.0 + _log_odds(UNLIKELY) / LOG_ODDS
-        least = np.full(needed.shape, likely)
-        persistent = np.array([f.family == "" for f in self.functions])
-        least[np.ix_(~self.bells.relief, persistent)] = TRIED
+        least = np.where(self.refines, TRIED, likely)
         scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
         while len(pieces) < MAX_PIECES and len(widths):
             excess = np.where(failed | (scores <= least * needed), -np.inf, scores - likely * needed)
             bell, function = (int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
             if np.isneginf(excess[bell, function]):
                 break
-            place, shape, score = pieces.shaped(bell, function)
-            nearest = bell if self.bells.relief[bell] else self.nearest(place)
-            threshold = float(max(needed[[bell, nearest], function]) * factor[bell, function])
-            if score <= likely * threshold:
-                alike = np.abs(places[:, 2] - places[bell, 2]) < ALIKE
-                alike &= (np.hypot(*(centres - centres[bell]).T) <= widths[bell]) & ~self.bells.relief
-                failed[alike, function] = failed[bell, function] = True
-                continue
-            pieces.add(nearest, function, threshold, place, shape)
+            place, shape, threshold = places[bell], self.bells.maps[bell], needed[bell, function]
+            if self.refines[bell, function]:
+                start = bell
+                bell, place, shape, score = pieces.shaped(start, function)
+                threshold = max(needed[[start, bell], function]) * self.chance.refined[function]
+                if score <= likely * threshold:
+                    alike = np.abs(places[:, 2] - places[start, 2]) < ALIKE
+                    alike &= np.hypot(*(centres - centres[start]).T) <= widths[start]
+                    failed[alike & ~self.bells.relief, function] = True
+                    continue
+            pieces.add(bell, function, float(threshold), place, shape)
             pieces.refine_around(len(pieces) - 1)
             probability = pieces.decide()
             # near a proven motion only finer bells are still searched for, which needs a lower threshold
@@ -695,6 +692,7 @@ class _Pieces:
         self.metric = np.zeros((n_parts, 0, n_pixels))
         self.seen = np.zeros((n_parts, len(search.bells.maps), 0))
         self.unseen: set[int] = set()
+        self.precisions: dict[int, Precision] = {}
         self.right = np.zeros(0)
         self.amplitudes = np.zeros(0)
         self.gram = np.zeros((0, 0))
@@ -702,15 +700,13 @@ class _Pieces:
     def __len__(self) -> int:
         return len(self.places)
 
-    def shaped(self, bell: int, function: int) -> tuple[Array, Array, float]:
-        """Place, map and score of a bell of the dictionary; in persistent functions its shape is refined."""
-        search, bells = self.search, self.search.bells
-        along, inflation = self._residual(function), search.inflation[:, function]
-        if bells.relief[bell] or search.functions[function].family:
-            score = (bells.maps[bell] @ along) ** 2 / search.information[bell, function]
-            return bells.places[bell], bells.maps[bell], float(score / inflation[bell])
-        place, shape, score = refined(bells.places[bell], along, search.precision(function), bells)
-        return place, shape, float(score / inflation[search.nearest(place)])
+    def shaped(self, bell: int, function: int) -> tuple[int, Array, Array, float]:
+        """A bell of the dictionary when its shape is refined: the nearest of the dictionary, place, map and score."""
+        search = self.search
+        along, precision = self._residual(function), self._precision(function)
+        place, shape, score = refined(search.bells.places[bell], along, precision, search.bells)
+        nearest = search.nearest(place)
+        return nearest, place, shape, score / float(search.inflation[nearest, function])
 
     def add(self, bell: int, function: int, needed: float, place: Array, shape: Array) -> None:
         """Add a map with a function; ``bell`` is the one of the dictionary that is nearest to it."""
@@ -772,6 +768,12 @@ class _Pieces:
             if near and not relief[self.bells[k]] and strength > REFINE * self.needed[k]:
                 self._refine(k)
 
+    def _precision(self, function: int) -> Precision:
+        """Precision of the sky in a function; it stays the same during a pursuit."""
+        if function not in self.precisions:
+            self.precisions[function] = self.search.precision(function)
+        return self.precisions[function]
+
     def _inflation(self, k: int) -> float:
         return float(self.search.inflation[self.bells[k], self.functions[k]])
 
@@ -789,7 +791,7 @@ class _Pieces:
     def _refine(self, k: int) -> None:
         """Refine the shape of piece ``k``, given the others."""
         search, function = self.search, self.functions[k]
-        along, precision = self._residual(function, k), search.precision(function)
+        along, precision = self._residual(function, k), self._precision(function)
         place, shape, _ = refined(self.places[k], along, precision, search.bells, THINNEST)
         if not np.array_equal(place, self.places[k]):
             self.places[k], self.bells[k] = place, search.nearest(place)

@@ -94,8 +94,9 @@ def estimate_jointly(
     slow = [CHANCE] * len(persistent)
     typical = [1.0] * len(persistent)
     for k in range(passes):
+        still = series - deformation.presumed
         if k < passes - 1:
-            sky = sky_statistics(without(series - deformation.presumed, persistent), grid)
+            sky = sky_statistics(without(still, persistent), grid)
             rotation = Rotation(sky.strength, persistent)
             chance = Chance(sky, bells, ordered, significance, rng)
         coordinates = rotation(series)
@@ -111,7 +112,7 @@ def estimate_jointly(
         precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
         search = Search(rotation, precisions, bells, ordered, chance)
         if slow_sky:
-            search.inflate(series - deformation.presumed, motion=k == 0)
+            search.inflate(still, motion=k == 0)
 
         def report(pieces: int, done: int = k) -> None:
             if progress:

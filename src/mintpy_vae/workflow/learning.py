@@ -16,6 +16,7 @@ from ..log import stage
 from ..method import safety
 from ..method.atmosphere import sentences
 from ..method.components import level_components
+from ..method.deformation import FULL_WIDTH
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
 from ..method.observations import Observations
@@ -381,10 +382,10 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
 def _found_from(found: Separation, factor: int, stack: Stack) -> list[dict[str, float]]:
     """Full width at half maximum of a motion, and the amplitudes from which it is found if steady or a step."""
     mm, years = 1000 * abs(stack.metres_per_radian), float(np.ptp(found.grid.years))
-    km = 2.355e-3 * factor * min(found.valid.shape) * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
+    side = 1e-3 * factor * min(found.valid.shape) * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
     return [
         {
-            "width_km": round(km * one.width, 3),
+            "width_km": round(side * FULL_WIDTH * one.width, 3),
             "mm_per_year": round(mm * one.trend / years, 3),
             "step_mm": round(mm * one.step, 3),
         }
