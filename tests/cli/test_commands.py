@@ -175,8 +175,17 @@ def test_killed_while_an_earlier_result_is_replaced(simulated, remembered, momen
     assert tree(work) == before and sorted(os.listdir(work.parent)) == ["WORK", "WORK_vae"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["training", "writing", "mintpy"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("training", signal.SIGINT),
+        ("writing", signal.SIGTERM),
+        ("mintpy", signal.SIGINT),
+        pytest.param("training", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("writing", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("mintpy", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted(simulated, moment, number):
     stack, template, work = simulated
     before = tree(stack.parents[1])

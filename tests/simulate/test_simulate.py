@@ -260,7 +260,7 @@ def test_impossible_requests(kwargs: dict, text: str) -> None:
 # ----------------------------------------------------------------- on disk
 
 
-@pytest.mark.parametrize("coord", ["geo", "radar"])
+@pytest.mark.parametrize("coord", ["geo", pytest.param("radar", marks=pytest.mark.slow)])
 def test_project_runs_through_mintpy(tmp_path: Path, coord: str) -> None:
     scene = simulate("bowl", n_dates=12, size=(40, 50), seed=2, coord=coord)
     work = tmp_path / "work"

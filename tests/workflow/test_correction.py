@@ -378,7 +378,7 @@ def rate_between_stations(file):
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("vae.trainSteps = 150\nvae.numSeed = 1\n", id="quick"),
+        pytest.param("vae.trainSteps = 150\nvae.numSeed = 1\n", id="quick", marks=pytest.mark.slow),
         pytest.param("", id="default", marks=pytest.mark.slow),
     ],
 )

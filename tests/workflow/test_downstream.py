@@ -128,6 +128,7 @@ def test_save_hdfeos5(place):
     assert np.nanmax(np.abs(displacement)) > 0.001
 
 
+@pytest.mark.parametrize("place", ["mapped", pytest.param("radar", marks=pytest.mark.slow)], indirect=True)
 def test_the_plots_of_smallbaselineapp(place):
     with open(place.template, "a") as f:
         f.write("mintpy.plot = yes\nmintpy.plot.dpi = 40\n")

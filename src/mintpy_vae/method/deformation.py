@@ -40,7 +40,8 @@ LEAST_RELIEF = 100.0
 """Range of effective heights in metres below which no such map is tried."""
 MAX_PIECES = 200
 SHUFFLES = 40
-DRAWS = 100
+DRAWS, REFINED = 100, 40
+"""Number of maps that are drawn from the covariance of the sky, and in how many of them a bell is refined."""
 UNLIKELY = 0.02
 """Probability below which no further piece is added."""
 PRESUMED = 0.85
@@ -56,6 +57,8 @@ ALIKE = 0.45
 REFINEMENTS = 2
 THINNEST = 0.75
 """Least standard deviation along the shorter axis of a strong bell, pixels; ``NARROWEST`` for others."""
+ROUGH = 0.9
+"""Share of the places at which motion is found from a smaller amplitude than at the roughest ones."""
 INSIDE = 0.7
 """Least value of a refined bell on valid ground; the amplitude of one that is centred beyond it is extrapolated."""
 STEPS = (1.0, 0.5, 0.2)
@@ -403,11 +406,11 @@ class Chance:
         whitened = precision.whiten(sky.draw(DRAWS, rng))
         drawn = (whitened @ bells.maps.T) ** 2 / energy
         largest = [drawn.max(axis=1, initial=0.0)]
-        shaped = largest[0]
+        before = shaped = largest[0][:REFINED]
         if not bells.relief.all():
-            first = drawn[:, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
-            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, whitened, strict=True)]
-            shaped = np.maximum(shaped, reached)
+            first = drawn[:REFINED, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
+            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, whitened, strict=False)]
+            shaped = np.maximum(before, reached)
         self._sorted = [np.sort(drawn, axis=None)]
 
         strength = sky.strength
@@ -416,16 +419,19 @@ class Chance:
         if scanned.any():
             values = np.array([f.values for f in functions if f.family])
             units = Rotation(strength, []).centred(values) / strength
-            units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T
+            # single precision: with many dates and as many functions this product is the largest part of the search
+            units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T.astype(np.float32)
             shuffles = np.empty((SHUFFLES, len(energy)))
             for one in shuffles:
                 shuffled = response[:, rng.permutation(len(strength))]
-                one[:] = ((shuffled @ units) ** 2).max(axis=1) / (energy * place_inflation(shuffled, energy, widths))
+                amplitudes = shuffled.astype(np.float32) @ units
+                size = np.maximum(amplitudes.max(axis=1), -amplitudes.min(axis=1)).astype(np.float64)
+                one[:] = size**2 / (energy * place_inflation(shuffled, energy, widths))
             largest.append(shuffles.max(axis=1, initial=0.0))
             self._sorted.append(np.sort(shuffles, axis=None))
         limits = np.array([float(chance_exceeds(scores, significance)) for scores in largest])
         self.anywhere = limits[self.test]
-        self.refined = np.where(self.test == 0, shaped.mean() / max(float(largest[0].mean()), 1e-12), 1.0)
+        self.refined = np.where(self.test == 0, shaped.mean() / max(float(before.mean()), 1e-12), 1.0)
 
     def among(self, places: float) -> Array:
         """Threshold of each function, (functions,), for a search among this number of independent places."""
@@ -513,7 +519,9 @@ class Search:
 
     def scores(self, products: Array) -> Array:
         """Twice the log-likelihood ratio of each bell and function, (bells, functions)."""
-        scores = products**2 / (self.information * self.inflation)
+        scores = products**2
+        scores /= self.information
+        scores /= self.inflation
         scores[self.barred] = 0.0
         return np.asarray(scores)
 
@@ -570,13 +578,15 @@ class Search:
         found = []
         for width in np.unique(widths[round_ones]):
             here = amplitude[round_ones & (widths == width)]
-            trend, step = float(np.median(here[:, 0])), float(np.median(here[:, steps]))
+            trend, step = (np.quantile(x, (0.5, ROUGH)).tolist() for x in (here[:, 0], here[:, steps]))
             found.append(FoundFrom(float(np.exp(width)) / self.bells.side, trend, step))
         return found
 
     def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
         """Add the best bell and function repeatedly, until the best one is probably due to chance.
 
+        The best one exceeds its threshold most: a scanned function, of which there are many, has to explain more than a
+        persistent one by the difference of their thresholds, or a steady motion would be taken for a ramp.
         After each addition the bells around it are moved one at a time and all amplitudes are refitted jointly.
         Otherwise the first bell of a motion that no single bell fits would keep a wrong place.
 
@@ -594,7 +604,7 @@ class Search:
         least = np.where(self.refines, TRIED, likely)
         scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
         while len(pieces) < MAX_PIECES and len(widths):
-            excess = np.where(failed | (scores <= least * needed), -np.inf, scores - likely * needed)
+            excess = np.where(failed | (scores <= least * needed), -np.inf, scores - needed)
             bell, function = (int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
             if np.isneginf(excess[bell, function]):
                 break
@@ -646,21 +656,23 @@ class ReliefTrend:
 
 @dataclass(frozen=True)
 class FoundFrom:
-    """Amplitude at the peak from which a bell is more likely motion than chance: the median place (and date).
+    """Amplitude at the peak from which a bell is more likely motion than chance.
+
+    Each is a pair: that of the median place (and date), and that which the roughest tenth of them exceeds.
 
     Attributes
     ----------
     width : float
         Standard deviation of the bell, as a share of the scene's shorter side.
-    trend : float
+    trend : (2,)
         Radians over the stack.
-    step : float
+    step : (2,)
         Radians.
     """
 
     width: float
-    trend: float
-    step: float
+    trend: Sequence[float]
+    step: Sequence[float]
 
 
 LOG_ODDS = 10.0
@@ -753,10 +765,8 @@ class _Pieces:
             self.unseen.clear()
         n, f = search.rotation.number, search.coordinates
         along = f[self.functions] * self.amplitudes[:, None]
-        left = self.products - self.seen[n] @ (along[:, n:] @ f[:, n:].T)
-        for q in range(n):
-            left -= self.seen[q] @ np.outer(along[:, q], f[:, q])
-        return np.asarray(left)
+        parts = [np.outer(along[:, q], f[:, q]) for q in range(n)] + [along[:, n:] @ f[:, n:].T]
+        return np.asarray(self.products - np.hstack(list(self.seen)) @ np.vstack(parts))
 
     def refine_around(self, new: int) -> None:
         """Refine the strong bells around piece ``new``, itself included."""

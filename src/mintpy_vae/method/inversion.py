@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solveh_banded
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -15,6 +16,8 @@ from ..arrays import Floats, Pairs
 
 UNWRAP_SCALE = 1.0
 """Misfit of a pair (radians) from which it counts as an outlier; an unwrapping error is 2 pi."""
+RIDGE = 1e-9
+"""Weight, in units of a pixel's largest, with which dates are tied to 0 where no pair joins them with the others."""
 PASSES = 4
 _PLAIN, _MOST, _STILL = 3, 20, 0.01
 """Passes over the constants before pairs that do not fit are down-weighted (a constant is not an unwrapping error),
@@ -89,7 +92,8 @@ def invert_to_dates(
     robust : bool
         Down-weight pairs that do not fit, in four passes; otherwise plain weighted least squares.
     block : int
-        Number of pixels solved at a time, which limits the memory to block x dates^2.
+        Number of pixels solved at a time, which limits the memory to block x dates x the largest number of dates
+        between those of a pair.
 
     Returns
     -------
@@ -228,13 +232,16 @@ def _reweighted(w0: Floats, residual: Floats) -> Floats:
 def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Floats]:
     """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and the residual of the pairs."""
     a = incidence(pairs, n_dates)
-    first, second = pairs[:, 0], pairs[:, 1]
-    # the graph Laplacian A' W A, made regular by the mean over dates, and by a tiny ridge for islands
-    laplacian = np.full((w.shape[1], n_dates, n_dates), 1.0 / n_dates)
-    laplacian[:, first, second] -= w.T
-    laplacian[:, second, first] -= w.T
-    laplacian[:, np.arange(n_dates), np.arange(n_dates)] += w.T @ np.abs(a) + 1e-9
-    s = np.linalg.solve(laplacian, ((w * x).T @ a)[..., None])[..., 0].T
+    first, apart = pairs.min(axis=1), np.ptp(pairs, axis=1)
+    # the graph Laplacian A' W A of each pixel, made regular by a tiny ridge. Pairs join dates that are near in time:
+    # it has few diagonals, and all pixels, one after the other, make one matrix with as few
+    diagonals = np.zeros((int(apart.max(initial=0)) + 1, w.shape[1], n_dates))
+    diagonals[apart, :, first] = -w
+    diagonals[0] = w.T @ np.abs(a) + RIDGE
+    right = (w * x).T @ a
+    s = solveh_banded(diagonals.reshape(len(diagonals), -1), right.ravel(), lower=True, check_finite=False)
+    s = s.reshape(right.shape).T
+    s -= s.mean(axis=0)
     return s, x - a @ s
 
 

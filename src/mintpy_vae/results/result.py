@@ -136,7 +136,9 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     likely = sum(piece["probability"] > 0.5 for piece in details["deformation_pieces"])
     yield f"pieces of local deformation (a place and a function of time each): {likely}"
     if limits := details.get("found_from"):
-        yield "found as motion from (weaker motion may be removed with the atmosphere):"
-        yield "full width at half maximum [km]  rate [mm/yr]  step [mm]"
+        yield "found as motion from (median place, roughest tenth; weaker motion may be removed with the atmosphere):"
+        yield "full width at half maximum [km]  rate [mm/yr]     step [mm]"
         for one in limits:
-            yield f"{one['width_km']:31.1f}  {one['mm_per_year']:12.1f}  {one['step_mm']:9.1f}"
+            rate = f"{one['mm_per_year']:.1f}, {one['mm_per_year_rough']:.1f}"
+            step = f"{one['step_mm']:.1f}, {one['step_mm_rough']:.1f}"
+            yield f"{one['width_km']:31.1f}  {rate:>12s}  {step:>12s}"

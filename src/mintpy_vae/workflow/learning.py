@@ -380,14 +380,19 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
 
 
 def _found_from(found: Separation, factor: int, stack: Stack) -> list[dict[str, float]]:
-    """Full width at half maximum of a motion, and the amplitudes from which it is found if steady or a step."""
+    """Full width at half maximum of a motion, and the amplitudes from which it is found if steady or a step.
+
+    First at the median place, then at the roughest tenth of all places.
+    """
     mm, years = 1000 * abs(stack.metres_per_radian), float(np.ptp(found.grid.years))
     side = 1e-3 * factor * min(found.valid.shape) * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
     return [
         {
             "width_km": round(side * FULL_WIDTH * one.width, 3),
-            "mm_per_year": round(mm * one.trend / years, 3),
-            "step_mm": round(mm * one.step, 3),
+            "mm_per_year": round(mm * one.trend[0] / years, 3),
+            "mm_per_year_rough": round(mm * one.trend[1] / years, 3),
+            "step_mm": round(mm * one.step[0], 3),
+            "step_mm_rough": round(mm * one.step[1], 3),
         }
         for one in found.found_from
     ]
