@@ -185,15 +185,23 @@ def test_a_sky_that_is_slow_and_seasonal_is_no_motion(monkeypatch):
 
 def test_nothing_jumps_where_a_motion_comes_out_of_the_noise():
     noise, shape = slow_sky(50), bell(14, 20, 3.0)
-    strengths = np.array([6.0, 8.0, 8.5, 9.0])
-    kept = []
-    for strength in strengths:
+
+    def kept(strength):
         left = together(noise + strength * np.outer(trend(YEARS).values, shape))[2]
-        kept.append(rate(left) @ shape / (shape @ shape))
-    steps = np.diff(kept)
-    assert kept[-1] > 0.4 * strengths[-1] and kept[0] < 0.1 * strengths[0]
-    # a threshold that is all or nothing jumps by the whole motion, some 7; the strength goes up by 0.5
-    assert np.abs(steps).max() < 3.0
+        return rate(left) @ shape / (shape @ shape)
+
+    weak, strong = 5.0, 10.0
+    lost, found = kept(weak), kept(strong)
+    assert lost < 0.1 * weak and found > 0.6 * strong
+    for _ in range(4):  # to where half of it is kept
+        middle = (weak + strong) / 2
+        some = kept(middle)
+        if some < middle / 2:
+            weak, lost = middle, some
+        else:
+            strong, found = middle, some
+    # a threshold that is all or nothing jumps by the whole motion, some 7
+    assert strong - weak < 0.4 and found - lost < 3.0
 
 
 @pytest.mark.parametrize(("ratio", "angle"), [(1.0, 0.0), (3.0, 0.0), (3.0, 0.7)])
