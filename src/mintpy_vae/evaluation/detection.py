@@ -248,7 +248,7 @@ def _ladder(found: Callable[[float], int], number: int, start: float) -> list[tu
 
 def _alarms(plain: Separation) -> dict[str, float]:
     """Motion found in the stack as it is; pieces that overlap are one place."""
-    pieces = [piece for piece in plain.deformation.pieces if piece.probability > 0.5]
+    pieces = [piece for piece in plain.deformation.pieces if piece.likely]
     places: list[Array] = []
     for piece in sorted(pieces, key=lambda p: -p.place[2]):  # the broadest first
         if all(np.hypot(*(piece.place[:2] - other[:2])) > 2 * np.exp(other[2]) for other in places):

@@ -107,6 +107,11 @@ class Piece:
         """
         return float(expit(LOG_ODDS * (self.score - PRESUMED)))
 
+    @property
+    def likely(self) -> bool:
+        """Whether it is more likely motion than chance."""
+        return self.probability > 0.5
+
     def record(self, side: int) -> dict[str, Any]:
         """Entry in ``vae_result.json``; ``side`` is the shorter side of the grid in pixels."""
         return {
@@ -560,7 +565,7 @@ class Search:
         if not relief.any():
             return None
         for piece, weights, shape in zip(found.pieces, found.weights, found.maps, strict=True):
-            if piece.relief and piece.probability <= 0.5:
+            if piece.relief and not piece.likely:
                 series = series + np.outer(weights, shape)
         products = self.products(self.bells.maps[relief], series) @ self.coordinates[0]
         information = self.information[relief, 0]

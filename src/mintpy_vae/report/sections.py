@@ -10,6 +10,7 @@ import numpy as np
 from .. import metrics
 from ..arrays import Floats
 from ..method.clustering import unsigned
+from ..results.result import likely_pieces
 from . import charts as draw
 from .data import Data
 from .explore import explorer
@@ -29,11 +30,10 @@ def lead(data: Data) -> str:
         return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
     before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
     worse = data.result["pairs_worse"]
-    atoms = sum(piece["probability"] > 0.5 for piece in data.result["deformation_pieces"])
     return (
         f"The median spatial standard deviation of the pairs fell from {bold(f'{before:.1f} mm')} to "
         f"{bold(f'{after:.1f} mm')} (without steady motion); {bold(f'{worse:.0%}')} of the pairs got worse. "
-        f"Local motion, described by {bold(atoms)} pieces, was kept in the data."
+        f"Local motion, described by {bold(likely_pieces(data.result))} pieces, was kept in the data."
     )
 
 

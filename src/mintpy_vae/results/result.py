@@ -20,6 +20,7 @@ __all__ = [
     "STD",
     "MintpyState",
     "Result",
+    "likely_pieces",
     "log_result",
     "read_result",
     "write_result",
@@ -116,6 +117,11 @@ def log_result(result: Result, what: str = "the stack") -> None:
         LOGGER.info("report: %s", page)
 
 
+def likely_pieces(details: Mapping[str, Any]) -> int:
+    """Number of pieces of motion that are more likely motion than chance."""
+    return sum(piece["probability"] > 0.5 for piece in details["deformation_pieces"])
+
+
 def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     """Lines that summarise clusters, noise and deformation."""
     yield "cluster  label        sources  energy  roughness  p-value  height correlation"
@@ -133,8 +139,7 @@ def _summary(details: Mapping[str, Any]) -> Iterator[str]:
     values = details["noise_per_pair_mm"].values()
     before, after = (sorted(v[k] for v in values)[len(values) // 2] for k in (0, 1))
     yield f"median spatial standard deviation of the pairs: {before:.1f} mm before, {after:.1f} mm after"
-    likely = sum(piece["probability"] > 0.5 for piece in details["deformation_pieces"])
-    yield f"pieces of local deformation (a place and a function of time each): {likely}"
+    yield f"pieces of local deformation (a place and a function of time each): {likely_pieces(details)}"
     if limits := details.get("found_from"):
         yield "found as motion from (median place, roughest tenth; weaker motion may be removed with the atmosphere):"
         yield "full width at half maximum [km]  rate [mm/yr]     step [mm]"
