@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--dates", type=int, nargs="+", default=[20, 40, 60])
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="pixels along a side")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--train-steps", type=int, default=1000)
+    parser.add_argument("--train-steps", type=int, default=500)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     inps = parser.parse_args()

@@ -41,7 +41,7 @@ class Settings:
     resolution: float = _option(
         0.0, "resolution", "size in km of the cells worked on; 0: 0.4, finer in a small scene", 0.0, 100.0
     )
-    train_steps: int = _option(1000, "trainSteps", "optimisation steps of the network", 10, 100_000)
+    train_steps: int = _option(500, "trainSteps", "optimisation steps of the network", 10, 100_000)
     batch_size: int = _option(48, "batchSize", "pairs per optimisation step", 4, 4096)
     min_samples: int = _option(5, "minSamples", "FISHDBC: number of neighbours of a core point", 2, 1000)
     min_cluster_size: int = _option(

@@ -141,16 +141,18 @@ def test_doubt_and_correlated_amplitudes_count_in_the_standard_deviation():
     sky = turbulence(N, 30) + 6.0 * np.outer(trend(YEARS).values, bell(14, 20, 3.0))
     motion = together(sky)[0].deformation
     line = (YEARS - YEARS.mean()) / ((YEARS - YEARS.mean()) @ (YEARS - YEARS.mean()))
-    own = motion.variance_along(line)
+    own = motion.variance_along(line[None])[0]
     assert own[CENTRE] > 10 * own[FAR].max()
     k = int(np.argmax([piece.probability for piece in motion.pieces]))
     alone = replace(
         motion, pieces=[motion.pieces[k]], maps=motion.maps[[k]], weights=motion.weights[[k]], covariance=None
     )
     std = motion.pieces[k].std / abs(motion.pieces[k].amplitude) * abs(motion.weights[k] @ line)
-    assert np.sqrt(alone.variance_along(line)).max() == pytest.approx(std * motion.maps[k].max(), rel=0.01)
+    assert np.sqrt(alone.variance_along(line[None])).max() == pytest.approx(std * motion.maps[k].max(), rel=0.01)
     doubtful = replace(alone, pieces=[replace(motion.pieces[k], probability=0.5)])
-    assert doubtful.variance_along(line)[CENTRE] > 0.9 * (motion.weights[k] @ line) ** 2 * motion.maps[k][CENTRE] ** 2
+    both = doubtful.variance_along(np.stack([line, np.eye(N)[0] - 1 / N]))[:, CENTRE]
+    of_motion = (motion.weights[k] @ line, motion.weights[k, 0])  # of the rate, and on the first date
+    assert (both > 0.9 * np.square(of_motion) * motion.maps[k][CENTRE] ** 2).all()
 
 
 def test_hardly_anything_is_found_in_turbulence():

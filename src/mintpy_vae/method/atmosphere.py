@@ -119,10 +119,10 @@ class Atmosphere(PhasePerDate):
     Attributes
     ----------
     std : (dates, height, width)
-        Posterior standard deviation, radians.
+        Standard deviation, radians: posterior, interpolation across motion, errors of its amplitudes and doubt about
+        it included.
     rate_std : (height, width)
-        Standard deviation of the velocity of the corrected series, radians per year: posterior, slow sky,
-        interpolation across motion, errors of its amplitudes and doubt about it included.
+        The same of the velocity of the corrected series, radians per year, slow sky included.
     moving : (height, width) bool
         Ground where the motion found exceeds half the posterior standard deviation (both RMS over the dates), or that
         the user knows to move.
@@ -184,17 +184,17 @@ def estimate(
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
     errors = _Errors(parts, len(local.blocks), left, sky, valid)
-    std = strength * np.sqrt(errors.of_dates())
-    line = _line(years)
-    of_sky = errors.of_sum(line * joint.sky.strength)
-    rate_std = np.sqrt(of_sky + joint.deformation.variance_along(line))
+    line, each = _line(years), np.eye(len(years)) - 1.0 / len(years)
+    of_sky, of_dates = errors.of_sum(line * joint.sky.strength), strength**2 * errors.of_dates()
+    of_motion = joint.deformation.variance_along(np.vstack([line, each]))
+    rate_std, std = np.sqrt(of_sky + of_motion[0]), np.sqrt(of_dates + of_motion[1:])
 
     rate, slope_rate = _called_for(series - turbulent - np.outer(slope, sky.height), sky, grid, knowledge)
     turbulent += np.outer(years - years.mean(), rate)
     slope += (years - years.mean()) * slope_rate
     size = np.where(doubt.stable, 0.0, np.sqrt((joint.deformation.series**2).mean(axis=0)))
     moving = np.zeros(valid.shape, dtype=bool)
-    moving[valid] = doubt.moving | (size > 0.5 * np.sqrt((std**2).mean(axis=0)))
+    moving[valid] = doubt.moving | (size > 0.5 * np.sqrt(of_dates.mean(axis=0)))
     trend = parts[len(local.blocks)] if joint.slow else None
     guarded = _guarded(joint, trend, years, min(valid.shape), float(np.sqrt(of_sky.mean())))
     return Atmosphere(

@@ -166,8 +166,8 @@ class Deformation:
         """Series (dates, pixels) that is no sky when the statistics of the sky are estimated."""
         return np.asarray(self.presumed_weights.T @ self.maps)
 
-    def variance_along(self, line: Array) -> Array:
-        """Variance of ``line @ series`` (pixels,) for weights of the dates (dates,) that sum to 0.
+    def variance_along(self, lines: Array) -> Array:
+        """Variance of ``lines @ series`` (lines, pixels) for weights of the dates (lines, dates) that sum to 0.
 
         It is that of the amplitudes, and of the doubt whether a piece is more than chance.
         """
@@ -176,8 +176,10 @@ class Deformation:
         covariance = self.errors * np.sqrt(np.outer(p, p)) + np.diag(p * (1 - p) * amplitude**2)
         share = p * np.where(amplitude == 0, 1.0, amplitude)
         values, axes = np.linalg.eigh(covariance)
-        along = axes.T @ (self.maps * (self.weights @ line / share)[:, None])
-        return np.asarray(np.maximum(values, 0.0) @ along**2)
+        found = np.empty((len(lines), self.maps.shape[1]))
+        for variance, of_unit in zip(found, lines @ self.weights.T / share, strict=True):
+            variance[:] = np.maximum(values, 0.0) @ (axes.T @ (self.maps * of_unit[:, None])) ** 2
+        return found
 
     def joined(self, other: Deformation) -> Deformation:
         """The sum of both."""
