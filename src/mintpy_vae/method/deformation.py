@@ -40,7 +40,7 @@ LEAST_RELIEF = 100.0
 """Range of effective heights in metres below which no such map is tried."""
 MAX_PIECES = 200
 SHUFFLES = 40
-DRAWS, REFINED = 100, 40
+DRAWS, REFINED_DRAWS = 100, 40
 """Number of maps that are drawn from the covariance of the sky, and in how many of them a bell is refined."""
 UNLIKELY = 0.02
 """Probability below which no further piece is added."""
@@ -390,7 +390,7 @@ class Chance:
     ----------
     anywhere : (functions,)
         Threshold of the score anywhere in the scene.
-    refined : (functions,)
+    shape_gain : (functions,)
         Factor on the threshold for bells whose shape is refined.
     inflation : (bells,)
         Factor on each bell's energy with which chance scores 1 on average, since the covariance is only a model.
@@ -413,9 +413,9 @@ class Chance:
         whitened = precision.whiten(sky.draw(DRAWS, rng))
         drawn = (whitened @ bells.maps.T) ** 2 / energy
         largest = [drawn.max(axis=1, initial=0.0)]
-        before = shaped = largest[0][:REFINED]
+        before = shaped = largest[0][:REFINED_DRAWS]
         if not bells.relief.all():
-            first = drawn[:REFINED, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
+            first = drawn[:REFINED_DRAWS, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
             reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, whitened, strict=False)]
             shaped = np.maximum(before, reached)
         self._sorted = [np.sort(drawn, axis=None)]
@@ -438,7 +438,7 @@ class Chance:
             self._sorted.append(np.sort(shuffles, axis=None))
         limits = np.array([float(chance_exceeds(scores, significance)) for scores in largest])
         self.anywhere = limits[self.test]
-        self.refined = np.where(self.test == 0, shaped.mean() / max(float(before.mean()), 1e-12), 1.0)
+        self.shape_gain = np.where(self.test == 0, shaped.mean() / max(float(before.mean()), 1e-12), 1.0)
 
     def among(self, places: float) -> Array:
         """Threshold of each function, (functions,), for a search among this number of independent places."""
@@ -579,7 +579,7 @@ class Search:
 
     def found_from(self) -> list[FoundFrom]:
         """Amplitude from which a motion of each width is probably found, the narrowest first."""
-        amplitude = np.sqrt(self.chance.anywhere * self.chance.refined * self.inflation / self.information)
+        amplitude = np.sqrt(self.chance.anywhere * self.chance.shape_gain * self.inflation / self.information)
         steps = np.array([f.family == "step" for f in self.functions])
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         found = []
@@ -619,7 +619,7 @@ class Search:
             if self.refines[bell, function]:
                 start = bell
                 bell, place, shape, score = pieces.shaped(start, function)
-                threshold = max(needed[[start, bell], function]) * self.chance.refined[function]
+                threshold = max(needed[[start, bell], function]) * self.chance.shape_gain[function]
                 if score <= likely * threshold:
                     alike = np.abs(places[:, 2] - places[start, 2]) < ALIKE
                     alike &= np.hypot(*(centres - centres[start]).T) <= widths[start]
