@@ -197,7 +197,12 @@ class Deformation:
         """``covariance``, or its default."""
         if self.covariance is not None:
             return self.covariance
-        return np.diag(np.array([piece.std**2 for piece in self.pieces]))
+        return independent_errors(self.pieces)
+
+
+def independent_errors(pieces: Sequence[Piece]) -> Array:
+    """Covariance (pieces, pieces) of amplitudes whose errors are independent."""
+    return np.diag(np.array([piece.std**2 for piece in pieces]))
 
 
 def no_deformation(n_dates: int, n_pixels: int) -> Deformation:
@@ -415,8 +420,9 @@ class Chance:
         largest = [drawn.max(axis=1, initial=0.0)]
         before = shaped = largest[0][:REFINED_DRAWS]
         if not bells.relief.all():
+            some = whitened[:REFINED_DRAWS]
             first = drawn[:REFINED_DRAWS, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
-            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, whitened, strict=False)]
+            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, some, strict=True)]
             shaped = np.maximum(before, reached)
         self._sorted = [np.sort(drawn, axis=None)]
 

@@ -113,8 +113,8 @@ def invert_to_dates(
         x = np.where(w0 > 0, phase[:, here] - of_pair[:, None], 0.0)
         series[:, here] = _fitted(x, w0, pairs, n_dates, PASSES if robust else 1)
         valid[here] = _connected(w0, pairs, n_dates)
-    series -= series.mean(axis=0)
     series += _fitted(of_pair[:, None], np.ones((len(pairs), 1)), pairs, n_dates, _MOST if robust else 1)
+    series -= series.mean(axis=0)
     series[:, ~valid] = 0.0
     return series, valid
 
@@ -230,7 +230,10 @@ def _reweighted(w0: Floats, residual: Floats) -> Floats:
 
 
 def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Floats]:
-    """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and the residual of the pairs."""
+    """Weighted least squares of pairs (pairs, pixels) for dates (dates, pixels), and the residual of the pairs.
+
+    The mean over the dates, which no pair sees, is 0 but for the rounding that the ridge makes of it.
+    """
     a = incidence(pairs, n_dates)
     first, apart = pairs.min(axis=1), np.ptp(pairs, axis=1)
     # the graph Laplacian A' W A of each pixel, made regular by a tiny ridge. Pairs join dates that are near in time:
@@ -241,7 +244,6 @@ def _solve(x: Floats, w: Floats, pairs: Pairs, n_dates: int) -> tuple[Floats, Fl
     right = (w * x).T @ a
     s = solveh_banded(diagonals.reshape(len(diagonals), -1), right.ravel(), lower=True, check_finite=False)
     s = s.reshape(right.shape).T
-    s -= s.mean(axis=0)
     return s, x - a @ s
 
 

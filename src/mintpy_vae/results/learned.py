@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ..dates import acquisition_years
-from ..method.deformation import Piece
+from ..method.deformation import Piece, independent_errors
 from ..method.observations import Grid
 from ..method.profile import Profile
 from ..method.sky import Slowness
@@ -71,7 +71,6 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         values = arrays[f"slow_{k}"]
         bands = len(values) // 2
         slow.append(Slowness(values[:bands], float(values[bands]), values[bands + 1 :]))
-    independent = np.diag([piece.std**2 for piece in pieces])  # earlier files have no covariance
     return Learned(
         dates=dates,
         number=int(numbers["number"]),
@@ -81,7 +80,7 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         strength=arrays["strength"],
         pieces=pieces,
         maps=arrays["maps"],
-        covariance=arrays.get("covariance", independent),
+        covariance=arrays.get("covariance", independent_errors(pieces)),  # earlier files have none
         persistent=persistent,
         slow=slow,
         share=float(numbers["share"]),
