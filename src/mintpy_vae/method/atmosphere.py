@@ -42,7 +42,7 @@ NOTABLE = 0.25
 """and what was left exceeds this share of the velocity's standard deviation (both RMS)."""
 BROAD = 0.15
 """Width, as a share of the scene, from which motion is hard to tell from a slow atmosphere."""
-DOUBTFUL = 0.1
+DOUBTFUL = 0.17
 """Relative standard deviation of broad motion from which its rate is reported."""
 STEADY = 0.5
 """Weight of a trend in a function of time from which broad motion is regarded as steady."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..progress import Steps
-from .deformation import Bells, Chance, Deformation, Dictionary, FoundFrom, ReliefTrend, Search, no_deformation
+from .deformation import CHOSEN, Bells, Chance, Deformation, Dictionary, FoundFrom, ReliefTrend, Search, no_deformation
 from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of
@@ -157,7 +157,8 @@ def _slownesses(
     pieces, found = deformation.pieces, []
     weights = rotation.functions(deformation.presumed_weights) if pieces else np.zeros((0, len(coordinates)))
     # a piece keeps the share p of its amplitude that is presumed: the prior adds (1 - p) / p times its information
-    doubt = np.array([(1 - p.presumed) * p.presumed * (p.amplitude / p.std) ** 2 for p in pieces])
+    # of the given piece
+    doubt = CHOSEN * np.array([(1 - p.presumed) * p.presumed * (p.amplitude / p.std) ** 2 for p in pieces])
     courses = {f.name for f in functions if f.family == "cluster"}
     of_course = np.array([p.function in courses for p in pieces], dtype=bool)
     share = weights**2 / np.maximum((weights**2).sum(axis=1, keepdims=True), 1e-12)
