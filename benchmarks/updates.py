@@ -161,9 +161,10 @@ def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
             for a in some
         ]
         for leg in legs
-        for date, some in leg.alarms.items()
-        if some
+        for date, found in leg.alarms.items()
+        if (some := [a for a in found if not a.cycles])
     }
+    result["cycles"] = sum(any(a.cycles for a in found) for leg in legs for found in leg.alarms.values())
     result["dates"] = len(dates) - legs[0].n
     result["misfit"] = [round(m, 1) for leg in legs for m in leg.misfit]
     result["seconds"] = legs[-1].seconds
@@ -212,13 +213,17 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown table."""
-    lines = ["| case | still: raw, full, update | moving | dates with an alarm | steps seen | seconds |"]
-    lines.append("|" + "---|" * 6)
+    lines = [
+        "| case | still: raw, full, update | moving | dates with an alarm | with one of whole cycles | steps seen "
+        "| seconds |"
+    ]
+    lines.append("|" + "---|" * 7)
     for r in results:
         cells = [r["case"]]
         cells += [", ".join(str(r[f"{k}_{row}"]) for row in ("raw", "full", "update")) for k in ("still", "moving")]
         cells += [
             f"{len(r['alarms'])} of {r['dates']}",
+            str(r["cycles"]),
             f"{r['seen']:.0%}" if "seen" in r else "",
             f"{r['seconds']:.1f}",
         ]

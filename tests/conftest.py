@@ -93,6 +93,20 @@ def make_simulated(root, preset="bowl", n_dates=14, size=(48, 60), coord="geo", 
     return template
 
 
+def shortened(file, dates):
+    """Leave only the pairs of the first ``dates`` dates in a stack."""
+    with h5py.File(file) as f:
+        names = f["date"][:].astype(str)
+        some = np.isin(names, np.unique(names)[:dates]).all(axis=1)
+        content = {name: (item[:][some], dict(item.attrs)) for name, item in f.items()}
+        attributes = dict(f.attrs)
+    with h5py.File(file, "w") as f:
+        f.attrs.update(attributes)
+        for name, (values, marks) in content.items():
+            f[name] = values
+            f[name].attrs.update(marks)
+
+
 @dataclass
 class Corrected:
     """A project, and what the two commands made of it."""

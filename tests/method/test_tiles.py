@@ -180,7 +180,6 @@ def test_prior_information_reaches_the_tiles():
 
 def test_motion_of_the_scene_has_its_place_in_tile_and_scene():
     tile = layout((80, 80))[-1]
-    piece = tiles.Piece(np.array([7.3, 9.1, 0.4, 0.1, 0.0]), False, "trend", 1.0, 0.1, 3.0, 1.0)
-    back = tiles._in_scene(tiles._in_tile(piece, tile, 5), tile, 5)
-    np.testing.assert_allclose(back.place, piece.place)
+    place = np.array([7.3, 9.1, 0.4, 0.1, 0.0])
+    np.testing.assert_allclose(tile.in_scene(tile.of_scene(place, 5), 5), place)
     assert grids.RESOLUTION > 0

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import QUICK, make_simulated, read
+from conftest import QUICK, make_simulated, read, shortened
 from mintpy_vae import InputError
 from mintpy_vae.results.evidence import read_evidence
 from mintpy_vae.results.learned import LEARNED
@@ -22,21 +22,6 @@ from mintpy_vae.workflow.correction import correct
 
 FIRST, ALL = 16, 18
 STACK = "inputs/ifgramStack.h5"
-
-
-def shortened(project, dates):
-    """Leave only the pairs of the first ``dates`` dates in the stack of a project."""
-    file = project / STACK
-    with h5py.File(file) as f:
-        names = f["date"][:].astype(str)
-        some = np.isin(names, np.unique(names)[:dates]).all(axis=1)
-        content = {name: (item[:][some], dict(item.attrs)) for name, item in f.items()}
-        attributes = dict(f.attrs)
-    with h5py.File(file, "w") as f:
-        f.attrs.update(attributes)
-        for name, (values, marks) in content.items():
-            f[name] = values
-            f[name].attrs.update(marks)
 
 
 def run(project, **how):
@@ -50,7 +35,7 @@ def grown(tmp_path_factory):
     root = tmp_path_factory.mktemp("grown")
     make_simulated(root / "ALL", n_dates=ALL, size=(26, 30), text=QUICK)
     project = Path(shutil.copytree(root / "ALL", root / "WORK"))
-    shortened(project, FIRST)
+    shortened(project / STACK, FIRST)
     run(project)
     shutil.copy(root / "ALL" / STACK, project / STACK)
     return project, root / "WORK_vae"

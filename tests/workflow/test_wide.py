@@ -1,12 +1,13 @@
 """A wide scene through the whole job: cells of one size, tiles, files and report like those of any other."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 
-from conftest import make_simulated, read, tree
+from conftest import make_simulated, read, shortened, tree
 from mintpy_vae import correct
 from mintpy_vae.errors import InputError
 from mintpy_vae.evaluation.rerun import Rerun
@@ -69,6 +70,33 @@ def test_an_injected_motion_goes_through_the_tiles(wide):
     moved = rerun(motion, network=plain.network)
     difference = (moved.corrected - plain.corrected)[:, motion[-1][plain.valid] > 0]
     assert np.abs(difference[-1] - difference[0]).mean() > 0.5 * 0.1 * 4 * np.pi / job.stack.wavelength
+
+
+def test_new_dates_are_added_tile_by_tile_and_earlier_ones_keep_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(observations, "LARGEST", 330)
+    template = make_simulated(tmp_path / "WORK", n_dates=18, text=WIDE, unwrap_errors=0)
+    stack = template.parent / "inputs" / "ifgramStack.h5"
+    whole, before = tmp_path / "all.h5", tmp_path / "before"
+    shutil.copy(stack, whole)
+    shortened(stack, 16)
+    work = correct(stack, template_file=template, invert=False).work_dir
+    shutil.copytree(work, before)
+    shutil.copy(whole, stack)
+    done = correct(stack, template_file=template, invert=False, update=True, only_new=True)
+    new = done.details["update"]["new_dates"]
+    assert len(new) == 2 and len(list((work / "vae_tiles").iterdir())) == done.details["tiles"] == 4
+    old, phase = (read(d / "inputs/ifgramStack.h5", "unwrapPhase") for d in (before, work))
+    names = [read(d / "inputs/ifgramStack.h5", "date").tolist() for d in (before, work)]
+    np.testing.assert_array_equal(phase[[names[1].index(name) for name in names[0]]], old)
+    noise = [done.details["noise_per_date_mm"][date] for date in new]
+    assert all(after < 0.6 * raw for raw, after in noise)
+    delay = read(work / "inputs/VAE.h5", "timeseries")
+    np.testing.assert_array_equal(delay[:16], read(before / "inputs/VAE.h5", "timeseries"))
+    std = read(work / "vae_std.h5", "timeseries")
+    assert np.isfinite(std).all() and (std[16:] > 0).all()
+    # the atmosphere of the new dates has the detail of the tiles: it differs between neighbouring cells of a coarse one
+    fine = np.abs(np.diff(delay[:, :, 1:3], axis=2)).mean(axis=(1, 2))
+    assert fine[16:].min() > 0.3 * np.median(fine[1:16])
 
 
 @pytest.mark.parametrize(

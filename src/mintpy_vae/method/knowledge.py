@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..arrays import Mask
@@ -54,6 +54,11 @@ class Knowledge:
     bad_dates: list[int] = field(default_factory=list)
     stations: list[StationRate] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def window(self, rows: slice, columns: slice) -> Knowledge:
+        """The same in a window of the grid, without stations."""
+        stable, moving = (None if mask is None else mask[rows, columns] for mask in (self.stable, self.moving))
+        return replace(self, stable=stable, moving=moving, stations=[])
 
     def summary(self, dates: Sequence[str]) -> dict[str, Any]:
         """The prior information as it was understood, for the result file; ``dates`` (dates,) YYYYMMDD."""

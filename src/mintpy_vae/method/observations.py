@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, Floats, Mask, Pairs
+from ..arrays import Array, Float32, Floats, Mask, Pairs
 from .profile import Profile
 
 __all__ = ["Grid", "Observations", "looks", "pooled", "sums"]
@@ -106,6 +106,14 @@ class Observations:
         delay = None if self.delay is None else pooled(self.delay, ratio)
         height = pooled(self.height[None], ratio)[0].astype(np.float32)
         return replace(self, phase=phase, weight=weight, height=height, delay=delay)
+
+    def of_pairs(self, some: Mask) -> Observations:
+        """Some of the pairs, (pairs,) bool."""
+        return replace(self, phase=self.phase[some], weight=self.weight[some], pairs=self.pairs[some])
+
+    def without(self, constant: Float32) -> Observations:
+        """The same pairs less a constant each, (pairs,) radians."""
+        return replace(self, phase=np.where(self.weight > 0, self.phase - constant[:, None, None], 0.0))
 
     def window(self, rows: slice, columns: slice) -> Observations:
         """The same pairs in a window of the grid."""

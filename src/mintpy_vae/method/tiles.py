@@ -20,7 +20,7 @@ from ..arrays import Array, Float32, Floats, Mask
 from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
-from .atmosphere import Guarded, PhasePerDate
+from .atmosphere import Atmosphere, Guarded, PhasePerDate
 from .covariance import fill
 from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
 from .joint import Joint, without
@@ -31,6 +31,7 @@ from .profile import Profile
 from .separation import Ablation, Separation, explain, to_dates
 from .threads import single_threaded
 from .timefunctions import TimeFunction, persistent_of
+from .update import Learned, TileMemory
 from .upsampling import Bilinear, CubicSpline
 
 SIDE = 36
@@ -54,10 +55,30 @@ class Tile:
     columns: slice
     share: Array
 
+    def of_scene(self, place: Array, ratio: int) -> Array:
+        """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.deformation.Bells`, in cells of the tile."""
+        place = place.copy()
+        place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (self.rows.start, self.columns.start)
+        place[2] += np.log(ratio)
+        return place
+
+    def in_scene(self, place: Array, ratio: int) -> Array:
+        """The inverse of :meth:`of_scene`."""
+        place = place.copy()
+        place[:2] = (place[:2] + (self.rows.start, self.columns.start) + 0.5) / ratio - 0.5
+        place[2] -= np.log(ratio)
+        return place
+
+    def owns(self, place: Array) -> bool:
+        """Whether a place belongs to the tile; each belongs to one."""
+        row, column = np.round(place[:2]).astype(int)
+        inside = 0 <= row < self.share.shape[0] and 0 <= column < self.share.shape[1]
+        return bool(inside and self.share[row, column] > 0.5)
+
 
 @dataclass(frozen=True)
-class Task:
-    """All that the work on one tile needs.
+class OnTile:
+    """What any work on a tile needs.
 
     Attributes
     ----------
@@ -69,6 +90,21 @@ class Task:
         Prior information on the cells of the tile, without stations.
     broad : (dates, rows, columns)
         Atmosphere of the whole scene, radians.
+    """
+
+    number: int
+    tile: Tile
+    observations: Observations
+    knowledge: Knowledge
+    broad: Float32
+
+
+@dataclass(frozen=True)
+class Task(OnTile):
+    """All that the work on one tile needs.
+
+    Attributes
+    ----------
     motion : list of Piece
         Motion of the whole scene; places in cells of the tile.
     courses : (pieces, dates)
@@ -77,11 +113,6 @@ class Task:
         Its maps.
     """
 
-    number: int
-    tile: Tile
-    observations: Observations
-    knowledge: Knowledge
-    broad: Float32
     motion: list[Piece]
     courses: Array
     maps: Float32
@@ -103,6 +134,8 @@ class Detail:
         Motion found in the tile, without that of the whole scene.
     pieces : list of Piece
     guarded : list of Guarded
+    memory : TileMemory
+        What dates added later need.
     """
 
     turbulent: Float32
@@ -113,6 +146,7 @@ class Detail:
     motion: Float32
     pieces: list[Piece]
     guarded: list[Guarded]
+    memory: TileMemory
 
 
 @dataclass(frozen=True)
@@ -157,7 +191,7 @@ class Wide:
         found, shape, ratio = self.found, self.shape, self.ratio
         turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)
         pieces, height, delay = found.deformation.pieces, self.height, self._delay()
-        level = self._constants().astype(np.float32)[:, None, None]
+        level = pair_constants(self.whole, found.series, found.valid)
         relief = np.flatnonzero([piece.relief for piece in pieces])
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
         rows = slice(0, 0)
@@ -168,25 +202,18 @@ class Wide:
             here = (tile.rows, tile.columns)
             broad = strip[..., tile.columns].copy()
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
-            own = [_in_tile(piece, tile, ratio) for piece in pieces]
+            own = [replace(piece, place=tile.of_scene(piece.place, ratio)) for piece in pieces]
             cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
             maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
             maps[relief] = strip_of_relief[..., tile.columns]
             near = np.flatnonzero(maps.max(axis=(1, 2), initial=0.0) > 0.01)
-            own_pairs = self.observations.window(*here)
-            phase = np.where(own_pairs.weight > 0, own_pairs.phase - level, 0.0)
-            observations = replace(own_pairs, phase=phase, delay=None if delay is None else delay[:, *here].copy())
-            knowledge = replace(
-                self.knowledge,
-                stable=None if self.knowledge.stable is None else self.knowledge.stable[here],
-                moving=None if self.knowledge.moving is None else self.knowledge.moving[here],
-                stations=[],
-            )
+            observations = self.observations.window(*here).without(level)
+            observations = replace(observations, delay=None if delay is None else delay[:, *here].copy())
             yield Task(
                 number=number,
                 tile=tile,
                 observations=observations,
-                knowledge=knowledge,
+                knowledge=self.knowledge.window(*here),
                 broad=broad,
                 motion=[own[k] for k in near],
                 courses=found.deformation.weights[near],
@@ -199,82 +226,23 @@ class Wide:
 
     def assembled(self, details: Iterable[tuple[Task, Detail | None]], progress: Steps | None = None) -> Frame:
         """The result of the whole scene and of its tiles, in their order."""
-        found, shape, ratio = self.found, self.shape, self.ratio
-        turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)(slice(0, shape[0]))
-        slope = np.empty_like(turbulent)
-        slope[:] = found.atmosphere.slope[:, None, None]
-        variance, rate_variance = np.zeros_like(turbulent), np.zeros(shape, np.float32)
-        moving, motion = np.zeros(shape, np.float32), np.zeros_like(turbulent)
-        left = np.ones(shape, np.float32)
-        pieces: list[Piece] = []
-        guarded: list[Guarded] = []
-        tiles, number = len(layout(shape)), 0
-        for task, detail in details:
-            if progress:
-                progress(task.number + 1, tiles, f"{len(pieces)} pieces")
-            if detail is None:
-                continue
-            number += 1
-            here, share = (task.tile.rows, task.tile.columns), task.tile.share.astype(np.float32)
-            turbulent[:, *here] += share * detail.turbulent
-            slope[:, *here] += share * detail.slope[:, None, None]
-            variance[:, *here] += share * detail.std**2
-            rate_variance[here] += share * detail.rate_std**2
-            moving[here] += share * detail.moving
-            motion[:, *here] += share * detail.motion
-            left[here] -= share
-            side = min(task.tile.share.shape)
-            for piece in detail.pieces:
-                row, column = np.round(piece.place[:2]).astype(int)
-                inside = 0 <= row < share.shape[0] and 0 <= column < share.shape[1]
-                if inside and share[row, column] > 0.5:  # each place belongs to one tile
-                    pieces.append(_in_scene(piece, task.tile, ratio))
-            guarded += [  # what may be atmosphere is judged by the whole scene
-                replace(one, size=one.size * side / min(shape))
-                for one in detail.guarded
-                if one.kind not in ("broad sky", "relief removed")
-            ]
-        left = np.clip(left, 0.0, 1.0)
-        coarse = found.atmosphere
-        variance += left * Bilinear(coarse.std**2, shape, ratio)(slice(0, shape[0]))
-        rate_variance += left * Bilinear(coarse.rate_std[None] ** 2, shape, ratio)(slice(0, shape[0]))[0]
-        return Frame(
-            phase=PhasePerDate(turbulent, slope),
-            std=np.sqrt(variance),
-            rate_std=np.sqrt(rate_variance),
-            moving=moving > 0.5,
-            motion=motion,
-            pieces=pieces,
-            guarded=guarded,
-            tiles=number,
-        )
+        return assembled(self.found.atmosphere, self.shape, self.ratio, details, progress)
 
     def summary(self, frame: Frame) -> Separation:
         """The result with the tiles, on the coarse pixels of the whole scene."""
-        found, ratio, valid = self.found, self.ratio, self.found.valid
+        found, valid, coarse = self.found, self.found.valid, self.found.atmosphere
         cells = np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)
-        coarse = found.atmosphere
-        before = CubicSpline(coarse.turbulent, self.shape, ratio)(slice(0, self.shape[0]))
-        height = self.height
-
-        def mean(maps: Floats) -> Array:
-            return np.nan_to_num(pooled(np.where(cells, maps, np.nan), ratio))
-
-        removed = np.empty((len(found.series), *valid.shape))
-        motion, std = np.empty_like(removed), np.empty_like(removed)
-        for t in range(len(removed)):
-            more = frame.phase.turbulent[t] - before[t] + (frame.phase.slope[t] - coarse.slope[t]) * height
-            removed[t], motion[t] = mean(np.stack([more, frame.motion[t]]))
-            std[t] = np.sqrt(mean(frame.std[t : t + 1] ** 2)[0])
+        removed, motion, std = added_by_tiles(frame, coarse, cells, self.height, self.ratio)
         corrected = found.corrected - removed[:, valid]
         corrected -= corrected.mean(axis=1, keepdims=True)
         steady = persistent_of(found.functions)
+        rate_std, moving = mean_of_cells(np.stack([frame.rate_std**2, frame.moving]), cells, self.ratio)
         atmosphere = replace(
             coarse,
             turbulent=coarse.turbulent + removed,
             std=fill(std[:, valid], valid),
-            rate_std=fill(np.sqrt(mean(frame.rate_std[None] ** 2)[:, valid]), valid)[0],
-            moving=coarse.moving | (mean(frame.moving[None].astype(np.float64))[0] >= 0.5),
+            rate_std=fill(np.sqrt(rate_std[valid])[None], valid)[0],
+            moving=coarse.moving | (moving >= 0.5),
             guarded=coarse.guarded + frame.guarded,
         )
         series = found.deformation.series + motion[:, valid]
@@ -286,16 +254,6 @@ class Wide:
             corrected=corrected,
             noise=np.stack([found.noise[0], without(corrected, steady)]),
         )
-
-    def _constants(self) -> Array:
-        """Constant of each pair relative to the dates of the whole scene, (pairs,)."""
-        valid, series = self.found.valid, self.found.series
-        constant = np.zeros(len(self.whole.pairs))
-        for k, (first, second) in enumerate(self.whole.pairs):
-            seen = self.whole.weight[k, valid] > 0
-            if seen.any():
-                constant[k] = np.median((self.whole.phase[k, valid] - series[second] + series[first])[seen])
-        return constant
 
     def _delay(self) -> Float32 | None:
         """Confirmed part of a weather model's delay on the cells."""
@@ -335,6 +293,99 @@ class Frame:
     tiles: int
 
 
+def assembled(
+    coarse: Atmosphere,
+    shape: tuple[int, int],
+    ratio: int,
+    details: Iterable[tuple[OnTile, Detail | None]],
+    progress: Steps | None = None,
+) -> Frame:
+    """The result of a whole scene on pixels of ``ratio`` x ``ratio`` cells, and of its tiles, in their order."""
+    turbulent = CubicSpline(coarse.turbulent, shape, ratio)(slice(0, shape[0]))
+    slope = np.empty_like(turbulent)
+    slope[:] = coarse.slope[:, None, None]
+    variance, rate_variance = np.zeros_like(turbulent), np.zeros(shape, np.float32)
+    moving, motion = np.zeros(shape, np.float32), np.zeros_like(turbulent)
+    left = np.ones(shape, np.float32)
+    pieces: list[Piece] = []
+    guarded: list[Guarded] = []
+    tiles = 0
+    number = len(layout(shape))
+    for task, detail in details:
+        if progress:
+            progress(task.number + 1, number, f"{len(pieces)} pieces")
+        if detail is None:
+            continue
+        tiles += 1
+        here, share = (task.tile.rows, task.tile.columns), task.tile.share.astype(np.float32)
+        turbulent[:, *here] += share * detail.turbulent
+        slope[:, *here] += share * detail.slope[:, None, None]
+        variance[:, *here] += share * detail.std**2
+        rate_variance[here] += share * detail.rate_std**2
+        moving[here] += share * detail.moving
+        motion[:, *here] += share * detail.motion
+        left[here] -= share
+        side = min(task.tile.share.shape)
+        pieces += [
+            replace(piece, place=task.tile.in_scene(piece.place, ratio))
+            for piece in detail.pieces
+            if task.tile.owns(piece.place)
+        ]
+        guarded += [  # what may be atmosphere is judged by the whole scene
+            replace(one, size=one.size * side / min(shape))
+            for one in detail.guarded
+            if one.kind not in ("broad sky", "relief removed")
+        ]
+    left = np.clip(left, 0.0, 1.0)
+    variance += left * Bilinear(coarse.std**2, shape, ratio)(slice(0, shape[0]))
+    rate_variance += left * Bilinear(coarse.rate_std[None] ** 2, shape, ratio)(slice(0, shape[0]))[0]
+    return Frame(
+        phase=PhasePerDate(turbulent, slope),
+        std=np.sqrt(variance),
+        rate_std=np.sqrt(rate_variance),
+        moving=moving > 0.5,
+        motion=motion,
+        pieces=pieces,
+        guarded=guarded,
+        tiles=tiles,
+    )
+
+
+def pair_constants(whole: Observations, series: Array, valid: Mask) -> Float32:
+    """Constant of each pair (pairs,) relative to the dates (dates, pixels) of the whole scene, radians."""
+    constant = np.zeros(len(whole.pairs), np.float32)
+    for k, (first, second) in enumerate(whole.pairs):
+        seen = whole.weight[k, valid] > 0
+        if seen.any():
+            constant[k] = np.median((whole.phase[k, valid] - series[second] + series[first])[seen])
+    return constant
+
+
+def mean_of_cells(maps: Floats, cells: Mask, ratio: int) -> Array:
+    """Mean over the ``cells`` (height, width) with data of each coarse pixel, of maps (n, height, width)."""
+    return np.nan_to_num(pooled(np.where(cells, maps, np.nan), ratio))
+
+
+def added_by_tiles(
+    frame: Frame, coarse: PhasePerDate, cells: Mask, height: Array, ratio: int
+) -> tuple[Array, Array, Array]:
+    """What the tiles add to the whole scene, on its pixels: phase that is removed, motion; and the standard deviation.
+
+    ``cells`` are those with data, and ``height`` (height, width) their effective heights, metres.
+    """
+    shape = cells.shape[0], cells.shape[1]
+    before = CubicSpline(coarse.turbulent, shape, ratio)(slice(0, shape[0]))
+    removed = np.empty(coarse.turbulent.shape)
+    motion, std = np.empty_like(removed), np.empty_like(removed)
+    for t in range(len(removed)):
+        more = frame.phase.turbulent[t] - before[t] + (frame.phase.slope[t] - coarse.slope[t]) * height
+        removed[t], motion[t], variance = mean_of_cells(
+            np.stack([more, frame.motion[t], frame.std[t] ** 2]), cells, ratio
+        )
+        std[t] = np.sqrt(variance)
+    return removed, motion, std
+
+
 @dataclass(frozen=True)
 class Work:
     """The work on a tile: the same result in any process.
@@ -366,14 +417,15 @@ class Work:
         if observations.delay is not None:
             broad += observations.delay
         series = phase - broad[:, grid.valid]
-        series -= series.mean(axis=0)
+        offset = series.mean(axis=0)
+        series -= offset
         mean = series.mean(axis=1)
         series -= mean[:, None]
         maps = task.maps[:, grid.valid].astype(np.float64)
         known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
         rng = np.random.default_rng([self.settings.seed, task.number])
         dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
-        joint, _, atmosphere = explain(
+        joint, local, atmosphere = explain(
             series, dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known
         )
         own = joint.deformation.series - known.series
@@ -390,6 +442,15 @@ class Work:
             motion=grid.maps(own).astype(np.float32).reshape(-1, *share.shape),
             pieces=joint.deformation.pieces[: len(joint.deformation.pieces) - len(task.motion)],
             guarded=atmosphere.guarded,
+            memory=TileMemory(
+                Learned.from_series(
+                    series, joint.deformation, grid, observations.dates, self.functions, joint.slow, local.share
+                ),
+                broad[:, grid.valid],
+                offset,
+                mean,
+                len(task.motion),
+            ),
         )
 
 
@@ -419,19 +480,3 @@ def _windows(size: int) -> list[tuple[slice, Array]]:
     weights /= weights.sum(axis=0)
     found = [slice(int(start), int(start) + length) for start in starts]
     return [(window, weight[window]) for window, weight in zip(found, weights, strict=True)]
-
-
-def _in_tile(piece: Piece, tile: Tile, ratio: int) -> Piece:
-    """A piece on pixels of ``ratio`` x ``ratio`` cells with its place in cells of the tile."""
-    place = piece.place.copy()
-    place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (tile.rows.start, tile.columns.start)
-    place[2] += np.log(ratio)
-    return replace(piece, place=place)
-
-
-def _in_scene(piece: Piece, tile: Tile, ratio: int) -> Piece:
-    """The inverse of :func:`_in_tile`."""
-    place = piece.place.copy()
-    place[:2] = (place[:2] + (tile.rows.start, tile.columns.start) + 0.5) / ratio - 0.5
-    place[2] -= np.log(ratio)
-    return replace(piece, place=place)

@@ -18,7 +18,7 @@ from ..arrays import Array, Mask
 from ..dates import acquisition_years
 from .atmosphere import Atmosphere, estimate
 from .covariance import date_strength, strength_of, without_height
-from .deformation import LOG_ODDS, Bells, Deformation, Piece, chance_exceeds, make_bells, place_inflation
+from .deformation import LOG_ODDS, NEAR, Bells, Deformation, Piece, chance_exceeds, make_bells, place_inflation
 from .inversion import invert_to_dates
 from .joint import Joint, without
 from .knowledge import NOTHING, Knowledge
@@ -35,6 +35,8 @@ FALSE_ALARM = 0.01
 """Probability of an alarm on a date without motion, over the whole scene."""
 MOST_ALARMS = 10
 """Largest number of places at which one date raises the alarm."""
+FEW_PIXELS, NEARLY_WHOLE = 2.0, 0.25
+"""Width in pixels below which an alarm may be an unwrapping error, if it differs by less from whole cycles."""
 UNLIKE = 5.0
 """Robust standard deviations by which the misfit of a date may exceed the median of those learned from."""
 LEAST_COVERED = 0.9
@@ -91,23 +93,37 @@ class Learned:
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
         """What `found` has learned from all its ``dates``."""
-        persistent = persistent_of(found.functions)
-        residual = without(found.series - found.deformation.series, persistent)
-        strength = date_strength(without_height(residual, found.grid.height))
-        strength[found.grid.bad] *= BAD
+        how = (found.functions, found.slow, found.local.share)
+        return cls.from_series(found.series, found.deformation, found.grid, dates, *how)
+
+    @classmethod
+    def from_series(
+        cls,
+        series: Array,
+        deformation: Deformation,
+        grid: Grid,
+        dates: Sequence[str],
+        functions: Sequence[TimeFunction],
+        slow: list[Slowness],
+        share: float,
+    ) -> Learned:
+        """What was learned from a series (dates, pixels), its motion and the statistics of its sky."""
+        persistent = persistent_of(functions)
+        strength = date_strength(without_height(without(series - deformation.series, persistent), grid.height))
+        strength[grid.bad] *= BAD
         return cls(
             dates=dates,
             number=len(dates),
-            grid=found.grid,
-            series=found.series,
-            motion=found.deformation.series,
+            grid=grid,
+            series=series,
+            motion=deformation.series,
             strength=strength,
-            pieces=found.deformation.pieces,
-            maps=found.deformation.maps,
-            covariance=found.deformation.errors,
+            pieces=deformation.pieces,
+            maps=deformation.maps,
+            covariance=deformation.errors,
             persistent=[f.name for f in persistent],
-            slow=found.slow,
-            share=found.local.share,
+            slow=slow,
+            share=share,
         )
 
     def on(self, valid: Mask) -> Learned:
@@ -125,6 +141,49 @@ class Learned:
         series = self.series[:, some]
         series = series - series.mean(axis=1, keepdims=True)
         return replace(self, grid=own, series=series, motion=self.motion[:, some], maps=self.maps[:, some])
+
+
+@dataclass(frozen=True)
+class TileMemory:
+    """What later dates need of one tile of a wide scene.
+
+    The phase of a date is the learned series, plus three parts that the tile has not explained itself.
+
+    Attributes
+    ----------
+    learned : Learned
+        Its last ``n_known`` pieces are motion of the whole scene.
+    broad : (dates, pixels)
+        Atmosphere of the whole scene, radians.
+    offset : (pixels,)
+        Mean over the dates learned from, of the rest.
+    mean : (dates,)
+        Mean over the tile, of the rest.
+    n_known : int
+    """
+
+    learned: Learned
+    broad: Array
+    offset: Array
+    mean: Array
+    n_known: int
+
+    @property
+    def phase(self) -> Array:
+        """Phase of the dates (dates, pixels), radians."""
+        return np.asarray(self.learned.series + self.broad + self.offset + self.mean[:, None])
+
+    def on(self, valid: Mask) -> TileMemory:
+        """The same on fewer pixels, ``valid`` (height, width)."""
+        some = valid[self.learned.grid.valid]
+        lost = self.learned.series[:, some].mean(axis=1)
+        return replace(
+            self,
+            learned=self.learned.on(valid),
+            broad=self.broad[:, some],
+            offset=self.offset[some],
+            mean=self.mean + lost,
+        )
 
 
 @dataclass(frozen=True)
@@ -152,6 +211,25 @@ class Alarm:
     def probability(self) -> float:
         """Probability that it is not due to chance, as for any other motion."""
         return float(expit(LOG_ODDS * (self.score - 1.0)))
+
+    @property
+    def cycles(self) -> int:
+        """Number of whole cycles that it nearly has on one or two pixels, as an unwrapping error does; else 0."""
+        cycles = abs(self.amplitude) / (2 * np.pi)
+        few = np.exp(self.place[2]) < FEW_PIXELS
+        return round(cycles) if few and abs(cycles - round(cycles)) < NEARLY_WHOLE else 0
+
+
+def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """The alarms without those that only mend the shape of a stronger one nearby on the same date."""
+    strongest = sorted(alarms, key=lambda alarm: -alarm.score)
+
+    def mends(alarm: Alarm, one: Alarm) -> bool:
+        size = float(np.exp(max(alarm.place[2], one.place[2])))
+        return alarm.date == one.date and float(np.hypot(*(alarm.place[:2] - one.place[:2]))) < NEAR * size
+
+    kept = [alarm for k, alarm in enumerate(strongest) if not any(mends(alarm, one) for one in strongest[:k])]
+    return sorted(kept, key=lambda alarm: alarm.date)
 
 
 @dataclass(frozen=True)
@@ -262,28 +340,32 @@ class Statistics:
     ----------
     learned : Learned
     knowledge : Knowledge
+    false_alarm : float
+        Probability of an alarm on a date without motion.
     """
 
-    def __init__(self, learned: Learned, knowledge: Knowledge = NOTHING) -> None:
+    def __init__(self, learned: Learned, knowledge: Knowledge = NOTHING, false_alarm: float = FALSE_ALARM) -> None:
         n, grid = learned.number, learned.grid
-        persistent, _ = _functions(learned, learned.dates[:n])
+        persistent, _ = functions_at(learned, learned.dates[:n])
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
         self.knowledge = knowledge
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, grid.good, learned.share)
-        self.judge = Judge(self.sky, self.local, make_bells(grid.valid, grid.height, knowledge.stable), grid.good)
+        bells = make_bells(grid.valid, grid.height, knowledge.stable)
+        self.judge = Judge(self.sky, self.local, bells, grid.good, false_alarm)
 
     def innovation(self, values: Array, dates: Sequence[str], learned: Learned) -> tuple[Array, ...]:
         """Motion of the new dates if it goes on, the rest at unit strength, their strength, and the rest's factor."""
-        persistent, unsteady = _functions(learned, dates)
+        persistent, unsteady = functions_at(learned, dates)
         motion = _gone_on(learned, [*persistent, *unsteady], dates)
         predicted = _Prediction(learned, persistent)
         return motion, *predicted.left(values - motion, self.sky, slice(len(learned.dates), len(dates)))
 
-    def explain(self, values: Array, dates: Sequence[str], learned: Learned) -> Update:
-        """As :func:`explain_new`."""
+    def explain(self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0) -> Update:
+        """As :func:`explain_new`, with motion (new dates, pixels) that is ``known`` beside what goes on."""
         m = len(learned.dates)
-        motion, unit, strength, scale = self.innovation(values, dates, learned)
+        motion, unit, strength, scale = self.innovation(values - known, dates, learned)
+        motion = motion + known
         alarms: list[Alarm] = []
         left = unit.copy()
         for k in range(len(values)):
@@ -306,7 +388,7 @@ class Statistics:
         return Update(everything, atmosphere, new, values - removed, alarms, self.judge.misfit(left))
 
 
-def _functions(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
+def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
     """The persistent functions at all dates, and the others that motion follows."""
     first = learned.dates[: learned.number]
     persistent = [replace(continued(name, first, dates), family="") for name in learned.persistent]
@@ -375,9 +457,12 @@ class Judge:
     bells : Bells
     good : (dates,) int
         Dates to learn from.
+    false_alarm : float
     """
 
-    def __init__(self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp]) -> None:
+    def __init__(
+        self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp], false_alarm: float = FALSE_ALARM
+    ) -> None:
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
         responses, energies, misfits = [], [], []
@@ -392,8 +477,16 @@ class Judge:
         response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
         self.inflation = place_inflation(response, energy, self.places[:, 2])
         scores = response**2 / (energy * self.inflation)[:, None]
-        self.largest = (scores / _level(scores)).max(axis=0, initial=0.0)
-        self.threshold = float(chance_exceeds(self.largest[:, None], FALSE_ALARM)[0])
+        scores /= _level(scores)
+        # single pixels have errors that no sky has: the narrowest bells get a threshold of their own
+        narrow = self.places[:, 2] < self.places[:, 2].min(initial=np.inf) + 0.01
+        self.threshold = np.full(len(self.places), np.inf)
+        for some in (narrow, ~narrow):
+            if (
+                some.any()
+            ):  # the largest scores of real skies have heavy tails: those of their logarithm are exponential
+                largest = np.log(scores[some].max(axis=0))
+                self.threshold[some] = np.exp(chance_exceeds(largest[:, None], false_alarm / 2))
         self.misfits = np.concatenate(misfits)
         self.metric = _metric(sky, new_modes(sky, local, good))
         self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
@@ -457,7 +550,7 @@ def _estimate(
     knowledge: Knowledge,
 ) -> Atmosphere:
     """Atmosphere of all dates with the statistics that were learned."""
-    persistent, unsteady = _functions(learned, learned.dates)
+    persistent, unsteady = functions_at(learned, learned.dates)
     n, number = learned.number, len(learned.dates)
     values = {f.name: f.values for f in [*persistent, *unsteady]}
     weights = np.array([p.amplitude * p.probability * values[p.function] for p in learned.pieces]).reshape(-1, number)

@@ -1,4 +1,4 @@
-"""What a correction has learned, as far as dates that are added later need it: ``vae_learned.h5``."""
+"""What a correction has learned, as far as dates added later need it: ``vae_learned.h5``, and ``vae_tiles/``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import io
 import os
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
+from ..arrays import Raster
 from ..dates import acquisition_years
 from ..method.deformation import Piece, independent_errors
 from ..method.observations import Grid
 from ..method.profile import Profile
 from ..method.sky import Slowness
-from ..method.update import Learned
+from ..method.update import Learned, TileMemory
 from ..stack import open_hdf5
 
-__all__ = ["LEARNED", "read_learned", "write_learned"]
+__all__ = ["LEARNED", "TILES", "read_learned", "read_tile", "write_learned", "write_tile"]
 
-LEARNED = "vae_learned.h5"
+LEARNED, TILES = "vae_learned.h5", "vae_tiles"
+_OF_TILE = ("broad", "offset", "mean", "n_known")
 _NUMBERS = [item.name for item in fields(Piece) if item.name not in ("place", "relief", "function")]
 
 
-def write_learned(file: Path, learned: Learned) -> None:
-    """Write the file; all arrays with their full precision."""
+def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
+    """Write the file; all arrays with their full precision, and ``more`` of them."""
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
@@ -38,19 +41,48 @@ def write_learned(file: Path, learned: Learned) -> None:
         arrays |= {"relief": np.array([p.relief for p in pieces], dtype=bool)}
         arrays |= {name: np.array([getattr(p, name) for p in pieces], dtype=float) for name in _NUMBERS}
         arrays |= {f"slow_{k}": np.hstack(astuple(one)) for k, one in enumerate(learned.slow)}
+        arrays |= more
         for name, values in arrays.items():
             f.create_dataset(name, data=values, compression="gzip" if values.size > 1000 else None)
     file.write_bytes(image.getbuffer())
 
 
+def write_tile(staging: Path, number: int, tile: TileMemory) -> None:
+    """Write what a tile remembers; its largest arrays in single precision."""
+    (staging / TILES).mkdir(exist_ok=True)
+    learned = tile.learned
+    small: dict[str, Raster] = {
+        name: np.asarray(getattr(learned, name), np.float32) for name in ("series", "motion", "maps")
+    }
+    more = {name: np.asarray(getattr(tile, name)) for name in _OF_TILE}
+    more["broad"] = more["broad"].astype(np.float32)
+    write_learned(staging / TILES / f"{number:05d}.h5", learned, **small, **more)
+
+
 def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
-    """Read the file of a work directory; None if there is none."""
-    file = Path(work_dir, LEARNED)
+    """Read what was learned by a work directory; None if there is no file."""
+    found = _read(Path(work_dir, LEARNED))
+    return found and found[0]
+
+
+def read_tile(work_dir: str | os.PathLike[str], number: int) -> TileMemory | None:
+    """Read what a tile remembers; None if it had too little ground."""
+    found = _read(Path(work_dir, TILES, f"{number:05d}.h5"))
+    if found is None:
+        return None
+    learned, arrays = found
+    broad, offset, mean, n_known = (arrays[name] for name in _OF_TILE)
+    return TileMemory(learned, broad, offset, mean, int(n_known))
+
+
+def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
+    """What was learned, and all arrays of the file."""
     if not file.is_file():
         return None
     with open_hdf5(file) as f:
-        arrays = {name: item[:] for name, item in f.items()}
+        arrays = {name: item[()] for name, item in f.items()}
         numbers = dict(f.attrs)
+    arrays = {name: x.astype(np.float64) if x.dtype == np.float32 else x for name, x in arrays.items()}
     dates, persistent, functions = (
         [text.decode() for text in arrays[name]] for name in ("dates", "persistent", "functions")
     )
@@ -71,7 +103,7 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         values = arrays[f"slow_{k}"]
         bands = len(values) // 2
         slow.append(Slowness(values[:bands], float(values[bands]), values[bands + 1 :]))
-    return Learned(
+    learned = Learned(
         dates=dates,
         number=int(numbers["number"]),
         grid=grid,
@@ -85,3 +117,4 @@ def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
         slow=slow,
         share=float(numbers["share"]),
     )
+    return learned, arrays

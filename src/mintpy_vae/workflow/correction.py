@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ from ..project.templates import copy_templates
 from ..project.work_dir import check_space, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
+from ..results.learned import write_tile
 from ..results.result import MINTPY_AT_REST, RESULT, STD, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
 from ..stack import (
@@ -42,7 +44,7 @@ from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
 from .learning import Learned, learn
-from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, extend, remember, to_be_extended
+from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, cannot_grow, extend, remember, to_be_extended
 
 Extending: TypeAlias = Callable[..., dict[str, Any] | None]
 """Adds new dates to an earlier result, with the parameters of ``_correct_into``; None if they are unlike the others."""
@@ -244,7 +246,8 @@ def _correct_into(
     def rows_of(what: str) -> Steps | None:
         return steps_of(progress, f"writing {what}")
 
-    learned = learn(job, timings, progress, RememberedTraining(staging / NETWORKS))
+    keep = None if cannot_grow(job) else partial(write_tile, staging)
+    learned = learn(job, timings, progress, RememberedTraining(staging / NETWORKS), keep)
     with stage("write", timings):
         model_file = staging / MODEL
         save_networks(model_file, learned.networks, settings)

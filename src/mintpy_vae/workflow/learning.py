@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +24,10 @@ from ..method.observations import Observations
 from ..method.separation import Separation, separate, spread
 from ..method.source_model import Fit, Trainer
 from ..method.threads import InBackground, single_threaded
-from ..method.tiles import Frame, Wide
+from ..method.tiles import Detail, Frame, OnTile, Wide
 from ..method.training import train
+from ..method.update import Learned as Memory
+from ..method.update import TileMemory
 from ..method.upsampling import Bilinear, CubicSpline, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
@@ -33,6 +36,10 @@ from ..stack.geometry import pixel_size
 from ..stack.workers import worked_on
 from .job import Job, dates_to_learn_from, looks_of, read_prior_information
 
+T = TypeVar("T", bound=OnTile)
+D = TypeVar("D", bound=Detail | None)
+Keep = Callable[[int, TileMemory], None]
+"""Takes the number of a tile and what it remembers."""
 ROOM_OF_TILE = 0.6
 """Memory in GB of one tile at work."""
 ROOM_FOR_TWO = 1.0
@@ -154,6 +161,8 @@ class Learned:
     noise : (2, pairs)
         Spatial standard deviation of each pair before and after, radians, without steady motion. If the network has
         several islands, `stack`, `data`, `found` and `noise` belong to the largest.
+    memory : Memory
+        What dates added later need; of a wide scene, without its tiles.
     """
 
     atmosphere: Rows
@@ -165,10 +174,17 @@ class Learned:
     data: TrainingData
     found: Separation
     noise: Array
+    memory: Memory
 
 
-def learn(job: Job, timings: dict[str, float], progress: Progress | None = None, trainer: Trainer = train) -> Learned:
-    """Read the stack and separate its atmosphere; ``trainer`` trains the networks.
+def learn(
+    job: Job,
+    timings: dict[str, float],
+    progress: Progress | None = None,
+    trainer: Trainer = train,
+    keep: Keep | None = None,
+) -> Learned:
+    """Read the stack and separate its atmosphere; ``trainer`` trains the networks, and ``keep`` gets the tiles.
 
     If no kept pair joins some dates with the others, each such island of the network is corrected as a stack of its
     own, with all other pairs dropped. An island that is too small stays uncorrected.
@@ -182,7 +198,7 @@ def learn(job: Job, timings: dict[str, float], progress: Progress | None = None,
     label = islands(stack.pairs[stack.keep], len(stack.dates))
     sizes = Counter(label[stack.pairs[stack.keep][:, 0]].tolist())
     if len(sizes) == 1:
-        return _learn(job, timings, progress, trainer)
+        return _learn(job, timings, progress, trainer, keep)
     learned, left = [], []
     for k, _ in sizes.most_common():
         part = stack.keep & (label[stack.pairs] == k).all(axis=1)
@@ -226,7 +242,9 @@ def _joined(learned: list[Learned], warnings: list[str]) -> Learned:
     return replace(learned[0], atmosphere=atmosphere, std=std, networks=networks, details=details)
 
 
-def _learn(job: Job, timings: dict[str, float], progress: Progress | None, trainer: Trainer) -> Learned:
+def _learn(
+    job: Job, timings: dict[str, float], progress: Progress | None, trainer: Trainer, keep: Keep | None = None
+) -> Learned:
     """Separate the atmosphere of a network without islands."""
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
@@ -255,9 +273,10 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         diagnostics = safety.diagnostics(found, observations)
         safety.refuse(diagnostics)
         seed_spread = [spread(found, other) for other in background.result()]
+    memory = Memory.of(found, observations.dates)
     tiles: dict[str, Any] = {}
     with stage("fine scales", timings), single_threaded():
-        found, frame = in_detail(job, data, found, cores, progress)
+        found, frame = in_detail(job, data, found, cores, progress, keep)
     if frame is not None:
         diagnostics = safety.diagnostics(found, observations)
         tiles = {"cells": list(frame.moving.shape), "tiles": frame.tiles}
@@ -288,6 +307,7 @@ def _learn(job: Job, timings: dict[str, float], progress: Progress | None, train
         data=data,
         found=found,
         noise=noise,
+        memory=memory,
     )
 
 
@@ -296,17 +316,38 @@ def _of_seed(k: int, progress: Progress) -> Progress:
 
 
 def in_detail(
-    job: Job, data: TrainingData, found: Separation, threads: int = 1, progress: Progress | None = None
+    job: Job,
+    data: TrainingData,
+    found: Separation,
+    threads: int = 1,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> tuple[Separation, Frame | None]:
-    """Refine the result of a wide scene in tiles, on so many threads or the workers of ``mintpy.compute.*``."""
+    """Refine the result of a wide scene in tiles, on so many threads or the workers of ``mintpy.compute.*``.
+
+    ``keep`` is called with the number of each tile and what it remembers.
+    """
     if data.cells is None:
         return found, None
     cells = data.cells
     wide = Wide(found, data.observations, cells.observations, cells.knowledge, cells.ratio, job.settings)
-    threads = max(1, min(threads, int(job.settings.max_memory / ROOM_OF_TILE)))
-    details = worked_on(wide.work(), wide.tasks(), job.stack.compute, threads)
+    details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), keep)
     frame = wide.assembled(details, steps_of(progress, "fine scales"))
     return wide.summary(frame), frame
+
+
+def on_tiles(job: Job, work: Callable[[T], D], tasks: Iterable[T], threads: int) -> Iterator[tuple[T, D]]:
+    """Tasks with their results, in order, on so many threads or the workers of ``mintpy.compute.*``."""
+    threads = max(1, min(threads, int(job.settings.max_memory / ROOM_OF_TILE)))
+    return worked_on(work, tasks, job.stack.compute, threads)
+
+
+def kept(details: Iterable[tuple[T, D]], keep: Keep | None) -> Iterator[tuple[T, D]]:
+    """The same tasks and results, each shown to ``keep`` as it comes."""
+    for task, detail in details:
+        if keep and detail is not None:
+            keep(task.number, detail.memory)
+        yield task, detail
 
 
 def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Frame | None = None) -> Rows:

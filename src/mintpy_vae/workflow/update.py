@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..arrays import Array, Mask
 from ..log import LOGGER, stage
@@ -17,14 +19,16 @@ from ..method.covariance import without_height
 from ..method.inversion import islands
 from ..method.joint import without
 from ..method.separation import flattened
+from ..method.tile_update import WideUpdate
+from ..method.tiles import Frame
 from ..method.timefunctions import continued
-from ..method.update import FALSE_ALARM, MANY, Alarm, Update, update
+from ..method.update import FALSE_ALARM, MANY, Alarm, Update, distinct, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
-from ..results.learned import LEARNED, read_learned, write_learned
+from ..results.learned import LEARNED, read_learned, read_tile, write_learned, write_tile
 from ..results.result import STD, read_result
 from ..stack import (
     EarlierDates,
@@ -40,8 +44,8 @@ from ..stack import (
     write_velocity_std,
 )
 from ..stack.geometry import pixel_size
-from .job import Job, dates_to_learn_from, looks_of, provenance, same_input
-from .learning import Learned, TrainingData, training_data
+from .job import Job, dates_to_learn_from, provenance, same_input
+from .learning import Learned, TrainingData, kept, on_tiles, training_data
 
 MODEL, VELOCITY_STD, COVARIANCE = "vae_model.pt", "velocity_vae_std.h5", "vae_covariance.csv"
 
@@ -75,21 +79,19 @@ class Earlier:
 # ------------------------------------------------------------------------------------------------- after a full run
 def remember(staging: Path, job: Job, learned: Learned) -> dict[str, Any]:
     """Write what dates added later need; return what ``vae_result.json`` has to say about that."""
-    if reason := _cannot_grow(job, learned.data):
+    if reason := cannot_grow(job):
         return {"in_full_because": reason}
     try:
-        write_learned(staging / LEARNED, Memory.of(learned.found, learned.data.observations.dates))
+        write_learned(staging / LEARNED, learned.memory)
     except BaseException:
         (staging / LEARNED).unlink(missing_ok=True)  # an incomplete file would look complete
         raise
     return {"pair_sha256": pair_hashes(job.stack)}
 
 
-def _cannot_grow(job: Job, data: TrainingData | None = None) -> str:
+def cannot_grow(job: Job) -> str:
     """Why dates cannot be added to the result of a job; empty if they can."""
     stack = job.stack
-    if data.cells is not None if data else looks_of(stack, job.settings)[1] > 1:
-        return "the scene is wide and is corrected in tiles"
     if len(set(islands(stack.pairs[stack.keep], len(stack.dates))[stack.pairs[stack.keep][:, 0]])) > 1:
         return "the pairs form islands"
     if job.prior is not None:
@@ -113,7 +115,7 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     content, stack = read_result(work), job.stack
     if content.get("status") != "corrected":
         raise InFull("there is no earlier result of a corrected stack")
-    if reason := content.get("in_full_because") or _cannot_grow(job):
+    if reason := content.get("in_full_because") or cannot_grow(job):
         raise InFull(reason)
     rest = {key: value for key, value in fingerprint.items() if key != "stack_sha256"}
     if not same_input(content, rest):
@@ -164,6 +166,8 @@ def extend(
         data = training_data(job, progress)
     with stage("new dates", timings):
         done = update(data.observations, earlier.memory, job.knowledge)
+        learned = done.learned  # later dates need it without what the tiles add
+        done, frame = _in_detail(staging, job, data, done, work, progress)
     new = list(done.learned.dates[done.new])
     LOGGER.info("Added to the earlier result: %s.", ", ".join(new))
     with stage("write", timings):
@@ -173,15 +177,30 @@ def extend(
             "learned_from_stack_sha256": _learned_from(earlier.content),
             "added_dates": " ".join(done.learned.dates[done.learned.number :]),
         }
-        _write(staging, job, data, done, work, marks, progress)
+        _write(staging, job, data, done, frame, work, marks, progress)
         evidence = _grown_evidence(earlier, data, done, stack)
         save_evidence(staging / EVIDENCE, evidence)
-        write_learned(staging / LEARNED, done.learned)
+        write_learned(staging / LEARNED, learned)
         residual = evidence.on_grid(1000 * (evidence.after - _motion(evidence)))
         write_covariance(
             staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
         )
     return _details(earlier, fingerprint, job, data, done, evidence) | {"model_sha256": marks["model_sha256"]}
+
+
+def _in_detail(
+    staging: Path, job: Job, data: TrainingData, done: Update, work: Path, progress: Progress
+) -> tuple[Update, Frame | None]:
+    """Refine the new dates of a wide scene in tiles, and write what these have learned."""
+    if data.cells is None:
+        return done, None
+    cells = data.cells
+    wide = WideUpdate(
+        done, data.observations, cells.observations, cells.knowledge, cells.ratio, partial(read_tile, work)
+    )
+    details = on_tiles(job, wide.work(), wide.tasks(), torch.get_num_threads())
+    frame, alarms = wide.assembled(kept(details, partial(write_tile, staging)), steps_of(progress, "fine scales"))
+    return wide.summary(frame, alarms), frame
 
 
 def _learned_from(content: Mapping[str, Any]) -> str:
@@ -194,15 +213,21 @@ def _write(
     job: Job,
     data: TrainingData,
     done: Update,
+    frame: Frame | None,
     work: Path,
     marks: Mapping[str, str],
     progress: Progress,
 ) -> None:
     stack, memory, inputs = job.stack, job.settings.max_memory, staging / "inputs"
-    grid, found = done.learned.grid, done.atmosphere
-    phase = PhasePerDate(found.turbulent[done.new], found.slope[done.new])
-    new_phase = FullResolution(phase, grid.profile(stack.height), data.factor)
-    new_std = Bilinear(found.std[done.new], stack.shape, data.factor)
+    height = done.learned.grid.profile(stack.height)
+    if frame is not None and data.cells is not None:
+        factor = data.cells.factor
+        new_phase = FullResolution(frame.phase, height, factor)
+        new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (frame.std, frame.rate_std[None]))
+    else:
+        found, new, factor = done.atmosphere, done.new, data.factor
+        new_phase = FullResolution(PhasePerDate(found.turbulent[new], found.slope[new]), height, factor)
+        new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (found.std[new], found.rate_std[None]))
     metres, names = stack.metres_per_radian, done.learned.dates[done.new]
     atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
     std = _Joined(stack, names, new_std, _earlier_dates(work / STD, stack, 1 / abs(metres)))
@@ -216,7 +241,6 @@ def _write(
     keep_layers(work / "inputs" / "VAE.h5", inputs / "VAE.h5", "timeseries")
     write_std_file(stack, staging / STD, std, memory, marks, steps(STD))
     keep_layers(work / STD, staging / STD, "timeseries")
-    rate_std = Bilinear(found.rate_std[None], stack.shape, data.factor)
     write_velocity_std(stack, staging / VELOCITY_STD, rate_std, marks)
 
 
@@ -303,7 +327,7 @@ def _details(
     details["noise_per_date_mm"] = dict(content["noise_per_date_mm"])
     for date, values in zip(dates[done.new], _noise_of_dates(evidence, done), strict=True):
         details["noise_per_date_mm"][date] = [round(float(v * mm), 3) for v in values]
-    alarms = [_record(alarm, stack, data.factor) for alarm in done.alarms]
+    alarms = [_record(alarm, stack, data.factor) for alarm in distinct(done.alarms)]
     before = content.get("update", {})
     added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
     details["update"] = {
@@ -349,6 +373,7 @@ def _record(alarm: Alarm, stack: Stack, factor: int) -> dict[str, Any]:
         "mm": round(alarm.amplitude * mm, 1),
         "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
         "probability": round(alarm.probability, 4),
+        "cycles": alarm.cycles,
     }
     if all(key in stack.attributes for key in ("Y_FIRST", "X_FIRST", "Y_STEP", "X_STEP", "Y_UNIT")):
         first, step = ([float(stack.attributes[f"{axis}_{what}"]) for axis in "YX"] for what in ("FIRST", "STEP"))
@@ -362,4 +387,7 @@ def _sentence(alarm: Mapping[str, Any]) -> str:
     where = f"row {alarm['row']}, column {alarm['column']}"
     if "latitude" in alarm:
         where += f" (latitude {alarm['latitude']}, longitude {alarm['longitude']})"
-    return f"New motion on {alarm['date']} at {where}: {alarm['mm']:.0f} mm, {alarm['sigma']:.0f} sigma."
+    what = "New motion"
+    if cycles := alarm.get("cycles"):
+        what += f" or an unwrapping error of {cycles} cycle{'s' if cycles > 1 else ''}"
+    return f"{what} on {alarm['date']} at {where}: {alarm['mm']:.0f} mm, {alarm['sigma']:.0f} sigma."

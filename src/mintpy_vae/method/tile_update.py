@@ -1,0 +1,235 @@
+"""New dates of a wide scene: what the whole scene leaves of them is explained tile by tile, as in :mod:`.tiles`.
+
+A tile remembers what its dates have taught. The new dates come without the broad atmosphere and the new motion that the
+whole scene has found on them. Arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..arrays import Array, Float32
+from ..progress import Steps
+from .atmosphere import PhasePerDate
+from .deformation import bell_map
+from .knowledge import Knowledge
+from .observations import Observations
+from .profile import Profile
+from .separation import MIN_PIXELS
+from .threads import single_threaded
+from .tiles import Detail, Frame, OnTile, Tile, added_by_tiles, assembled, layout, pair_constants
+from .update import (
+    FALSE_ALARM,
+    LEAST_COVERED,
+    Alarm,
+    Learned,
+    Statistics,
+    TileMemory,
+    Update,
+    functions_at,
+    new_series,
+)
+from .upsampling import CubicSpline
+
+
+@dataclass(frozen=True)
+class NewTask(OnTile):
+    """All that the work on the new dates of one tile needs; its pairs and ``broad`` are those of the new dates.
+
+    Attributes
+    ----------
+    memory : TileMemory
+    motion : (new dates, rows, columns)
+        Motion that raised an alarm in the whole scene, radians.
+    """
+
+    memory: TileMemory
+    motion: Float32
+
+
+@dataclass(frozen=True)
+class NewDetail(Detail):
+    """Result of one tile for the new dates; ``alarms`` have their places in cells of the tile."""
+
+    alarms: list[Alarm] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class WideUpdate:
+    """New dates of a wide scene: its cells, and the new dates of the whole scene on coarse pixels.
+
+    Attributes
+    ----------
+    done : Update
+        The new dates of the whole scene on pixels of ``ratio`` x ``ratio`` cells.
+    whole, observations : Observations
+        All pairs on these pixels and on the cells.
+    knowledge : Knowledge
+        Prior information on the cells.
+    ratio : int
+    memory : callable
+        Number of a tile -> what it remembers, or None.
+    """
+
+    done: Update
+    whole: Observations
+    observations: Observations
+    knowledge: Knowledge
+    ratio: int
+    memory: Callable[[int], TileMemory | None]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells along both axes."""
+        return self.observations.height.shape[0], self.observations.height.shape[1]
+
+    @property
+    def height(self) -> Array:
+        """Effective heights of the whole scene, metres, 0 where unknown; (height, width)."""
+        return np.nan_to_num(self.done.learned.grid.profile(self.observations.height))
+
+    @property
+    def new(self) -> PhasePerDate:
+        """Atmosphere of the new dates of the whole scene."""
+        found = self.done.atmosphere
+        return PhasePerDate(found.turbulent[self.done.new], found.slope[self.done.new])
+
+    def tasks(self) -> Iterator[NewTask]:
+        """The tiles that remember something, one by one."""
+        new, shape, ratio, learned = self.new, self.shape, self.ratio, self.done.learned
+        some = (self.observations.pairs >= self.done.new.start).any(axis=1)
+        pairs = self.observations.of_pairs(some)
+        level = pair_constants(self.whole.of_pairs(some), learned.series, learned.grid.valid)
+        turbulent, height = CubicSpline(new.turbulent, shape, ratio), self.height
+        for number, tile in enumerate(layout(shape)):
+            memory = self.memory(number)
+            if memory is None:
+                continue
+            here = (tile.rows, tile.columns)
+            broad = turbulent(tile.rows)[..., tile.columns].copy()
+            broad += (new.slope[:, None, None] * height[here]).astype(np.float32)
+            own = pairs.window(*here).without(level)
+            yield NewTask(number, tile, own, self.knowledge.window(*here), broad, memory, self._new_motion(tile))
+
+    def _new_motion(self, tile: Tile) -> Float32:
+        """Motion of the whole scene's alarms on the cells of a tile."""
+        dates = list(self.done.learned.dates[self.done.new])
+        cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
+        motion = np.zeros((len(dates), tile.share.size))
+        for alarm in self.done.alarms:
+            bell = bell_map(tile.of_scene(alarm.place, self.ratio), cells)
+            motion[dates.index(alarm.date)] += alarm.probability * alarm.amplitude * bell
+        return motion.reshape(-1, *tile.share.shape).astype(np.float32)
+
+    def work(self) -> NewWork:
+        """The work on a tile."""
+        return NewWork(self.done.learned.grid.profile, FALSE_ALARM / len(layout(self.shape)))
+
+    def assembled(
+        self, details: Iterable[tuple[NewTask, NewDetail | None]], progress: Steps | None = None
+    ) -> tuple[Frame, list[Alarm]]:
+        """The new dates of the whole scene and of its tiles, in their order, and the alarms of the tiles."""
+        alarms: list[Alarm] = []
+
+        def seen() -> Iterator[tuple[NewTask, NewDetail | None]]:
+            for task, detail in details:
+                for alarm in detail.alarms if detail else ():
+                    if task.tile.owns(alarm.place):
+                        alarms.append(replace(alarm, place=task.tile.in_scene(alarm.place, self.ratio)))
+                yield task, detail
+
+        found, new = self.done.atmosphere, self.new
+        coarse = replace(found, turbulent=new.turbulent, slope=new.slope, std=found.std[self.done.new])
+        return assembled(coarse, self.shape, self.ratio, seen(), progress), alarms
+
+    def summary(self, frame: Frame, alarms: list[Alarm]) -> Update:
+        """The new dates with the tiles, on the coarse pixels of the whole scene."""
+        done, learned = self.done, self.done.learned
+        cells = np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)
+        removed, motion, _ = added_by_tiles(frame, self.new, cells, self.height, self.ratio)
+        corrected = done.corrected - removed[:, learned.grid.valid]
+        corrected -= corrected.mean(axis=1, keepdims=True)
+        moved = learned.motion.copy()
+        moved[done.new] += motion[:, learned.grid.valid]
+        return replace(
+            done, corrected=corrected, learned=replace(learned, motion=moved), alarms=[*done.alarms, *alarms]
+        )
+
+
+@dataclass(frozen=True)
+class NewWork:
+    """The work on a tile: the same result in any process.
+
+    Attributes
+    ----------
+    profile : Profile
+        Of the whole scene's stratified delay.
+    false_alarm : float
+        Probability of an alarm in one tile on a date without motion.
+    """
+
+    profile: Profile
+    false_alarm: float
+
+    @single_threaded()
+    def __call__(self, task: NewTask) -> NewDetail | None:
+        """Explain the new dates of a tile; None if their pairs cover too little of it."""
+        memory, observations = task.memory, task.observations
+        learned = memory.learned
+        values, covered = new_series(observations, replace(learned, series=memory.phase))
+        if covered.sum() < max(LEAST_COVERED * learned.grid.valid.sum(), MIN_PIXELS):
+            return None
+        values = values[:, covered[learned.grid.valid]]
+        memory = memory.on(covered)
+        learned, valid, n = memory.learned, memory.learned.grid.valid, len(memory.learned.dates)
+        broad, extra = (x[:, valid].astype(np.float64) for x in (task.broad, task.motion))
+        values -= broad + memory.offset
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
+        statistics = Statistics(learned, task.knowledge, self.false_alarm)
+        done = statistics.explain(values, observations.dates, learned, extra)
+        grown, found, new = done.learned, done.atmosphere, done.new
+        means = np.r_[memory.mean, mean]
+        turbulent, slope = found.turbulent[new], found.slope[new]
+        level = turbulent[:, valid].mean(axis=1) - _unpredicted(means - grown.motion.mean(axis=1), learned, grown)
+        turbulent = turbulent - level[:, None, None]
+        turbulent -= (slope * (learned.grid.profile.offset - self.profile.offset))[:, None, None]
+        own = grown.motion[n:] - extra - _of_whole(memory, observations.dates)
+        return NewDetail(
+            turbulent=turbulent.astype(np.float32),
+            slope=slope.astype(np.float32),
+            std=found.std[new].astype(np.float32),
+            rate_std=found.rate_std.astype(np.float32),
+            moving=found.moving,
+            motion=learned.grid.maps(own).astype(np.float32),
+            pieces=[],
+            guarded=[],
+            memory=replace(memory, learned=grown, broad=np.vstack([memory.broad, broad]), mean=means),
+            alarms=done.alarms,
+        )
+
+
+def _of_whole(memory: TileMemory, dates: Sequence[str]) -> Array:
+    """The whole scene's motion in a tile, on new dates without alarms, (new dates, pixels)."""
+    learned, n = memory.learned, memory.learned.number
+    values = {f.name: f.values for functions in functions_at(learned, dates) for f in functions}
+    motion = np.zeros((len(dates) - len(learned.dates), learned.maps.shape[1]))
+    first = len(learned.pieces) - memory.n_known
+    for piece, bell in zip(learned.pieces[first:], learned.maps[first:], strict=True):
+        course = values[piece.function]
+        since = course[len(learned.dates) :] - course[:n].mean()
+        motion += np.outer(piece.amplitude * piece.probability * since, bell)
+    return motion
+
+
+def _unpredicted(mean: Array, learned: Learned, grown: Learned) -> Array:
+    """Means (dates,) of the new dates, without the persistent functions as fitted to those of the earlier ones."""
+    m = len(learned.dates)
+    persistent, _ = functions_at(grown, grown.dates)
+    design = np.stack([f.values - f.values[: learned.number].mean() for f in persistent], axis=1)
+    weights = 1.0 / learned.strength
+    fit = np.linalg.lstsq(design[:m] * weights[:, None], mean[:m] * weights, rcond=None)[0]
+    return np.asarray(mean[m:] - design[m:] @ fit)
