@@ -15,6 +15,7 @@ import pytest
 
 from conftest import QUICK, make_simulated, read, shortened
 from mintpy_vae import InputError
+from mintpy_vae.report.data import Data
 from mintpy_vae.results.evidence import read_evidence
 from mintpy_vae.results.learned import LEARNED
 from mintpy_vae.workflow import correction
@@ -122,6 +123,29 @@ def test_the_new_dates_become_quieter_and_are_named(added):
     assert all(date in result.warnings[0] and date in (work / "vae_report.html").read_text() for date in new)
     assert list(read_evidence(work).dates)[FIRST:] == new
     assert content["update"]["learned_from_stack_sha256"] != content["stack_sha256"]
+
+
+def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case):
+    project, work = case
+    row, column = 7, 20
+    with h5py.File(project / STACK, "r+") as f:
+        names = f["date"][:].astype(str)
+        last = np.unique(names)[-1]
+        y, x = np.mgrid[: f["unwrapPhase"].shape[1], : f["unwrapPhase"].shape[2]]
+        bell = 40 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 2.5**2))
+        for k in np.flatnonzero((names == last).any(axis=1)):
+            f["unwrapPhase"][k] += np.where(f["unwrapPhase"][k] != 0, bell, 0).astype(np.float32)
+    result = run(project, update=True)
+    found = result.details["update"]["alarms"]
+    largest = max(found, key=lambda alarm: abs(alarm["mm"]))
+    assert largest["date"] == last and largest["mm"] < -80  # away from the satellite
+    assert np.hypot(largest["row"] - row, largest["column"] - column) < 3
+    data = Data.read(work, json.loads((work / "vae_result.json").read_text()), None)
+    assert len(data.marks) == len(found) and data.marks[0].places[0] == data.frame_of_grid().at(
+        found[0]["row"], found[0]["column"]
+    )
+    page = (work / "vae_report.html").read_text()
+    assert "New dates" in page and f"New motion on {last}" in page and "could not be made" not in page
 
 
 def test_once_added_they_are_not_added_again(added):

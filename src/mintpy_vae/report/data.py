@@ -26,6 +26,7 @@ PIXELS = 22_500
 LINE = 60
 """Letters in a line of a text that the pointer shows."""
 GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the relief", "Signals that are not kept"
+NEW = "New motion"
 """Beginnings of warnings that have a place."""
 
 
@@ -157,7 +158,19 @@ class Data:
         if warning.startswith(INJECTED):
             rows = (self.evaluation or {}).get("injection", [])
             return list(dict.fromkeys(at(row["row"] / self.factor, row["column"] / self.factor) for row in rows))
+        if warning.startswith(NEW):
+            return [
+                at(alarm["row"] / self.factor, alarm["column"] / self.factor)
+                for sentence, alarm in self.alarms
+                if sentence == warning
+            ]
         return []
+
+    @property
+    def alarms(self) -> list[tuple[str, dict[str, Any]]]:
+        """Sentence and entry of each alarm of the dates that were added later."""
+        of = self.result.get("update", {"sentences": [], "alarms": []})
+        return list(zip(of["sentences"][1:], of["alarms"], strict=True))
 
     @cached_property
     def names(self) -> list[str]:

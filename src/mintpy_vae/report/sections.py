@@ -20,6 +20,7 @@ TABLE_COLUMNS = 11
 """Largest number of columns of a table, so that it fits on paper; the scores of noise have as many."""
 SHOWN_CLUSTERS = 6
 SHOWN_DATES = 4
+RECENT = 3
 SHOWN_SOURCES = 400
 SOME_OF_IT = 0.05
 
@@ -80,6 +81,30 @@ def velocity(data: Data) -> Section | None:
             where.update_traces(showscale=False, selector={"type": "heatmap"}),
         ],
     )
+
+
+def new_dates(data: Data) -> Section | None:
+    """Maps of what is new on the dates that were added later."""
+    found, of = data.found, data.result.get("update")
+    if of is None:
+        return None
+    first = len(found.dates) - len(of["added_dates"])
+    change = 1000 * (found.after[first:] - np.median(found.after[first - RECENT : first], axis=0))
+    change -= np.median(change, axis=1, keepdims=True)
+    shown = range(max(0, len(change) - SHOWN_DATES), len(change))
+    limit = draw.robust_limit(change[shown.start :])
+    maps = []
+    for k in shown:
+        date = found.dates[first + k]
+        sentences = [sentence for sentence, alarm in data.alarms if alarm["date"] == date]
+        marks = [mark for text, mark in data.warnings if mark and text in sentences]
+        maps.append(draw.colour_map(found.on_grid(change[k]), data.frame_of_grid(), date, "mm", limit, marks=marks))
+    texts = [
+        f"Corrected displacement of the {'last ' if shown.start else ''}dates that were added, relative to the median "
+        f"of the {RECENT} dates before them and of the scene, on the training grid. Numbers are those of the warnings at the head: "
+        f"changes that a date without motion has with a probability of {of['false_alarm_probability']:.0%}."
+    ]
+    return Section("new-dates", "New dates", texts, maps)
 
 
 def atmosphere(data: Data) -> Section | None:
@@ -446,6 +471,7 @@ def provenance(data: Data) -> Section:
 SECTIONS: tuple[Callable[[Data], Section | None], ...] = (
     *(
         explore,
+        new_dates,
         velocity,
         evaluation,
         gnss,
