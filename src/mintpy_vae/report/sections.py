@@ -101,7 +101,7 @@ def new_dates(data: Data) -> Section | None:
         maps.append(draw.colour_map(found.on_grid(change[k]), data.frame_of_grid(), date, "mm", limit, marks=marks))
     texts = [
         f"Corrected displacement of the {'last ' if shown.start else ''}dates that were added, relative to the median "
-        f"of the {RECENT} dates before them and of the scene, on the training grid. Numbers are those of the warnings at the head: "
+        f"of the {RECENT} dates before them and of the scene, on the training grid. Numbers are those of the warnings: "
         f"changes that a date without motion has with a probability of {of['false_alarm_probability']:.0%}."
     ]
     return Section("new-dates", "New dates", texts, maps)
