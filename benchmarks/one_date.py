@@ -79,7 +79,7 @@ def difference(whole: Path, file: Path) -> Path:
 def _write(whole: Path, file: Path, last: bool) -> None:
     with h5py.File(whole) as f, h5py.File(file, "w") as out:
         dates = f["date"][:].astype(str)
-        some = np.flatnonzero((dates == dates.max()).any(axis=1) == last)
+        some = np.flatnonzero((dates == max(dates.ravel())).any(axis=1) == last)
         out.attrs.update(f.attrs)
         for name, item in f.items():
             shape = (len(some), *item.shape[1:])

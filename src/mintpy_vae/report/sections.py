@@ -10,6 +10,7 @@ import numpy as np
 from .. import metrics
 from ..arrays import Floats
 from ..method.clustering import unsigned
+from ..method.threads import single_threaded
 from ..results.result import likely_pieces
 from . import charts as draw
 from .data import Data
@@ -501,7 +502,8 @@ def embed(points: Floats) -> tuple[Floats, str]:
 
         perplexity = min(30.0, (len(points) - 1) / 3)
         model = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0)
-        return np.asarray(model.fit_transform(lifted), dtype=np.float64), "t-SNE"
+        with single_threaded():  # its threads wait for one another actively, which takes a minute on busy cores
+            return np.asarray(model.fit_transform(lifted), dtype=np.float64), "t-SNE"
     return np.asarray(UMAP(metric="cosine", random_state=0).fit_transform(lifted), dtype=np.float64), "UMAP"
 
 
