@@ -7,9 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import grid_of, make_simulated, read, tree
+from conftest import grid_of, make_simulated, read, shortened, tree
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.errors import InputError
+from mintpy_vae.method import observations
 from mintpy_vae.method.prior_mean import coefficients, relative
 from mintpy_vae.method.timefunctions import trend
 from mintpy_vae.simulate import simulate
@@ -301,6 +302,35 @@ def test_stack_delay_file_result_and_report_say_the_same(own, delays, scene, tmp
     assert correct(stack, template_file=template, invert=False, update=True).skipped
     write_series(stack.with_name("ERA5.h5"), stack, delays["other"])
     assert not correct(stack, template_file=template, invert=False, update=True).skipped
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_new_date_gets_its_share_of_the_delay(own, delays, scene, tmp_path, tiles, monkeypatch):
+    stack, template = own
+    if tiles:
+        monkeypatch.setattr(observations, "LARGEST", 330)
+        template.write_text(template.read_text().replace("vae.resolution = 1.1", "vae.resolution = 0.55"))
+    first, whole = N - 2, shutil.copy(stack, tmp_path / "all.h5")
+    shortened(stack, first)
+    model = write_series(stack.with_name("ERA5.h5"), stack, delays["true"][:first], scene.dates[:first])
+    work = correct(stack, template_file=template, invert=False).work_dir
+    before = read(work / "inputs" / "VAE.h5", "timeseries")
+    shutil.copy(whole, stack)
+    write_series(model, stack, np.where(np.arange(N)[:, None, None] == 3, 2 * delays["true"], delays["true"]))
+    with pytest.raises(InputError, match=f"delay on {scene.dates[3]} has changed"):
+        correct(stack, template_file=template, invert=False, update=True, only_new=True)
+    write_series(model, stack, delays["true"])
+    done = correct(stack, template_file=template, invert=False, update=True, only_new=True)
+    assert done.details["update"]["new_dates"] == scene.dates[first:]
+    assert (done.details.get("tiles", 0) > 1) == tiles
+    shares = done.details["prior_delay"]["coefficients"]
+    assert list(shares) == scene.dates and min(shares.values()) > 0.9
+    after = read(work / "inputs" / "VAE.h5", "timeseries")
+    np.testing.assert_array_equal(after[:first], before)
+    left = after - scene.atmosphere
+    left = left[:, scene.land] - left[:first][:, scene.land].mean(axis=0)
+    assert 1e3 * (left[first:] - left[first:].mean(axis=1, keepdims=True)).std() < 3.0
+    assert all(noise[1] < 0.5 * noise[0] for noise in map(done.details["noise_per_date_mm"].get, scene.dates[first:]))
 
 
 def test_inside_the_project_the_delay_file_holds_it(own, delays, scene):

@@ -128,6 +128,15 @@ class Separation:
         """Pixels of the training grid that took part, (height, width)."""
         return self.grid.valid
 
+    @property
+    def explained(self) -> Array:
+        """``series`` without the confirmed part of a weather model's delay."""
+        if not self.delay_share.any():
+            return self.series
+        removed = self.atmosphere.turbulent[:, self.valid] + self.atmosphere.slope[:, None] * self.grid.height
+        found = self.corrected + removed
+        return np.asarray(found - found.mean(axis=1, keepdims=True))
+
     def noise_of_pairs(self, pairs: Pairs) -> Array:
         """Spatial standard deviation of pairs (pairs, 2) before and after, (2, pairs) radians; see ``noise``."""
         first, second = pairs.T

@@ -20,7 +20,7 @@ from .observations import Observations
 from .profile import Profile
 from .separation import MIN_PIXELS
 from .threads import single_threaded
-from .tiles import Detail, Frame, OnTile, Tile, added_by_tiles, assembled, layout, pair_constants
+from .tiles import Detail, Frame, OnTile, Tile, added_by_tiles, assembled, confirmed_delay, layout, pair_constants
 from .update import (
     FALSE_ALARM,
     LEAST_COVERED,
@@ -102,7 +102,8 @@ class WideUpdate:
         new, shape, ratio, learned = self.new, self.shape, self.ratio, self.done.learned
         some = (self.observations.pairs >= self.done.new.start).any(axis=1)
         pairs = self.observations.of_pairs(some)
-        level = pair_constants(self.whole.of_pairs(some), learned.series, learned.grid.valid)
+        level = pair_constants(self.whole.of_pairs(some), learned.series + learned.delay, learned.grid.valid)
+        delay = confirmed_delay(self.observations, learned.delay_share, learned.number)
         turbulent, height = CubicSpline(new.turbulent, shape, ratio), self.height
         for number, tile in enumerate(layout(shape)):
             memory = self.memory(number)
@@ -111,6 +112,8 @@ class WideUpdate:
             here = (tile.rows, tile.columns)
             broad = turbulent(tile.rows)[..., tile.columns].copy()
             broad += (new.slope[:, None, None] * height[here]).astype(np.float32)
+            if delay is not None:
+                broad += delay[self.done.new, *here]
             own = pairs.window(*here).without(level)
             yield NewTask(number, tile, own, self.knowledge.window(*here), broad, memory, self._new_motion(tile))
 

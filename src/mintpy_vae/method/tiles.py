@@ -190,7 +190,8 @@ class Wide:
         """The tiles, one by one."""
         found, shape, ratio = self.found, self.shape, self.ratio
         turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)
-        pieces, height, delay = found.deformation.pieces, self.height, self._delay()
+        pieces, height = found.deformation.pieces, self.height
+        delay = confirmed_delay(self.observations, found.delay_share)
         level = pair_constants(self.whole, found.series, found.valid)
         relief = np.flatnonzero([piece.relief for piece in pieces])
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
@@ -254,15 +255,6 @@ class Wide:
             corrected=corrected,
             noise=np.stack([found.noise[0], without(corrected, steady)]),
         )
-
-    def _delay(self) -> Float32 | None:
-        """Confirmed part of a weather model's delay on the cells."""
-        delay = self.observations.delay
-        if delay is None or not self.found.delay_share.any():
-            return None
-        share, shape = self.found.delay_share[:, None], delay.shape
-        maps = relative(np.asarray(delay, np.float64).reshape(len(delay), -1))
-        return (share * maps).reshape(shape).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -349,6 +341,18 @@ def assembled(
         guarded=guarded,
         tiles=tiles,
     )
+
+
+def confirmed_delay(observations: Observations, share: Array, number: int | None = None) -> Float32 | None:
+    """Coefficients ``share`` (dates,) times a weather model's delay, relative to the first ``number`` dates.
+
+    Radians, (dates, height, width); None without such a delay.
+    """
+    delay = observations.delay
+    if delay is None or not share.any():
+        return None
+    maps = relative(np.asarray(delay, np.float64).reshape(len(delay), -1), number)
+    return (share[:, None] * maps).reshape(delay.shape).astype(np.float32)
 
 
 def pair_constants(whole: Observations, series: Array, valid: Mask) -> Float32:

@@ -24,6 +24,7 @@ from .joint import Joint, without
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, local_sky
 from .observations import Grid, Observations
+from .prior_mean import coefficients, relative
 from .separation import MIN_PIXELS, Separation
 from .sky import BAD, CHI2_MEDIAN, Covariance, Footprints, Precision, Sky, Slowness, sky_statistics
 from .threads import single_threaded
@@ -75,6 +76,9 @@ class Learned:
         Of the sky in each of these.
     share : float
         Of the local sky.
+    delay : (dates, pixels)
+        Confirmed part of a weather model's delay, which `series` does not contain; its coefficients: ``delay_share``.
+    delay_share : (dates,)
     """
 
     dates: Sequence[str]
@@ -89,12 +93,15 @@ class Learned:
     persistent: list[str]
     slow: list[Slowness]
     share: float
+    delay: Array
+    delay_share: Array
 
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
         """What `found` has learned from all its ``dates``."""
         how = (found.functions, found.slow, found.local.share)
-        return cls.from_series(found.series, found.deformation, found.grid, dates, *how)
+        learned = cls.from_series(found.explained, found.deformation, found.grid, dates, *how)
+        return replace(learned, delay=found.series - found.explained, delay_share=found.delay_share)
 
     @classmethod
     def from_series(
@@ -124,6 +131,8 @@ class Learned:
             persistent=[f.name for f in persistent],
             slow=slow,
             share=share,
+            delay=np.zeros_like(series),
+            delay_share=np.zeros(len(series)),
         )
 
     def on(self, valid: Mask) -> Learned:
@@ -138,9 +147,9 @@ class Learned:
             height=above - above.mean(),
             profile=replace(grid.profile, offset=grid.profile.offset + float(above.mean())),
         )
-        series = self.series[:, some]
-        series = series - series.mean(axis=1, keepdims=True)
-        return replace(self, grid=own, series=series, motion=self.motion[:, some], maps=self.maps[:, some])
+        series, delay = (x[:, some] - x[:, some].mean(axis=1, keepdims=True) for x in (self.series, self.delay))
+        motion, maps = self.motion[:, some], self.maps[:, some]
+        return replace(self, grid=own, series=series, delay=delay, motion=motion, maps=maps)
 
 
 @dataclass(frozen=True)
@@ -298,7 +307,9 @@ def new_series(observations: Observations, learned: Learned) -> tuple[Array, Mas
 
 
 @single_threaded()
-def update(observations: Observations, learned: Learned, knowledge: Knowledge = NOTHING) -> Update:
+def update(
+    observations: Observations, learned: Learned, knowledge: Knowledge = NOTHING, significance: float = FALSE_ALARM
+) -> Update:
     """Estimate the atmosphere of new dates, and look for new motion on them.
 
     Parameters
@@ -308,24 +319,44 @@ def update(observations: Observations, learned: Learned, knowledge: Knowledge = 
     learned : Learned
     knowledge : Knowledge
         Moving and stable ground are used.
+    significance : float
+        Of a weather model, see :func:`~.prior_mean.coefficients`.
 
     Raises
     ------
     Unlike
         If the new dates differ too much from what was learned.
     """
-    values, covered = new_series(observations, learned)
+    values, covered = new_series(observations, replace(learned, series=learned.series + learned.delay))
     share = covered.sum() / learned.grid.valid.sum()
     if share < LEAST_COVERED or covered.sum() < MIN_PIXELS:
         raise Unlike(f"the pairs of the new dates cover {share:.0%} of the pixels learned from")
     values = values[:, covered[learned.grid.valid]]
     learned = learned.on(covered)
     values = values - values.mean(axis=1, keepdims=True)
-    found = explain_new(values, observations.dates, learned, knowledge)
+    delay_share, delay = _new_delay(values, observations, learned, significance)
+    found = explain_new(values - delay, observations.dates, learned, knowledge)
     for date, misfit in zip(observations.dates[found.new], found.misfit, strict=True):
         if misfit > UNLIKE:
             raise Unlike(f"the sky of {date} is unlike those learned from (misfit {misfit:.1f} standard deviations)")
-    return found
+    grown = replace(
+        found.learned,
+        delay=np.vstack([learned.delay, delay]),
+        delay_share=np.r_[learned.delay_share, delay_share],
+    )
+    return replace(found, learned=grown)
+
+
+def _new_delay(values: Array, observations: Observations, learned: Learned, significance: float) -> tuple[Array, Array]:
+    """Coefficient of a weather model's delay on the new dates, and coefficient times delay (new dates, pixels)."""
+    if observations.delay is None or not learned.delay_share.any():
+        return np.zeros(len(values)), np.zeros_like(values)
+    maps = relative(np.asarray(observations.delay[:, learned.grid.valid], np.float64), learned.number)
+    phase = np.vstack([learned.series + learned.delay, values])
+    persistent, _ = functions_at(learned, observations.dates)
+    grid = replace(learned.grid, years=acquisition_years(observations.dates))
+    share = coefficients(phase, maps, persistent, grid, significance)[len(learned.dates) :]
+    return share, share[:, None] * maps[len(learned.dates) :]
 
 
 def explain_new(values: Array, dates: Sequence[str], learned: Learned, knowledge: Knowledge = NOTHING) -> Update:
@@ -381,6 +412,8 @@ class Statistics:
             series=np.vstack([learned.series, values]),
             motion=np.vstack([learned.motion, motion]),
             strength=np.r_[learned.strength, strength],
+            delay=np.vstack([learned.delay, np.zeros_like(values)]),
+            delay_share=np.r_[learned.delay_share, np.zeros(len(values))],
         )
         atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid

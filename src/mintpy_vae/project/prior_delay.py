@@ -6,6 +6,7 @@ stack confirms it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 from ..arrays import Float32
 from ..errors import InputError
 from ..method.covariance import fill
+from ..method.prior_mean import mean_of_first
 from ..method.upsampling import Bilinear
 from ..settings import PREFIX, Settings
 from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
 from .known_delays import to_phase
 from .work_dir import fits
 
-__all__ = ["PriorDelay", "PriorOfDates", "find_prior_delay", "read_prior_delay"]
+__all__ = ["PriorDelay", "PriorOfDates", "delay_hashes", "find_prior_delay", "read_prior_delay"]
 
 OPTION = f"{PREFIX}priorDelay"
 NAMES = ("ERA5", "MERRA", "NARR", "ERAI", "GACOS", "OPERA")
@@ -131,6 +133,15 @@ def _lacking(delay: PriorDelay, stack: Stack) -> list[str]:
     return [f"{delay.file.name} lacks {some}; it is not used on these dates ({OPTION})."]
 
 
+def delay_hashes(delay: PriorDelay, stack: Stack) -> dict[str, str]:
+    """Begin of the SHA-256 of the layer of each date, YYYYMMDD."""
+    found = {}
+    with open_hdf5(delay.file) as f, damage(delay.file):
+        for k, layer in sorted(delay.layers.items()):
+            found[stack.dates[k]] = hashlib.sha256(np.ascontiguousarray(f["timeseries"][layer]).data).hexdigest()[:20]
+    return found
+
+
 def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -177,7 +188,7 @@ class PriorOfDates:
             else:
                 layer[:] = fill(layer[there][None], there)[0]
 
-    def removed(self, coefficients: NDArray[np.floating], valid: NDArray[np.bool_]) -> Rows:
+    def removed(self, coefficients: NDArray[np.floating], valid: NDArray[np.bool_], number: int | None = None) -> Rows:
         """Removed part of the delay: rows -> (dates, rows, width) radians, relative to the mean over the dates.
 
         Parameters
@@ -185,8 +196,11 @@ class PriorOfDates:
         coefficients : (dates,)
         valid : (h, w) bool
             Pixels of the training grid whose mean is 0 on each date, as in :mod:`~mintpy_vae.method.prior_mean`.
+        number : int, optional
+            The mean is that of the first so many dates, by default of all.
         """
         own = np.flatnonzero(np.isfinite(self.maps).all(axis=(1, 2)))
+        first = len(own) if number is None else int((own < number).sum())
         share = np.asarray(coefficients[own], np.float32)[:, None, None]
         level = self.maps[own][:, valid].mean(axis=1).astype(np.float32)[:, None, None]
         filled = Bilinear(self.maps[own] - level, self.shape, self.factor)
@@ -197,7 +211,7 @@ class PriorOfDates:
             if unknown.any():
                 phase[unknown] = filled(rows)[unknown]
             values = np.zeros((len(self.dates), *phase.shape[1:]), np.float32)
-            values[own] = share * (phase - phase.mean(axis=0))
+            values[own] = share * (phase - mean_of_first(phase, np.ones(len(own), bool), first))
             return values
 
         return of_rows

@@ -23,6 +23,7 @@ from ..stack import open_hdf5
 __all__ = ["LEARNED", "TILES", "read_learned", "read_tile", "write_learned", "write_tile"]
 
 LEARNED, TILES = "vae_learned.h5", "vae_tiles"
+_OF_DATES = ("series", "motion", "strength", "maps", "covariance", "delay", "delay_share")
 _OF_TILE = ("broad", "offset", "mean", "n_known")
 _NUMBERS = [item.name for item in fields(Piece) if item.name not in ("place", "relief", "function")]
 
@@ -36,7 +37,7 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
         arrays = {name: getattr(grid, name) for name in ("valid", "height", "good", "bad")}
-        arrays |= {name: getattr(learned, name) for name in ("series", "motion", "strength", "maps", "covariance")}
+        arrays |= {name: getattr(learned, name) for name in _OF_DATES}
         arrays |= {"places": np.array([p.place for p in pieces]).reshape(-1, 5)}
         arrays |= {"relief": np.array([p.relief for p in pieces], dtype=bool)}
         arrays |= {name: np.array([getattr(p, name) for p in pieces], dtype=float) for name in _NUMBERS}
@@ -52,7 +53,7 @@ def write_tile(staging: Path, number: int, tile: TileMemory) -> None:
     (staging / TILES).mkdir(exist_ok=True)
     learned = tile.learned
     small: dict[str, Raster] = {
-        name: np.asarray(getattr(learned, name), np.float32) for name in ("series", "motion", "maps")
+        name: np.asarray(getattr(learned, name), np.float32) for name in ("series", "motion", "maps", "delay")
     }
     more = {name: np.asarray(getattr(tile, name)) for name in _OF_TILE}
     more["broad"] = more["broad"].astype(np.float32)
@@ -116,5 +117,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         persistent=persistent,
         slow=slow,
         share=float(numbers["share"]),
+        delay=arrays.get("delay", np.zeros_like(arrays["series"])),
+        delay_share=arrays.get("delay_share", np.zeros(len(dates))),
     )
     return learned, arrays

@@ -26,6 +26,7 @@ from ..method.update import FALSE_ALARM, MANY, Alarm, Update, distinct, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
+from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
 from ..results.learned import LEARNED, read_learned, read_tile, write_learned, write_tile
@@ -66,14 +67,14 @@ class Earlier:
     memory : Memory
     evidence : Evidence
     hashes : dict
-        Of the pairs of the grown stack.
+        Of the pairs of the grown stack, and of the dates of a weather model's delay.
     """
 
     work: Path
     content: dict[str, Any]
     memory: Memory
     evidence: Evidence
-    hashes: dict[str, str]
+    hashes: dict[str, dict[str, str]]
 
 
 # ------------------------------------------------------------------------------------------------- after a full run
@@ -86,7 +87,13 @@ def remember(staging: Path, job: Job, learned: Learned) -> dict[str, Any]:
     except BaseException:
         (staging / LEARNED).unlink(missing_ok=True)  # an incomplete file would look complete
         raise
-    return {"pair_sha256": pair_hashes(job.stack)}
+    return _hashes(job)
+
+
+def _hashes(job: Job) -> dict[str, dict[str, str]]:
+    """Hashes by the name of the pair, and by the date of a weather model's delay."""
+    delays = {} if job.prior is None else delay_hashes(job.prior, job.stack)
+    return {"pair_sha256": pair_hashes(job.stack), "delay_sha256": delays}
 
 
 def cannot_grow(job: Job) -> str:
@@ -94,8 +101,6 @@ def cannot_grow(job: Job) -> str:
     stack = job.stack
     if len(set(islands(stack.pairs[stack.keep], len(stack.dates))[stack.pairs[stack.keep][:, 0]])) > 1:
         return "the pairs form islands"
-    if job.prior is not None:
-        return "a weather model is used"
     if job.known.summary:
         return "MintPy subtracts other delays itself"
     if job.knowledge.functions:
@@ -117,7 +122,8 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
         raise InFull("there is no earlier result of a corrected stack")
     if reason := content.get("in_full_because") or cannot_grow(job):
         raise InFull(reason)
-    rest = {key: value for key, value in fingerprint.items() if key != "stack_sha256"}
+    grown = ("stack_sha256", "prior_delay_sha256")  # compared pair by pair and date by date
+    rest = {key: value for key, value in fingerprint.items() if key not in grown}
     if not same_input(content, rest):
         changed = [key for key, value in rest.items() if not same_input(content, {key: value})]
         raise InFull(f"something besides the stack has changed ({', '.join(changed)})")
@@ -131,12 +137,15 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
         raise InFull("the stack does not just have later dates than before")
     if len(dates) - memory.number > MANY * memory.number:
         raise InFull(f"{len(dates) - memory.number} dates were not learned from, and {memory.number} were")
-    hashes = pair_hashes(stack)
-    if altered := [name for name, digest in known.items() if hashes.get(name) != digest]:
+    hashes = _hashes(job)
+    pairs, delays = hashes.values()
+    if altered := [name for name, digest in known.items() if pairs.get(name) != digest]:
         raise InFull(f"the pair {altered[0]} has changed")
     late = set(new) | (set(stack.dates) - set(_dates_of(files[0])))
-    if other := [name for name in hashes if name not in known and not late & set(name.split("_"))]:
+    if other := [name for name in pairs if name not in known and not late & set(name.split("_"))]:
         raise InFull(f"the pair {other[0]} of earlier dates is new")
+    if altered := [date for date, digest in content.get("delay_sha256", {}).items() if delays.get(date) != digest]:
+        raise InFull(f"the weather model's delay on {altered[0]} has changed")
     return Earlier(work, content, memory, evidence, hashes)
 
 
@@ -165,7 +174,7 @@ def extend(
     with stage("read", timings):
         data = training_data(job, progress)
     with stage("new dates", timings):
-        done = update(data.observations, earlier.memory, job.knowledge)
+        done = update(data.observations, earlier.memory, job.knowledge, settings.significance)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
     new = list(done.learned.dates[done.new])
@@ -220,6 +229,7 @@ def _write(
 ) -> None:
     stack, memory, inputs = job.stack, job.settings.max_memory, staging / "inputs"
     height = done.learned.grid.profile(stack.height)
+    new_phase: Rows
     if frame is not None and data.cells is not None:
         factor = data.cells.factor
         new_phase = FullResolution(frame.phase, height, factor)
@@ -228,6 +238,9 @@ def _write(
         found, new, factor = done.atmosphere, done.new, data.factor
         new_phase = FullResolution(PhasePerDate(found.turbulent[new], found.slope[new]), height, factor)
         new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (found.std[new], found.rate_std[None]))
+    if data.delay is not None and done.learned.delay_share.any():
+        of_model = data.delay.removed(done.learned.delay_share, done.learned.grid.valid, done.learned.number)
+        new_phase = _Sum(new_phase, of_model, done.new)
     metres, names = stack.metres_per_radian, done.learned.dates[done.new]
     atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
     std = _Joined(stack, names, new_std, _earlier_dates(work / STD, stack, 1 / abs(metres)))
@@ -267,6 +280,18 @@ class _Joined:
         return values
 
 
+@dataclass(frozen=True)
+class _Sum:
+    """Rows -> phase of the new dates, with the confirmed delay of a weather model, which has all dates."""
+
+    new: Rows
+    of_model: Rows
+    dates: slice
+
+    def __call__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.new(rows) + self.of_model(rows)[self.dates], np.float32)
+
+
 def _motion(evidence: Evidence) -> Any:
     return 0.0 if evidence.motion is None else evidence.motion
 
@@ -277,11 +302,12 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: S
     valid: Mask = memory.grid.valid
     some = valid[old.valid]
     series, corrected, moved = memory.series[done.new], done.corrected, memory.motion[done.new]
+    phase = series + memory.delay[done.new]
     n = memory.number
     flatten, _ = flattened(memory.series[:n], replace(memory.grid, years=memory.grid.years[:n]))
     maps = old.maps[:, some]
     amplitudes = flatten(without_height(series, memory.grid.height)) @ maps.T
-    before = np.vstack([old.before[:, some], metres * series])
+    before = np.vstack([old.before[:, some], metres * phase])
     after = np.vstack([old.after[:, some], metres * corrected])
     persistent = [continued(name, memory.dates[:n], memory.dates) for name in memory.persistent]
     still = np.stack([without(x, persistent) for x in (before, after)])
@@ -330,6 +356,11 @@ def _details(
     alarms = [_record(alarm, stack, data.factor) for alarm in distinct(done.alarms)]
     before = content.get("update", {})
     added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
+    if data.delay is not None:
+        shares = zip(done.learned.dates, done.learned.delay_share, strict=True)
+        details["prior_delay"] = content["prior_delay"] | {
+            "coefficients": {date: round(float(share), 4) for date, share in shares}
+        }
     details["update"] = {
         "learned_from_dates": number,
         "learned_from_stack_sha256": _learned_from(content),
@@ -340,7 +371,7 @@ def _details(
         "false_alarm_probability": FALSE_ALARM,
         "alarms": [*before.get("alarms", []), *alarms],
     }
-    details["pair_sha256"] = earlier.hashes
+    details |= earlier.hashes
     said = before.get("sentences", [])
     sentences = [_sentence(one) for one in details["update"]["alarms"]]
     which = ", ".join(added)
