@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mintpy_vae.method.alarm import distinct
 from mintpy_vae.method.deformation import bell_map
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.tile_update import WideUpdate
 from mintpy_vae.method.tiles import Wide, layout
-from mintpy_vae.method.update import Learned, distinct, update
+from mintpy_vae.method.update import Learned, update
 from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.results.learned import read_tile, write_tile
 from mintpy_vae.settings import Settings

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import observed
 from mintpy_vae.dates import acquisition_years
+from mintpy_vae.method.alarm import Alarm, distinct
 from mintpy_vae.method.deformation import Piece, bell_map
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum
@@ -130,6 +131,16 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     assert abs(strongest.amplitude - size) < 0.3 * size and strongest.probability > 0.99
     kept = moved.corrected[0] - calm.corrected[0]
     assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
+
+
+def test_an_alarm_of_whole_cycles_on_few_pixels_may_be_an_unwrapping_error_and_bells_that_mend_another_are_not_told():
+    def alarm(amplitude, width=1.3, row=10.0, score=2.0, date="20200101"):
+        return Alarm(date, np.array([row, 10.0, np.log(width), 0.0, 0.0]), amplitude, 0.4, score)
+
+    whole = [alarm(a).cycles for a in (5.8, -6.9, 12.2)]
+    assert whole == [1, 1, 2] and alarm(5.8, width=2.5).cycles == alarm(3.1).cycles == alarm(0.5).cycles == 0
+    strong, mends, other, later = alarm(6, 2.0, score=4), alarm(-3, row=12), alarm(3, row=25), alarm(6, date="20200113")
+    assert distinct([mends, other, strong, later]) == [strong, other, later]
 
 
 def test_what_was_learned_survives_its_file(case, tmp_path):

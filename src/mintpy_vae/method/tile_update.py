@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arrays import Array, Float32
 from ..progress import Steps
+from .alarm import FALSE_ALARM, Alarm
 from .atmosphere import PhasePerDate
 from .deformation import bell_map
 from .knowledge import Knowledge
@@ -22,9 +23,7 @@ from .separation import MIN_PIXELS
 from .threads import single_threaded
 from .tiles import Detail, Frame, OnTile, Tile, added_by_tiles, assembled, confirmed_delay, layout, pair_constants
 from .update import (
-    FALSE_ALARM,
     LEAST_COVERED,
-    Alarm,
     Learned,
     Statistics,
     TileMemory,

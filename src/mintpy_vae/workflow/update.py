@@ -14,6 +14,7 @@ import torch
 
 from ..arrays import Array, Mask
 from ..log import LOGGER, stage
+from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
 from ..method.covariance import without_height
 from ..method.inversion import islands
@@ -22,7 +23,7 @@ from ..method.separation import flattened
 from ..method.tile_update import WideUpdate
 from ..method.tiles import Frame
 from ..method.timefunctions import continued
-from ..method.update import FALSE_ALARM, MANY, Alarm, Update, distinct, update
+from ..method.update import MANY, Update, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of

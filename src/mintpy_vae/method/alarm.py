@@ -1,0 +1,164 @@
+"""Alarm for new motion: where a date shows more than the sky of the dates learned from, and how unlike them it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ..arrays import Array
+from .deformation import LOG_ODDS, NEAR, Bells, chance_exceeds, place_inflation
+from .local_sky import LocalSky
+from .sky import CHI2_MEDIAN, Covariance, Footprints, Precision, Sky
+
+FALSE_ALARM = 0.01
+"""Probability of an alarm on a date without motion, over the whole scene."""
+MOST_ALARMS = 10
+"""Largest number of places at which one date raises the alarm."""
+FEW_PIXELS, NEARLY_WHOLE = 2.0, 0.25
+"""Width in pixels below which an alarm may be an unwrapping error, if it differs by less from whole cycles."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """New motion on one date.
+
+    Attributes
+    ----------
+    date : str
+    place : (5,)
+        Of the bell, see :class:`~mintpy_vae.method.deformation.Bells`.
+    amplitude, std : float
+        Radians at the bell's peak, and its standard deviation on a date without motion.
+    score : float
+        In units of the threshold.
+    """
+
+    date: str
+    place: Array
+    amplitude: float
+    std: float
+    score: float
+
+    @property
+    def probability(self) -> float:
+        """Probability that it is not due to chance, as for any other motion."""
+        return float(expit(LOG_ODDS * (self.score - 1.0)))
+
+    @property
+    def cycles(self) -> int:
+        """Number of whole cycles that it nearly has on one or two pixels, as an unwrapping error does; else 0."""
+        cycles = abs(self.amplitude) / (2 * np.pi)
+        few = np.exp(self.place[2]) < FEW_PIXELS
+        return round(cycles) if few and abs(cycles - round(cycles)) < NEARLY_WHOLE else 0
+
+
+def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """The alarms without those that only mend the shape of a stronger one nearby on the same date."""
+    strongest = sorted(alarms, key=lambda alarm: -alarm.score)
+
+    def mends(alarm: Alarm, one: Alarm) -> bool:
+        size = float(np.exp(max(alarm.place[2], one.place[2])))
+        return alarm.date == one.date and float(np.hypot(*(alarm.place[:2] - one.place[:2]))) < NEAR * size
+
+    kept = [alarm for k, alarm in enumerate(strongest) if not any(mends(alarm, one) for one in strongest[:k])]
+    return sorted(kept, key=lambda alarm: alarm.date)
+
+
+class Judge:
+    """Scores dates by what was learned; the dates learned from are scored without their own block.
+
+    Parameters
+    ----------
+    sky : Sky
+    local : LocalSky
+    bells : Bells
+    good : (dates,) int
+        Dates to learn from.
+    false_alarm : float
+    """
+
+    def __init__(
+        self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp], false_alarm: float = FALSE_ALARM
+    ) -> None:
+        some = ~bells.relief
+        self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
+        responses, energies, misfits = [], [], []
+        blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
+        for block, maps in blocks:
+            metric = _metric(sky, maps)
+            energies.append(metric.energies(Footprints(metric.sky, self.maps)))
+            whitened = metric.whiten(sky.unit[block])
+            responses.append(self.maps @ whitened.T)
+            misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
+        energy = np.mean(energies, axis=0)
+        response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
+        self.inflation = place_inflation(response, energy, self.places[:, 2])
+        scores = response**2 / (energy * self.inflation)[:, None]
+        scores /= _level(scores)
+        # single pixels have errors that no sky has: the narrowest bells get a threshold of their own
+        narrow = self.places[:, 2] < self.places[:, 2].min(initial=np.inf) + 0.01
+        self.threshold = np.full(len(self.places), np.inf)
+        for some in (narrow, ~narrow):
+            if (
+                some.any()
+            ):  # the largest scores of real skies have heavy tails: those of their logarithm are exponential
+                largest = np.log(scores[some].max(axis=0))
+                self.threshold[some] = np.exp(chance_exceeds(largest[:, None], false_alarm / 2))
+        self.misfits = np.concatenate(misfits)
+        self.metric = _metric(sky, new_modes(sky, local, good))
+        self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
+
+    def misfit(self, unit: Array) -> Array:
+        """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
+        found = np.einsum("ij,ij->i", self.metric.whiten(unit), unit) / unit.shape[1]
+        known = np.log(self.misfits)
+        middle = np.median(known)
+        return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
+
+    def alarms(self, unit: Array) -> list[tuple[Array, Array, float, float, float]]:
+        """Place, bell, amplitude, standard deviation and score of each new motion on one date (pixels,)."""
+        chosen: list[int] = []
+        reached: list[float] = []
+        left, noise = unit, self.energy * self.inflation
+        amplitudes: Array = np.zeros(0)
+        scores = (self.maps @ self.metric.whiten(unit[None])[0]) ** 2 / noise
+        noise = noise * _level(scores)
+        std = np.sqrt(noise) / self.energy
+        while len(chosen) < MOST_ALARMS:
+            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * self.threshold)
+            best = int(scores.argmax())
+            if scores[best] < 1.0 or best in chosen:
+                break
+            chosen.append(best)
+            reached.append(float(scores[best]))
+            bells = self.maps[chosen]
+            whitened = self.metric.whiten(bells)
+            amplitudes = np.asarray(np.linalg.solve(whitened @ bells.T, whitened @ unit), dtype=np.float64)
+            left = unit - amplitudes @ bells
+        return [
+            (self.places[k], self.maps[k], float(amplitude), float(std[k]), score)
+            for k, amplitude, score in zip(chosen, amplitudes, reached, strict=True)
+        ]
+
+
+def _level(scores: Array) -> Array:
+    """Factor of the scores (bells, ...) of a date by chance: motion is sparse, so the median place does not move.
+
+    The white noise does not become less on a date with a calm sky, by which scores are measured.
+    """
+    return np.asarray(np.maximum(np.median(scores, axis=0) / CHI2_MEDIAN, 1e-12))
+
+
+def _metric(sky: Sky, maps: Array) -> Precision:
+    """Inverse of the covariance of a date: the sky with local modes (modes, pixels)."""
+    modes = np.vstack([sky.modes, maps])
+    return Covariance(replace(sky, modes=modes), np.ones(len(modes)), 1.0).precision
+
+
+def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:
+    """Local modes of a date that was not learned from: those of all dates learned from."""
+    return np.asarray(np.sqrt(local.share / len(good)) * sky.unit[good])
