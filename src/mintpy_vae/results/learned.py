@@ -20,7 +20,7 @@ from ..method.sky import Slowness
 from ..method.update import Learned, TileMemory
 from ..stack import open_hdf5
 
-__all__ = ["LEARNED", "TILES", "read_learned", "read_tile", "write_learned", "write_tile"]
+__all__ = ["LEARNED", "TILES", "read_learned", "read_tile", "size_of_tiles", "write_learned", "write_tile"]
 
 LEARNED, TILES = "vae_learned.h5", "vae_tiles"
 _OF_DATES = ("series", "motion", "strength", "maps", "covariance", "delay", "delay_share")
@@ -49,15 +49,18 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
 
 
 def write_tile(staging: Path, number: int, tile: TileMemory) -> None:
-    """Write what a tile remembers; its largest arrays in single precision."""
+    """Write what a tile remembers; its series in half precision, which is 0.02 mm for a phase of 16 radians."""
     (staging / TILES).mkdir(exist_ok=True)
-    learned = tile.learned
-    small: dict[str, Raster] = {
-        name: np.asarray(getattr(learned, name), np.float32) for name in ("series", "motion", "maps", "delay")
-    }
-    more = {name: np.asarray(getattr(tile, name)) for name in _OF_TILE}
-    more["broad"] = more["broad"].astype(np.float32)
-    write_learned(staging / TILES / f"{number:05d}.h5", learned, **small, **more)
+    more: dict[str, Raster] = {name: np.asarray(getattr(tile, name)) for name in _OF_TILE}
+    series = {name: getattr(tile.learned, name) for name in ("series", "motion", "delay")} | {"broad": tile.broad}
+    more |= {name: np.asarray(values, np.float16) for name, values in series.items()}
+    more["maps"] = tile.learned.maps.astype(np.float32)
+    write_learned(staging / TILES / f"{number:05d}.h5", tile.learned, **more)
+
+
+def size_of_tiles(dates: int, cells: int) -> int:
+    """Upper bound of the bytes that tiles of so many cells take: three series, on twice the area as tiles overlap."""
+    return 2 * 3 * 2 * dates * cells
 
 
 def read_learned(work_dir: str | os.PathLike[str]) -> Learned | None:
@@ -83,7 +86,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
     with open_hdf5(file) as f:
         arrays = {name: item[()] for name, item in f.items()}
         numbers = dict(f.attrs)
-    arrays = {name: x.astype(np.float64) if x.dtype == np.float32 else x for name, x in arrays.items()}
+    arrays = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     dates, persistent, functions = (
         [text.decode() for text in arrays[name]] for name in ("dates", "persistent", "functions")
     )

@@ -28,7 +28,7 @@ from ..project.templates import copy_templates
 from ..project.work_dir import check_space, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
-from ..results.learned import write_tile
+from ..results.learned import size_of_tiles, write_tile
 from ..results.result import MINTPY_AT_REST, RESULT, STD, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
 from ..stack import (
@@ -42,7 +42,7 @@ from ..stack import (
 )
 from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
-from .job import Job, corrected_dir, dates_to_learn_from, log_job, prepare, provenance, same_input
+from .job import Job, corrected_dir, dates_to_learn_from, log_job, looks_of, prepare, provenance, same_input
 from .learning import Learned, learn
 from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, cannot_grow, extend, remember, to_be_extended
 
@@ -143,7 +143,7 @@ def _make(
 ) -> Result:
     """Fill the staging directory with everything but MintPy's own results."""
     copied, series = space_needed(job.stack, job.project, job.template)
-    check_space(staging, job.stack, size_needed(job.stack) + copied, 2 + series)
+    check_space(staging, job.stack, size_needed(job.stack) + copied + _size_of_tiles(job), 2 + series)
     template = fill_work_dir(job.stack, job.project, staging, template_file).name
     with stage("known delays", timings):
         job = replace(job, known=find_known_delays(job.stack, job.project, job.template, staging))
@@ -162,6 +162,13 @@ def _make(
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
     return Result(status, reason, target, next_command(target, target / template), warnings, details)
+
+
+def _size_of_tiles(job: Job) -> int:
+    """Bytes that the tiles of a wide scene take at most."""
+    factor, ratio = looks_of(job.stack, job.settings)
+    rows, columns = (-(-size // factor) for size in job.stack.shape)
+    return size_of_tiles(len(job.stack.dates), rows * columns) if ratio > 1 else 0
 
 
 def _to_be_extended(target: Path, job: Job, fingerprint: Mapping[str, Any], only_new: bool) -> Extending | None:
