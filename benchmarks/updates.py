@@ -164,7 +164,7 @@ def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
         for date, found in leg.alarms.items()
         if (some := [a for a in found if not a.cycles])
     }
-    result["cycles"] = sum(any(a.cycles for a in found) for leg in legs for found in leg.alarms.values())
+    result["cycles"] = sum(any(a.cycles() for a in found) for leg in legs for found in leg.alarms.values())
     result["dates"] = len(dates) - legs[0].n
     result["misfit"] = [round(m, 1) for leg in legs for m in leg.misfit]
     result["seconds"] = legs[-1].seconds

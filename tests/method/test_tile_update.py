@@ -92,7 +92,7 @@ def test_a_step_that_only_a_tile_can_see_raises_the_alarm_and_stays(case):
     scene, cells, early, memory = case
     place = np.array([33.0, 12.0, np.log(1.3), 0.0, 0.0])
     bell = bell_map(place, np.indices((SIDE, SIDE)).reshape(2, -1).astype(float)).reshape(SIDE, SIDE)
-    plain, size = more_dates(cells, early, memory)[1], 14.0
+    plain, size = more_dates(cells, early, memory)[1], 20.0
     motion = np.zeros((ALL, SIDE, SIDE))
     motion[FIRST:] = size * bell
     of, frame, alarms = more_dates(cells.with_motion(motion), early, memory)
@@ -101,6 +101,21 @@ def test_a_step_that_only_a_tile_can_see_raises_the_alarm_and_stays(case):
     kept = 1 - (frame.phase.turbulent - plain.phase.turbulent)[:, 33, 12] / size
     assert (kept > 0.6).all()
     assert len(distinct(of.summary(frame, alarms).alarms)) == ALL - FIRST  # however many bells its shape takes
+
+
+@pytest.mark.parametrize("row", [22.5, 33.0])
+def test_the_millimetres_of_an_alarm_are_those_of_the_motion_also_where_four_tiles_meet(case, row):
+    _, cells, early, memory = case
+    place = np.array([row, 22.5 if row == 22.5 else 12.0, np.log(1.3), 0.0, 0.0])
+    bell = bell_map(place, np.indices((SIDE, SIDE)).reshape(2, -1).astype(float)).reshape(SIDE, SIDE)
+    motion = np.zeros((ALL, SIDE, SIDE))
+    motion[FIRST:] = 20.0 * bell
+    of, frame, alarms = more_dates(cells.with_motion(motion), early, memory)
+    told = distinct(of.summary(frame, alarms).alarms)
+    assert [alarm.date for alarm in told] == list(cells.dates[FIRST:])
+    for alarm in told:
+        assert np.hypot(*((alarm.place[:2] + 0.5) * RATIO - 0.5 - place[:2])) < 2
+        assert 10 < alarm.amplitude < 26  # less where not all of the tiles there see it
 
 
 def test_a_tile_without_memory_or_coverage_takes_the_whole_scene(case):
@@ -114,3 +129,27 @@ def test_a_tile_without_memory_or_coverage_takes_the_whole_scene(case):
     fine = FullResolution(frame.phase, of.height, 1)(ROWS)
     np.testing.assert_allclose(fine[:, :8, :8], plain[:, :8, :8], atol=1e-3)
     assert np.isfinite(frame.std).all()
+
+
+def test_a_tile_that_one_date_does_not_cover_explains_the_next_one(case):
+    """Its memory gets the date with a weight near nothing."""
+    _, cells, early, memory = case
+    tile = layout((SIDE, SIDE))[3]
+    weight, one = cells.weight.copy(), FIRST + 1
+    weight[(cells.pairs == FIRST).any(axis=1), tile.rows.stop - 13 :, tile.columns.stop - 13 :] = 0
+    gap = replace(cells, weight=weight)
+
+    def update_of(observations, learned, memory):
+        whole = observations.multilooked(RATIO)
+        of = WideUpdate(update(whole, learned), whole, observations, NOTHING, RATIO, memory)
+        details = list(worked_on(of.work(), of.tasks(), Compute()))
+        return of, of.assembled(details)[0], {task.number: found.memory for task, found in details}
+
+    of, first, memories = update_of(until(gap, one), Learned.of(early.found, cells.dates[:FIRST]), memory)
+    assert first.tiles == 3 and set(memories) == {0, 1, 2, 3}
+    _, second, _ = update_of(gap, of.done.learned, memories.get)
+    plain = more_dates(cells, early, memory)[1]
+    assert second.tiles == 4
+    here = np.s_[tile.rows.start : tile.rows.stop - 16, tile.columns]  # off the gap, which the whole scene drops
+    difference = (second.phase.turbulent[0] - plain.phase.turbulent[1])[here]
+    assert difference.std() < 0.25 * plain.phase.turbulent[1][here].std()

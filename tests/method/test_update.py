@@ -9,6 +9,7 @@ from conftest import observed
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.alarm import Alarm, distinct
 from mintpy_vae.method.deformation import Piece, bell_map
+from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum
 from mintpy_vae.method.update import Learned, Statistics, new_series, update
@@ -133,14 +134,30 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
 
 
-def test_an_alarm_of_whole_cycles_on_few_pixels_may_be_an_unwrapping_error_and_bells_that_mend_another_are_not_told():
+def test_an_alarm_of_whole_cycles_on_few_cells_may_be_an_unwrapping_error():
+    def cycles(amplitude, width=1.3, cells=1.0):
+        return Alarm("20200101", np.array([9, 9, np.log(width), 0, 0]), amplitude, 0.4, 2.0).cycles(cells)
+
+    assert [cycles(a) for a in (5.8, -6.9, 12.2)] == [1, 1, 2] and cycles(5.8, 1.6 / 5, 5) == 1
+    assert [cycles(5.8, width=2.5), cycles(5.8, cells=3.0), cycles(3.1), cycles(0.5)] == [0, 0, 0, 0]
+
+
+def test_bells_that_describe_one_motion_are_told_as_one():
     def alarm(amplitude, width=1.3, row=10.0, score=2.0, date="20200101"):
         return Alarm(date, np.array([row, 10.0, np.log(width), 0.0, 0.0]), amplitude, 0.4, score)
 
-    whole = [alarm(a).cycles for a in (5.8, -6.9, 12.2)]
-    assert whole == [1, 1, 2] and alarm(5.8, width=2.5).cycles == alarm(3.1).cycles == alarm(0.5).cycles == 0
-    strong, mends, other, later = alarm(6, 2.0, score=4), alarm(-3, row=12), alarm(3, row=25), alarm(6, date="20200113")
-    assert distinct([mends, other, strong, later]) == [strong, other, later]
+    broad, more, other, later = alarm(6, 3.0), alarm(5, row=11, score=4), alarm(3, row=25), alarm(6, date="20200113")
+    told = distinct([other, more, later, broad])
+    assert [(one.date, one.place[0]) for one in told] == [("20200101", 11), ("20200101", 25), ("20200113", 10)]
+    assert told[0].amplitude == pytest.approx(5 + 6 * np.exp(-1 / 18)) and np.exp(told[0].place[2]) == pytest.approx(3)
+    chain = [alarm(9, 7.0, row=float(12 * k)) for k in range(5)]
+    assert len(distinct(chain)) > 1  # only what is near one of those told belongs to it
+
+
+def test_where_all_ground_is_stable_there_is_no_alarm(case):
+    observations, learned = case
+    stable = Knowledge(stable=np.ones(learned.grid.valid.shape, dtype=bool))
+    assert not update(observations, learned, stable).alarms
 
 
 def test_what_was_learned_survives_its_file(case, tmp_path):

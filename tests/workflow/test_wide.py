@@ -72,16 +72,30 @@ def test_an_injected_motion_goes_through_the_tiles(wide):
     assert np.abs(difference[-1] - difference[0]).mean() > 0.5 * 0.1 * 4 * np.pi / job.stack.wavelength
 
 
-def test_new_dates_are_added_tile_by_tile_and_earlier_ones_keep_their_bytes(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A wide project with its first 16 dates corrected, whose stack has two more since; project and result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observations, "LARGEST", 330)
+        template = make_simulated(tmp_path_factory.mktemp("grown") / "WORK", n_dates=18, text=WIDE, unwrap_errors=0)
+        stack = template.parent / "inputs" / "ifgramStack.h5"
+        whole = shutil.copy(stack, template.parents[1] / "all.h5")
+        shortened(stack, 16)
+        work = correct(stack, template_file=template, invert=False).work_dir
+        shutil.copy(whole, stack)
+        yield template.parent, work
+
+
+@pytest.fixture
+def case(grown, tmp_path, monkeypatch):
+    """A copy of one's own: stack, template and result."""
     monkeypatch.setattr(observations, "LARGEST", 330)
-    template = make_simulated(tmp_path / "WORK", n_dates=18, text=WIDE, unwrap_errors=0)
-    stack = template.parent / "inputs" / "ifgramStack.h5"
-    whole, before = tmp_path / "all.h5", tmp_path / "before"
-    shutil.copy(stack, whole)
-    shortened(stack, 16)
-    work = correct(stack, template_file=template, invert=False).work_dir
-    shutil.copytree(work, before)
-    shutil.copy(whole, stack)
+    project, work = (shutil.copytree(p, tmp_path / p.name) for p in grown)
+    return project / "inputs" / "ifgramStack.h5", next(project.glob("*.txt")), work
+
+
+def test_new_dates_are_added_tile_by_tile_and_earlier_ones_keep_their_bytes(case, grown):
+    (stack, template, work), before = case, grown[1]
     done = correct(stack, template_file=template, invert=False, update=True, only_new=True)
     new = done.details["update"]["new_dates"]
     assert len(new) == 2 and len(list((work / "vae_tiles").iterdir())) == done.details["tiles"] == 4
@@ -89,7 +103,7 @@ def test_new_dates_are_added_tile_by_tile_and_earlier_ones_keep_their_bytes(tmp_
     names = [read(d / "inputs/ifgramStack.h5", "date").tolist() for d in (before, work)]
     np.testing.assert_array_equal(phase[[names[1].index(name) for name in names[0]]], old)
     noise = [done.details["noise_per_date_mm"][date] for date in new]
-    assert all(after < 0.6 * raw for raw, after in noise)
+    assert all(after < 0.6 * raw for raw, after in noise) and not done.details["update"]["alarms"]
     delay = read(work / "inputs/VAE.h5", "timeseries")
     np.testing.assert_array_equal(delay[:16], read(before / "inputs/VAE.h5", "timeseries"))
     std = read(work / "vae_std.h5", "timeseries")
@@ -97,6 +111,36 @@ def test_new_dates_are_added_tile_by_tile_and_earlier_ones_keep_their_bytes(tmp_
     # the atmosphere of the new dates has the detail of the tiles: it differs between neighbouring cells of a coarse one
     fine = np.abs(np.diff(delay[:, :, 1:3], axis=2)).mean(axis=(1, 2))
     assert fine[16:].min() > 0.3 * np.median(fine[1:16])
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut off", "of another run"])
+def test_without_what_a_tile_remembers_nothing_is_added(case, damage):
+    stack, template, work = case
+    tile = work / "vae_tiles" / "00001.h5"
+    if damage == "lost":
+        tile.unlink()
+    elif damage == "cut off":
+        tile.write_bytes(tile.read_bytes()[:3000])
+    else:
+        with h5py.File(tile, "r+") as f:
+            dates = f["dates"][:]
+            del f["dates"]
+            f["dates"] = dates[:-1]
+    before = tree(work)
+    with pytest.raises(InputError, match="cannot be extended by new dates alone, because .*"):
+        correct(stack, template_file=template, invert=False, update=True, only_new=True)
+    assert tree(work) == before
+
+
+def test_a_full_disk_at_a_tile_costs_only_the_updates(case, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    stack, template, work = case
+    monkeypatch.setattr("mintpy_vae.workflow.update.write_tile", full)
+    done = correct(stack, template_file=template, invert=False)
+    assert done.status == "corrected" and not (work / "vae_tiles").exists()
+    assert [text for text in done.warnings if text.startswith("What new dates need could not be written")]
 
 
 @pytest.mark.parametrize(

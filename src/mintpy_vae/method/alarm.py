@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from scipy.stats import chi2
 
 from ..arrays import Array
-from .deformation import LOG_ODDS, NEAR, Bells, chance_exceeds, place_inflation
+from .deformation import LOG_ODDS, NEAR, Bells, bell_map, chance_exceeds, place_inflation
 from .local_sky import LocalSky
 from .sky import CHI2_MEDIAN, Covariance, Footprints, Precision, Sky
 
@@ -18,8 +19,11 @@ FALSE_ALARM = 0.01
 """Probability of an alarm on a date without motion, over the whole scene."""
 MOST_ALARMS = 10
 """Largest number of places at which one date raises the alarm."""
-FEW_PIXELS, NEARLY_WHOLE = 2.0, 0.25
-"""Width in pixels below which an alarm may be an unwrapping error, if it differs by less from whole cycles."""
+FEW_DATES = 20
+"""Number of dates learned from with which a new one would exceed its threshold twice as often as it should, because the
+distribution that is fitted to their largest scores is uncertain itself."""
+FEW_CELLS, NEARLY_WHOLE = 2.0, 0.25
+"""Width in cells below which an alarm may be an unwrapping error, if it differs by less from whole cycles."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +52,38 @@ class Alarm:
         """Probability that it is not due to chance, as for any other motion."""
         return float(expit(LOG_ODDS * (self.score - 1.0)))
 
-    @property
-    def cycles(self) -> int:
-        """Number of whole cycles that it nearly has on one or two pixels, as an unwrapping error does; else 0."""
-        cycles = abs(self.amplitude) / (2 * np.pi)
-        few = np.exp(self.place[2]) < FEW_PIXELS
-        return round(cycles) if few and abs(cycles - round(cycles)) < NEARLY_WHOLE else 0
+    def cycles(self, cells: float = 1.0) -> int:
+        """Number of whole cycles that it nearly has on one or two cells, as an unwrapping error does; else 0.
+
+        ``cells`` is the size of a pixel of its place.
+        """
+        whole = round(abs(self.amplitude) / (2 * np.pi))
+        few = cells * np.exp(self.place[2]) < FEW_CELLS
+        return whole if few and abs(abs(self.amplitude) / (2 * np.pi) - whole) < NEARLY_WHOLE else 0
 
 
 def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
-    """The alarms without those that only mend the shape of a stronger one nearby on the same date."""
-    strongest = sorted(alarms, key=lambda alarm: -alarm.score)
+    """One alarm for each place and date: several bells that describe one motion are added up.
 
-    def mends(alarm: Alarm, one: Alarm) -> bool:
-        size = float(np.exp(max(alarm.place[2], one.place[2])))
-        return alarm.date == one.date and float(np.hypot(*(alarm.place[:2] - one.place[:2]))) < NEAR * size
-
-    kept = [alarm for k, alarm in enumerate(strongest) if not any(mends(alarm, one) for one in strongest[:k])]
-    return sorted(kept, key=lambda alarm: alarm.date)
+    A motion takes bells of several widths, also from the tiles of a wide scene. Each belongs to the widest one near it;
+    the sum has the place of the clearest one, and the width of the widest.
+    """
+    groups: list[list[Alarm]] = []
+    for alarm in sorted(alarms, key=lambda one: -one.place[2]):
+        for group in groups:
+            near = np.hypot(*(alarm.place[:2] - group[0].place[:2])) < NEAR * np.exp(group[0].place[2])
+            if near and alarm.date == group[0].date:
+                group.append(alarm)
+                break
+        else:
+            groups.append([alarm])
+    found = []
+    for group in groups:
+        clearest = max(group, key=lambda one: one.score)
+        total = sum(one.amplitude * float(bell_map(one.place, clearest.place[:2, None])[0]) for one in group)
+        place = np.r_[clearest.place[:2], group[0].place[2:]]
+        found.append(replace(clearest, place=place, amplitude=total))
+    return sorted(found, key=lambda one: one.date)
 
 
 class Judge:
@@ -94,23 +112,26 @@ class Judge:
             whitened = metric.whiten(sky.unit[block])
             responses.append(self.maps @ whitened.T)
             misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
+        self.misfits = np.concatenate(misfits)
+        self.metric = _metric(sky, new_modes(sky, local, good))
+        self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
+        self.inflation, self.threshold = np.ones(len(self.places)), np.ones(len(self.places))
+        if not len(self.places):  # all ground is known to be stable
+            return
         energy = np.mean(energies, axis=0)
         response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
         self.inflation = place_inflation(response, energy, self.places[:, 2])
         scores = response**2 / (energy * self.inflation)[:, None]
         scores /= _level(scores)
-        # single pixels have errors that no sky has: the narrowest bells get a threshold of their own
-        narrow = self.places[:, 2] < self.places[:, 2].min(initial=np.inf) + 0.01
-        self.threshold = np.full(len(self.places), np.inf)
-        for some in (narrow, ~narrow):
-            if (
-                some.any()
-            ):  # the largest scores of real skies have heavy tails: those of their logarithm are exponential
-                largest = np.log(scores[some].max(axis=0))
-                self.threshold[some] = np.exp(chance_exceeds(largest[:, None], false_alarm / 2))
-        self.misfits = np.concatenate(misfits)
-        self.metric = _metric(sky, new_modes(sky, local, good))
-        self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
+        # Single pixels have errors that no sky has: the narrowest bells get a threshold of their own. The largest
+        # scores of real skies have a heavy tail, their logarithms a light one.
+        narrow = self.places[:, 2] < self.places[:, 2].min() + 0.01
+        for some in filter(np.any, (narrow, ~narrow)):
+            largest = np.log(scores[some].max(axis=0))
+            probability = false_alarm / 2 / (1 + FEW_DATES / len(largest))
+            fitted = float(np.exp(chance_exceeds(largest[:, None], probability))[0])
+            # at least that of a perfectly known sky, if the bells saw it independently
+            self.threshold[some] = max(fitted, float(chi2.isf(probability / some.sum(), 1)))
 
     def misfit(self, unit: Array) -> Array:
         """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
@@ -123,6 +144,8 @@ class Judge:
         """Place, bell, amplitude, standard deviation and score of each new motion on one date (pixels,)."""
         chosen: list[int] = []
         reached: list[float] = []
+        if not len(self.places):
+            return []
         left, noise = unit, self.energy * self.inflation
         amplitudes: Array = np.zeros(0)
         scores = (self.maps @ self.metric.whiten(unit[None])[0]) ** 2 / noise

@@ -156,8 +156,8 @@ def _slownesses(
     """Slowness of the sky in each persistent function, with the amplitudes of the motion found in it as unknowns."""
     pieces, found = deformation.pieces, []
     weights = rotation.functions(deformation.presumed_weights) if pieces else np.zeros((0, len(coordinates)))
-    # a piece keeps the share p of its amplitude that is presumed: the prior adds (1 - p) / p times its information
-    # of the given piece
+    # a piece keeps the share p of its amplitude that is presumed: the prior adds (1 - p) / p times its information,
+    # which is that for a given piece
     doubt = CHOSEN * np.array([(1 - p.presumed) * p.presumed * (p.amplitude / p.std) ** 2 for p in pieces])
     courses = {f.name for f in functions if f.family == "cluster"}
     of_course = np.array([p.function in courses for p in pieces], dtype=bool)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..arrays import Array, Float32
+from ..dates import acquisition_years
 from ..progress import Steps
 from .alarm import FALSE_ALARM, Alarm
 from .atmosphere import PhasePerDate
@@ -20,6 +21,7 @@ from .knowledge import Knowledge
 from .observations import Observations
 from .profile import Profile
 from .separation import MIN_PIXELS
+from .sky import BAD
 from .threads import single_threaded
 from .tiles import Detail, Frame, OnTile, Tile, added_by_tiles, assembled, confirmed_delay, layout, pair_constants
 from .update import (
@@ -27,11 +29,15 @@ from .update import (
     Learned,
     Statistics,
     TileMemory,
+    Unlike,
     Update,
     functions_at,
     new_series,
 )
 from .upsampling import CubicSpline
+
+HALF = 0.5
+"""Share of the false alarms that the tiles may raise together; the whole scene raises the rest."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,21 @@ class NewTask(OnTile):
 
 
 @dataclass(frozen=True)
-class NewDetail(Detail):
-    """Result of one tile for the new dates; ``alarms`` have their places in cells of the tile."""
+class NewDetail:
+    """Result of one tile for the new dates.
 
+    Attributes
+    ----------
+    memory : TileMemory
+        With the new dates.
+    detail : Detail or None
+        None if their pairs cover too little of the tile.
+    alarms : list of Alarm
+        Places in cells of the tile.
+    """
+
+    memory: TileMemory
+    detail: Detail | None = None
     alarms: list[Alarm] = field(default_factory=list)
 
 
@@ -104,12 +122,18 @@ class WideUpdate:
         level = pair_constants(self.whole.of_pairs(some), learned.series + learned.delay, learned.grid.valid)
         delay = confirmed_delay(self.observations, learned.delay_share, learned.number)
         turbulent, height = CubicSpline(new.turbulent, shape, ratio), self.height
+        earlier, rows = list(learned.dates[: self.done.new.start]), slice(0, 0)
         for number, tile in enumerate(layout(shape)):
             memory = self.memory(number)
             if memory is None:
                 continue
+            if list(memory.learned.dates) != earlier:
+                raise Unlike("the files of the tiles and of the scene are of different runs")
+            if tile.rows != rows:  # once for all tiles beside one another
+                rows = tile.rows
+                strip = turbulent(rows)
             here = (tile.rows, tile.columns)
-            broad = turbulent(tile.rows)[..., tile.columns].copy()
+            broad = strip[..., tile.columns].copy()
             broad += (new.slope[:, None, None] * height[here]).astype(np.float32)
             if delay is not None:
                 broad += delay[self.done.new, *here]
@@ -128,20 +152,21 @@ class WideUpdate:
 
     def work(self) -> NewWork:
         """The work on a tile."""
-        return NewWork(self.done.learned.grid.profile, FALSE_ALARM / len(layout(self.shape)))
+        return NewWork(self.done.learned.grid.profile, HALF * FALSE_ALARM / len(layout(self.shape)))
 
     def assembled(
-        self, details: Iterable[tuple[NewTask, NewDetail | None]], progress: Steps | None = None
+        self, details: Iterable[tuple[NewTask, NewDetail]], progress: Steps | None = None
     ) -> tuple[Frame, list[Alarm]]:
         """The new dates of the whole scene and of its tiles, in their order, and the alarms of the tiles."""
         alarms: list[Alarm] = []
 
-        def seen() -> Iterator[tuple[NewTask, NewDetail | None]]:
-            for task, detail in details:
-                for alarm in detail.alarms if detail else ():
-                    if task.tile.owns(alarm.place):
-                        alarms.append(replace(alarm, place=task.tile.in_scene(alarm.place, self.ratio)))
-                yield task, detail
+        def seen() -> Iterator[tuple[NewTask, Detail | None]]:
+            for task, found in details:
+                for alarm in found.alarms:  # tiles that overlap find the same motion
+                    size = alarm.amplitude * task.tile.share_at(alarm.place)
+                    place = task.tile.in_scene(alarm.place, self.ratio)
+                    alarms.append(replace(alarm, place=place, amplitude=size))
+                yield task, found.detail
 
         found, new = self.done.atmosphere, self.new
         coarse = replace(found, turbulent=new.turbulent, slope=new.slope, std=found.std[self.done.new])
@@ -177,13 +202,13 @@ class NewWork:
     false_alarm: float
 
     @single_threaded()
-    def __call__(self, task: NewTask) -> NewDetail | None:
-        """Explain the new dates of a tile; None if their pairs cover too little of it."""
+    def __call__(self, task: NewTask) -> NewDetail:
+        """Explain the new dates of a tile."""
         memory, observations = task.memory, task.observations
         learned = memory.learned
         values, covered = new_series(observations, replace(learned, series=memory.phase))
         if covered.sum() < max(LEAST_COVERED * learned.grid.valid.sum(), MIN_PIXELS):
-            return None
+            return NewDetail(_passed_over(task))
         values = values[:, covered[learned.grid.valid]]
         memory = memory.on(covered)
         learned, valid, n = memory.learned, memory.learned.grid.valid, len(memory.learned.dates)
@@ -200,7 +225,7 @@ class NewWork:
         turbulent = turbulent - level[:, None, None]
         turbulent -= (slope * (learned.grid.profile.offset - self.profile.offset))[:, None, None]
         own = grown.motion[n:] - extra - _of_whole(memory, observations.dates)
-        return NewDetail(
+        detail = Detail(
             turbulent=turbulent.astype(np.float32),
             slope=slope.astype(np.float32),
             std=found.std[new].astype(np.float32),
@@ -210,8 +235,27 @@ class NewWork:
             pieces=[],
             guarded=[],
             memory=replace(memory, learned=grown, broad=np.vstack([memory.broad, broad]), mean=means),
-            alarms=done.alarms,
         )
+        return NewDetail(detail.memory, detail, done.alarms)
+
+
+def _passed_over(task: NewTask) -> TileMemory:
+    """Memory of a tile that has hardly any data on the new dates: they count as dates of a very strong sky."""
+    memory, dates, valid = task.memory, task.observations.dates, task.memory.learned.grid.valid
+    learned, new = memory.learned, len(dates) - len(memory.learned.dates)
+    nothing = np.zeros((new, int(valid.sum())))
+    grown = replace(
+        learned,
+        dates=list(dates),
+        grid=replace(learned.grid, years=acquisition_years(dates)),
+        series=np.vstack([learned.series, nothing]),
+        motion=np.vstack([learned.motion, nothing]),
+        strength=np.r_[learned.strength, np.full(new, BAD)],
+        delay=np.vstack([learned.delay, nothing]),
+        delay_share=np.r_[learned.delay_share, np.zeros(new)],
+    )
+    broad = np.vstack([memory.broad, task.broad[:, valid]])
+    return replace(memory, learned=grown, broad=broad, mean=np.r_[memory.mean, np.zeros(new)])
 
 
 def _of_whole(memory: TileMemory, dates: Sequence[str]) -> Array:

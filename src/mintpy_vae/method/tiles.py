@@ -49,11 +49,14 @@ class Tile:
     rows, columns : slice
     share : (rows, columns)
         Weight of the tile; the weights of all tiles add up to 1 everywhere.
+    own : (rows, columns) bool
+        Where its weight is the largest; each cell belongs to one tile.
     """
 
     rows: slice
     columns: slice
     share: Array
+    own: Mask
 
     def of_scene(self, place: Array, ratio: int) -> Array:
         """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.deformation.Bells`, in cells of the tile."""
@@ -69,11 +72,16 @@ class Tile:
         place[2] -= np.log(ratio)
         return place
 
+    def share_at(self, place: Array) -> float:
+        """Weight of the tile at a place."""
+        row, column = np.clip(np.round(place[:2]).astype(int), 0, np.array(self.share.shape) - 1)
+        return float(self.share[row, column])
+
     def owns(self, place: Array) -> bool:
         """Whether a place belongs to the tile; each belongs to one."""
         row, column = np.round(place[:2]).astype(int)
         inside = 0 <= row < self.share.shape[0] and 0 <= column < self.share.shape[1]
-        return bool(inside and self.share[row, column] > 0.5)
+        return bool(inside and self.own[row, column])
 
 
 @dataclass(frozen=True)
@@ -305,7 +313,7 @@ def assembled(
     number = len(layout(shape))
     for task, detail in details:
         if progress:
-            progress(task.number + 1, number, f"{len(pieces)} pieces")
+            progress(task.number + 1, number, f"tile {task.number + 1}, {len(pieces)} pieces")
         if detail is None:
             continue
         tiles += 1
@@ -468,11 +476,15 @@ def _unsteady(mean: Array, joint: Joint) -> Array:
 def layout(shape: tuple[int, int]) -> list[Tile]:
     """Tiles of nearly equal size that cover a grid of cells and overlap by ``OVERLAP`` cells or more."""
     rows, columns = (_windows(size) for size in shape)
-    return [Tile(row, column, np.outer(down, across)) for row, down in rows for column, across in columns]
+    return [
+        Tile(row, column, np.outer(down, across), np.outer(own_down, own_across))
+        for row, down, own_down in rows
+        for column, across, own_across in columns
+    ]
 
 
-def _windows(size: int) -> list[tuple[slice, Array]]:
-    """Windows along one axis, with weights that add up to 1."""
+def _windows(size: int) -> list[tuple[slice, Array, Mask]]:
+    """Windows along one axis, with weights that add up to 1, and where each has the largest."""
     number = 1 if size <= SIDE else int(np.ceil((size - OVERLAP) / (SIDE - OVERLAP)))
     length = int(np.ceil((size + (number - 1) * OVERLAP) / number))
     starts = np.round(np.linspace(0, size - length, number)).astype(int)
@@ -483,4 +495,5 @@ def _windows(size: int) -> list[tuple[slice, Array]]:
         weight[start : start + length] = np.sin(np.pi / 2 * np.clip(edge / OVERLAP, 0, 1)) ** 2
     weights /= weights.sum(axis=0)
     found = [slice(int(start), int(start) + length) for start in starts]
-    return [(window, weight[window]) for window, weight in zip(found, weights, strict=True)]
+    largest = weights.argmax(axis=0)
+    return [(window, weights[k, window], largest[window] == k) for k, window in enumerate(found)]

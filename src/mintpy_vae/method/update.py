@@ -255,7 +255,11 @@ def new_series(observations: Observations, learned: Learned) -> tuple[Array, Mas
 
 @single_threaded()
 def update(
-    observations: Observations, learned: Learned, knowledge: Knowledge = NOTHING, significance: float = FALSE_ALARM
+    observations: Observations,
+    learned: Learned,
+    knowledge: Knowledge = NOTHING,
+    significance: float = FALSE_ALARM,
+    false_alarm: float = FALSE_ALARM,
 ) -> Update:
     """Estimate the atmosphere of new dates, and look for new motion on them.
 
@@ -268,6 +272,8 @@ def update(
         Moving and stable ground are used.
     significance : float
         Of a weather model, see :func:`~.prior_mean.coefficients`.
+    false_alarm : float
+        Probability of an alarm on a date without motion.
 
     Raises
     ------
@@ -282,7 +288,7 @@ def update(
     learned = learned.on(covered)
     values = values - values.mean(axis=1, keepdims=True)
     delay_share, delay = _new_delay(values, observations, learned, significance)
-    found = explain_new(values - delay, observations.dates, learned, knowledge)
+    found = Statistics(learned, knowledge, false_alarm).explain(values - delay, observations.dates, learned)
     for date, misfit in zip(observations.dates[found.new], found.misfit, strict=True):
         if misfit > UNLIKE:
             raise Unlike(f"the sky of {date} is unlike those learned from (misfit {misfit:.1f} standard deviations)")
@@ -304,11 +310,6 @@ def _new_delay(values: Array, observations: Observations, learned: Learned, sign
     grid = replace(learned.grid, years=acquisition_years(observations.dates))
     share = coefficients(phase, maps, persistent, grid, significance)[len(learned.dates) :]
     return share, share[:, None] * maps[len(learned.dates) :]
-
-
-def explain_new(values: Array, dates: Sequence[str], learned: Learned, knowledge: Knowledge = NOTHING) -> Update:
-    """As :func:`update`, from the phase of the new dates (new dates, pixels), radians; ``dates`` are all dates."""
-    return Statistics(learned, knowledge).explain(values, dates, learned)
 
 
 class Statistics:
@@ -340,7 +341,10 @@ class Statistics:
         return motion, *predicted.left(values - motion, self.sky, slice(len(learned.dates), len(dates)))
 
     def explain(self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0) -> Update:
-        """As :func:`explain_new`, with motion (new dates, pixels) that is ``known`` beside what goes on."""
+        """Explain the phase ``values`` (new dates, pixels) of the last of ``dates``, radians.
+
+        ``known`` (new dates, pixels) is motion beside that which goes on.
+        """
         m = len(learned.dates)
         motion, unit, strength, scale = self.innovation(values - known, dates, learned)
         motion = motion + known
@@ -351,7 +355,7 @@ class Statistics:
                 left[k] -= amplitude * bell
                 alarm = Alarm(dates[m + k], place, amplitude * scale[k], std * scale[k], score)
                 alarms.append(alarm)
-                motion[k] += alarm.probability * alarm.amplitude * (bell - bell.mean())
+                motion[k] += alarm.probability * alarm.amplitude * bell
         everything = replace(
             learned,
             dates=list(dates),

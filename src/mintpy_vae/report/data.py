@@ -26,8 +26,9 @@ PIXELS = 22_500
 LINE = 60
 """Letters in a line of a text that the pointer shows."""
 GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the relief", "Signals that are not kept"
+"""Beginnings of warnings that have a place;"""
 NEW = "New motion"
-"""Beginnings of warnings that have a place."""
+"""those of dates that were added later."""
 
 
 def is_guarded(piece: Mapping[str, Any]) -> bool:
@@ -157,14 +158,15 @@ class Data:
             ]
         if warning.startswith(INJECTED):
             rows = (self.evaluation or {}).get("injection", [])
-            return list(dict.fromkeys(at(row["row"] / self.factor, row["column"] / self.factor) for row in rows))
+            return list(dict.fromkeys(at(*self._on_grid(row)) for row in rows))
         if warning.startswith(NEW):
-            return [
-                at(alarm["row"] / self.factor, alarm["column"] / self.factor)
-                for sentence, alarm in self.alarms
-                if sentence == warning
-            ]
+            return [at(*self._on_grid(alarm)) for sentence, alarm in self.alarms if sentence == warning]
         return []
+
+    def _on_grid(self, place: Mapping[str, Any]) -> tuple[float, float]:
+        """Row and column of the training grid for those of the stack's own grid."""
+        row, column = ((place[axis] + 0.5) / self.factor - 0.5 for axis in ("row", "column"))
+        return row, column
 
     @property
     def alarms(self) -> list[tuple[str, dict[str, Any]]]:

@@ -20,7 +20,16 @@ from ..method.sky import Slowness
 from ..method.update import Learned, TileMemory
 from ..stack import open_hdf5
 
-__all__ = ["LEARNED", "TILES", "read_learned", "read_tile", "size_of_tiles", "write_learned", "write_tile"]
+__all__ = [
+    "LEARNED",
+    "TILES",
+    "number_of_tiles",
+    "read_learned",
+    "read_tile",
+    "size_of_tiles",
+    "write_learned",
+    "write_tile",
+]
 
 LEARNED, TILES = "vae_learned.h5", "vae_tiles"
 _OF_DATES = ("series", "motion", "strength", "maps", "covariance", "delay", "delay_share")
@@ -56,6 +65,11 @@ def write_tile(staging: Path, number: int, tile: TileMemory) -> None:
     more |= {name: np.asarray(values, np.float16) for name, values in series.items()}
     more["maps"] = tile.learned.maps.astype(np.float32)
     write_learned(staging / TILES / f"{number:05d}.h5", tile.learned, **more)
+
+
+def number_of_tiles(work_dir: str | os.PathLike[str]) -> int:
+    """Number of tiles that remember something."""
+    return len(list(Path(work_dir, TILES).glob("*.h5")))
 
 
 def size_of_tiles(dates: int, cells: int) -> int:

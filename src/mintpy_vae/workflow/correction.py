@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,7 +27,7 @@ from ..project.templates import copy_templates
 from ..project.work_dir import check_space, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
-from ..results.learned import size_of_tiles, write_tile
+from ..results.learned import size_of_tiles
 from ..results.result import MINTPY_AT_REST, RESULT, STD, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
 from ..stack import (
@@ -44,7 +43,7 @@ from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, looks_of, prepare, provenance, same_input
 from .learning import Learned, learn
-from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, cannot_grow, extend, remember, to_be_extended
+from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, KeptTiles, cannot_grow, extend, remember, to_be_extended
 
 Extending: TypeAlias = Callable[..., dict[str, Any] | None]
 """Adds new dates to an earlier result, with the parameters of ``_correct_into``; None if they are unlike the others."""
@@ -253,8 +252,9 @@ def _correct_into(
     def rows_of(what: str) -> Steps | None:
         return steps_of(progress, f"writing {what}")
 
-    keep = None if cannot_grow(job) else partial(write_tile, staging)
-    learned = learn(job, timings, progress, RememberedTraining(staging / NETWORKS), keep)
+    keep = KeptTiles(staging)
+    trainer = RememberedTraining(staging / NETWORKS)
+    learned = learn(job, timings, progress, trainer, None if cannot_grow(job) else keep)
     with stage("write", timings):
         model_file = staging / MODEL
         save_networks(model_file, learned.networks, settings)
@@ -267,7 +267,9 @@ def _correct_into(
         failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
         failed += _without_failing("The covariance", lambda: _write_covariance(staging, learned))
         remembered: dict[str, Any] = {}
-        failed += _without_failing("What new dates need", lambda: remembered.update(remember(staging, job, learned)))
+        failed += _without_failing(
+            "What new dates need", lambda: remembered.update(remember(staging, job, learned, keep))
+        )
     warnings = learned.details["warnings"] + failed
     return learned.details | remembered | {"model_sha256": marks["model_sha256"], "warnings": warnings}
 

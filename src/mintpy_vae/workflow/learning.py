@@ -24,6 +24,7 @@ from ..method.observations import Observations
 from ..method.separation import Separation, separate, spread
 from ..method.source_model import Fit, Trainer
 from ..method.threads import InBackground, single_threaded
+from ..method.tile_update import NewDetail
 from ..method.tiles import Detail, Frame, OnTile, Wide
 from ..method.training import train
 from ..method.update import Learned as Memory
@@ -37,7 +38,7 @@ from ..stack.workers import worked_on
 from .job import Job, dates_to_learn_from, looks_of, read_prior_information
 
 T = TypeVar("T", bound=OnTile)
-D = TypeVar("D", bound=Detail | None)
+D = TypeVar("D", bound=Detail | NewDetail | None)
 Keep = Callable[[int, TileMemory], None]
 """Takes the number of a tile and what it remembers."""
 ROOM_OF_TILE = 0.6

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..arrays import Array, Mask
+from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
@@ -20,17 +21,18 @@ from ..method.covariance import without_height
 from ..method.inversion import islands
 from ..method.joint import without
 from ..method.separation import flattened
-from ..method.tile_update import WideUpdate
+from ..method.threads import single_threaded
+from ..method.tile_update import HALF, WideUpdate
 from ..method.tiles import Frame
 from ..method.timefunctions import continued
-from ..method.update import MANY, Update, update
+from ..method.update import MANY, TileMemory, Unlike, Update, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
-from ..results.learned import LEARNED, read_learned, read_tile, write_learned, write_tile
+from ..results.learned import LEARNED, TILES, number_of_tiles, read_learned, read_tile, write_learned, write_tile
 from ..results.result import STD, read_result
 from ..stack import (
     EarlierDates,
@@ -79,10 +81,29 @@ class Earlier:
 
 
 # ------------------------------------------------------------------------------------------------- after a full run
-def remember(staging: Path, job: Job, learned: Learned) -> dict[str, Any]:
+class KeptTiles:
+    """Writes what the tiles of a full run remember, until the first that cannot be written."""
+
+    def __init__(self, staging: Path) -> None:
+        self.staging = staging
+        self.failed: OSError | None = None
+
+    def __call__(self, number: int, tile: TileMemory) -> None:
+        """Write one tile."""
+        if self.failed is None:
+            try:
+                write_tile(self.staging, number, tile)
+            except OSError as error:
+                self.failed = error
+                shutil.rmtree(self.staging / TILES, ignore_errors=True)
+
+
+def remember(staging: Path, job: Job, learned: Learned, tiles: KeptTiles) -> dict[str, Any]:
     """Write what dates added later need; return what ``vae_result.json`` has to say about that."""
     if reason := cannot_grow(job):
         return {"in_full_because": reason}
+    if tiles.failed:
+        raise tiles.failed
     try:
         write_learned(staging / LEARNED, learned.memory)
     except BaseException:
@@ -130,7 +151,8 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
         raise InFull(f"something besides the stack has changed ({', '.join(changed)})")
     memory, evidence = read_learned(work), read_evidence(work)
     files = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / STD, work / MODEL]
-    if memory is None or evidence is None or not all(file.is_file() for file in files):
+    whole = all(file.is_file() for file in files) and number_of_tiles(work) == content.get("tiles", 0)
+    if memory is None or evidence is None or not whole:
         raise InFull("files of the earlier result are missing")
     dates, known = dates_to_learn_from(stack), content.get("pair_sha256", {})
     new = dates[len(memory.dates) :]
@@ -175,7 +197,8 @@ def extend(
     with stage("read", timings):
         data = training_data(job, progress)
     with stage("new dates", timings):
-        done = update(data.observations, earlier.memory, job.knowledge, settings.significance)
+        false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
+        done = update(data.observations, earlier.memory, job.knowledge, settings.significance, false_alarm)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
     new = list(done.learned.dates[done.new])
@@ -204,13 +227,21 @@ def _in_detail(
     """Refine the new dates of a wide scene in tiles, and write what these have learned."""
     if data.cells is None:
         return done, None
-    cells = data.cells
+    cells, threads = data.cells, torch.get_num_threads()
     wide = WideUpdate(
-        done, data.observations, cells.observations, cells.knowledge, cells.ratio, partial(read_tile, work)
+        done, data.observations, cells.observations, cells.knowledge, cells.ratio, partial(_remembered, work)
     )
-    details = on_tiles(job, wide.work(), wide.tasks(), torch.get_num_threads())
-    frame, alarms = wide.assembled(kept(details, partial(write_tile, staging)), steps_of(progress, "fine scales"))
+    with single_threaded():
+        details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), partial(write_tile, staging))
+        frame, alarms = wide.assembled(details, steps_of(progress, "fine scales"))
     return wide.summary(frame, alarms), frame
+
+
+def _remembered(work: Path, number: int) -> TileMemory | None:
+    try:
+        return read_tile(work, number)
+    except InputError as error:
+        raise Unlike(str(error).rstrip(".")) from error
 
 
 def _learned_from(content: Mapping[str, Any]) -> str:
@@ -354,7 +385,8 @@ def _details(
     details["noise_per_date_mm"] = dict(content["noise_per_date_mm"])
     for date, values in zip(dates[done.new], _noise_of_dates(evidence, done), strict=True):
         details["noise_per_date_mm"][date] = [round(float(v * mm), 3) for v in values]
-    alarms = [_record(alarm, stack, data.factor) for alarm in distinct(done.alarms)]
+    ratio = 1 if data.cells is None else data.cells.ratio
+    alarms = [_record(alarm, stack, data.factor, ratio) for alarm in distinct(done.alarms)]
     before = content.get("update", {})
     added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
     if data.delay is not None:
@@ -392,7 +424,7 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
     return np.stack(still, axis=1)
 
 
-def _record(alarm: Alarm, stack: Stack, factor: int) -> dict[str, Any]:
+def _record(alarm: Alarm, stack: Stack, factor: int, ratio: int) -> dict[str, Any]:
     """Entry of an alarm: place on the stack's own grid, millimetres towards the satellite."""
     row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
     size = pixel_size(stack.attributes)
@@ -405,7 +437,7 @@ def _record(alarm: Alarm, stack: Stack, factor: int) -> dict[str, Any]:
         "mm": round(alarm.amplitude * mm, 1),
         "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
         "probability": round(alarm.probability, 4),
-        "cycles": alarm.cycles,
+        "cycles": alarm.cycles(ratio),
     }
     if all(key in stack.attributes for key in ("Y_FIRST", "X_FIRST", "Y_STEP", "X_STEP", "Y_UNIT")):
         first, step = ([float(stack.attributes[f"{axis}_{what}"]) for axis in "YX"] for what in ("FIRST", "STEP"))
