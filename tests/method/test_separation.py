@@ -386,7 +386,7 @@ def test_full_resolution_follows_smooth_fields_and_height():
     height = np.random.default_rng(0).normal(size=size) * 100
     height[3, 3] = np.nan
     nothing = np.zeros(coarse, dtype=bool)
-    atmosphere = Atmosphere(maps, np.array([0.01]), maps, maps[0], nothing, [])
+    atmosphere = Atmosphere(maps, np.array([0.01]), maps, maps[0], nothing, [], np.zeros(nothing.size), 0.0)
     full = FullResolution(atmosphere, height, factor)
     truth = wave(np.arange(size[0])[:, None], np.arange(size[1])[None])
     inside = (slice(None), slice(8, -8), slice(8, -8))

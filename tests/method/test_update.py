@@ -154,6 +154,17 @@ def test_bells_that_describe_one_motion_are_told_as_one():
     assert len(distinct(chain)) > 1  # only what is near one of those told belongs to it
 
 
+def test_the_trend_that_stations_gave_the_atmosphere_goes_on(case, tmp_path):
+    observations, learned = case
+    rate = np.linspace(-3.0, 3.0, learned.series.shape[1])
+    write_learned(tmp_path / LEARNED, replace(learned, station_rate=rate, station_slope=0.01))
+    plain, anchored = (update(observations, one) for one in (learned, read_learned(tmp_path)))
+    years = learned.grid.years
+    since = acquisition_years(observations.dates)[FIRST:] - years.mean()
+    expected = np.outer(since, rate + 0.01 * learned.grid.height)
+    np.testing.assert_allclose(plain.corrected - anchored.corrected, expected, atol=1e-9)
+
+
 def test_where_all_ground_is_stable_there_is_no_alarm(case):
     observations, learned = case
     stable = Knowledge(stable=np.ones(learned.grid.valid.shape, dtype=bool))

@@ -128,12 +128,17 @@ class Atmosphere(PhasePerDate):
         the user knows to move.
     guarded : list of Guarded
         Slow change that may be motion or atmosphere.
+    station_rate : (pixels,)
+    station_slope : float
+        Rate per year that GNSS stations add to the turbulent part and to the slope.
     """
 
     std: Array
     rate_std: Array
     moving: NDArray[np.bool_]
     guarded: list[Guarded]
+    station_rate: Array
+    station_slope: float
 
 
 def estimate(
@@ -204,6 +209,8 @@ def estimate(
         rate_std=fill(rate_std[None], valid)[0],
         moving=moving,
         guarded=guarded,
+        station_rate=rate,
+        station_slope=slope_rate,
     )
 
 

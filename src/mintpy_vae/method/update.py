@@ -16,7 +16,7 @@ from ..arrays import Array, Mask
 from ..dates import acquisition_years
 from .alarm import FALSE_ALARM, Alarm, Judge, new_modes
 from .atmosphere import Atmosphere, estimate
-from .covariance import date_strength, strength_of, without_height
+from .covariance import date_strength, fill, strength_of, without_height
 from .deformation import Deformation, Piece, make_bells
 from .inversion import invert_to_dates
 from .joint import Joint, without
@@ -72,6 +72,9 @@ class Learned:
     delay : (dates, pixels)
         Confirmed part of a weather model's delay, which `series` does not contain; its coefficients: ``delay_share``.
     delay_share : (dates,)
+    station_rate : (pixels,)
+    station_slope : float
+        See :class:`~.atmosphere.Atmosphere`.
     """
 
     dates: Sequence[str]
@@ -88,13 +91,21 @@ class Learned:
     share: float
     delay: Array
     delay_share: Array
+    station_rate: Array
+    station_slope: float = 0.0
 
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
         """What `found` has learned from all its ``dates``."""
         how = (found.functions, found.slow, found.local.share)
         learned = cls.from_series(found.explained, found.deformation, found.grid, dates, *how)
-        return replace(learned, delay=found.series - found.explained, delay_share=found.delay_share)
+        return replace(
+            learned,
+            delay=found.series - found.explained,
+            delay_share=found.delay_share,
+            station_rate=found.atmosphere.station_rate,
+            station_slope=found.atmosphere.station_slope,
+        )
 
     @classmethod
     def from_series(
@@ -126,6 +137,7 @@ class Learned:
             share=share,
             delay=np.zeros_like(series),
             delay_share=np.zeros(len(series)),
+            station_rate=np.zeros(series.shape[1]),
         )
 
     def on(self, valid: Mask) -> Learned:
@@ -141,8 +153,8 @@ class Learned:
             profile=replace(grid.profile, offset=grid.profile.offset + float(above.mean())),
         )
         series, delay = (x[:, some] - x[:, some].mean(axis=1, keepdims=True) for x in (self.series, self.delay))
-        motion, maps = self.motion[:, some], self.maps[:, some]
-        return replace(self, grid=own, series=series, delay=delay, motion=motion, maps=maps)
+        motion, maps, rate = self.motion[:, some], self.maps[:, some], self.station_rate[some]
+        return replace(self, grid=own, series=series, delay=delay, motion=motion, maps=maps, station_rate=rate)
 
 
 @dataclass(frozen=True)
@@ -368,6 +380,12 @@ class Statistics:
         )
         atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
+        since = everything.grid.years - everything.grid.years[: learned.number].mean()
+        atmosphere = replace(
+            atmosphere,
+            turbulent=atmosphere.turbulent + fill(np.outer(since, learned.station_rate), grid.valid),
+            slope=atmosphere.slope + since * learned.station_slope,
+        )
         removed = atmosphere.turbulent[new][:, grid.valid] + atmosphere.slope[new, None] * grid.height
         return Update(everything, atmosphere, new, values - removed, alarms, self.judge.misfit(left))
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 LEARNED, TILES = "vae_learned.h5", "vae_tiles"
-_OF_DATES = ("series", "motion", "strength", "maps", "covariance", "delay", "delay_share")
+_OF_DATES = ("series", "motion", "strength", "maps", "covariance", "delay", "delay_share", "station_rate")
 _OF_TILE = ("broad", "offset", "mean", "n_known")
 _NUMBERS = [item.name for item in fields(Piece) if item.name not in ("place", "relief", "function")]
 
@@ -42,7 +42,8 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
-        f.attrs.update(number=learned.number, share=learned.share, **asdict(grid.profile))
+        own = {name: getattr(learned, name) for name in ("number", "share", "station_slope")}
+        f.attrs.update(**own, **asdict(grid.profile))
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
         arrays = {name: getattr(grid, name) for name in ("valid", "height", "good", "bad")}
@@ -136,5 +137,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         share=float(numbers["share"]),
         delay=arrays.get("delay", np.zeros_like(arrays["series"])),
         delay_share=arrays.get("delay_share", np.zeros(len(dates))),
+        station_rate=arrays.get("station_rate", np.zeros(arrays["series"].shape[1])),
+        station_slope=float(numbers.get("station_slope", 0.0)),
     )
     return learned, arrays

@@ -125,9 +125,7 @@ def cannot_grow(job: Job) -> str:
         return "the pairs form islands"
     if job.known.summary:
         return "MintPy subtracts other delays itself"
-    if job.knowledge.functions:
-        return "functions of time are given"
-    return "rates of stations are given" if job.knowledge.stations else ""
+    return "functions of time are given" if job.knowledge.functions else ""
 
 
 # ---------------------------------------------------------------------------------------------------- before an update
