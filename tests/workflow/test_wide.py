@@ -130,6 +130,9 @@ def test_without_what_a_tile_remembers_nothing_is_added(case, damage):
     with pytest.raises(InputError, match="cannot be extended by new dates alone, because .*"):
         correct(stack, template_file=template, invert=False, update=True, only_new=True)
     assert tree(work) == before
+    if damage == "cut off":  # found out when other tiles had been written
+        done = correct(stack, template_file=template, invert=False, update=True)
+        assert "update" not in done.details and len(list((work / "vae_tiles").iterdir())) == done.details["tiles"]
 
 
 def test_a_full_disk_at_a_tile_costs_only_the_updates(case, monkeypatch):

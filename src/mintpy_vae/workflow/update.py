@@ -87,6 +87,7 @@ class KeptTiles:
     def __init__(self, staging: Path) -> None:
         self.staging = staging
         self.failed: OSError | None = None
+        shutil.rmtree(staging / TILES, ignore_errors=True)  # of an interrupted run
 
     def __call__(self, number: int, tile: TileMemory) -> None:
         """Write one tile."""
