@@ -162,7 +162,7 @@ def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
         ]
         for leg in legs
         for date, found in leg.alarms.items()
-        if (some := [a for a in found if not a.cycles])
+        if (some := [a for a in found if not a.cycles()])
     }
     result["cycles"] = sum(any(a.cycles() for a in found) for leg in legs for found in leg.alarms.values())
     result["dates"] = len(dates) - legs[0].n
