@@ -36,8 +36,8 @@ def main() -> None:
         stack = make_project(Path(scratch) / "PROJECT", inps.pairs, tuple(inps.size))
         grown, work = stack.with_name("grown.h5"), stack.parents[2] / "PROJECT_vae"
         stack.rename(grown)
-        shorten(grown, stack)
-        new = difference(grown, stack)
+        write_pairs(grown, stack, last=False)
+        write_pairs(grown, new := stack.with_name("new.h5"), last=True)
         command = [*VAE_CORRECT, stack, "-t", stack.parents[1] / "benchmark.txt", "--no-invert"]
         full = run(command, inps.threads).seconds
         shutil.copytree(work, earlier := work.with_name("earlier"))
@@ -64,19 +64,8 @@ def main() -> None:
     print(f"\n{inps.pairs} pairs x {inps.size[0]} x {inps.size[1]}; medians of {inps.repeats}. {machine(inps.threads)}")
 
 
-def shorten(whole: Path, file: Path) -> None:
-    """Write a stack without the pairs of its last date."""
-    _write(whole, file, last=False)
-
-
-def difference(whole: Path, file: Path) -> Path:
-    """Write the pairs that are only in the first stack."""
-    new = file.with_name("new.h5")
-    _write(whole, new, last=True)
-    return new
-
-
-def _write(whole: Path, file: Path, last: bool) -> None:
+def write_pairs(whole: Path, file: Path, last: bool) -> None:
+    """Write the pairs of a stack that contain its ``last`` date, or the others."""
     with h5py.File(whole) as f, h5py.File(file, "w") as out:
         dates = f["date"][:].astype(str)
         some = np.flatnonzero((dates == max(dates.ravel())).any(axis=1) == last)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 
-from ..arrays import Array, Floats, Mask
+from ..arrays import Array
 from .joint import without
 from .observations import Grid
 from .sky import Covariance, sky_statistics
@@ -45,18 +45,13 @@ def relative(maps: Array, number: int | None = None) -> Array:
     The mean over the dates must be removed, because it is larger than the variation between dates; it is that of the
     first ``number`` dates, by default of all.
     """
-    known: Mask = np.asarray(np.isfinite(maps).all(axis=1))
+    known = np.asarray(np.isfinite(maps).all(axis=1))
     found = np.zeros(maps.shape)
     if known.any():
         found[known] = maps[known] - maps[known].mean(axis=1, keepdims=True)
-        found[known] -= mean_of_first(found, known, number)
+        if known[:number].any():
+            found[known] -= found[:number][known[:number]].mean(axis=0)
     return found
-
-
-def mean_of_first(maps: Floats, known: Mask, number: int | None = None) -> Floats:
-    """Mean over the ``known`` ones of the first ``number`` dates of maps (dates, ...); 0 if there is none."""
-    own = known & (np.arange(len(known)) < (len(known) if number is None else number))
-    return np.asarray(maps[own].mean(axis=0) if own.any() else np.zeros(maps.shape[1:], maps.dtype))
 
 
 def coefficients(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..arrays import Array, Float32
-from ..dates import acquisition_years
 from ..progress import Steps
 from .alarm import FALSE_ALARM, Alarm
 from .atmosphere import PhasePerDate
@@ -244,16 +243,7 @@ def _passed_over(task: NewTask) -> TileMemory:
     memory, dates, valid = task.memory, task.observations.dates, task.memory.learned.grid.valid
     learned, new = memory.learned, len(dates) - len(memory.learned.dates)
     nothing = np.zeros((new, int(valid.sum())))
-    grown = replace(
-        learned,
-        dates=list(dates),
-        grid=replace(learned.grid, years=acquisition_years(dates)),
-        series=np.vstack([learned.series, nothing]),
-        motion=np.vstack([learned.motion, nothing]),
-        strength=np.r_[learned.strength, np.full(new, BAD)],
-        delay=np.vstack([learned.delay, nothing]),
-        delay_share=np.r_[learned.delay_share, np.zeros(new)],
-    )
+    grown = learned.grown(dates, nothing, nothing, np.full(new, BAD))
     broad = np.vstack([memory.broad, task.broad[:, valid]])
     return replace(memory, learned=grown, broad=broad, mean=np.r_[memory.mean, np.zeros(new)])
 

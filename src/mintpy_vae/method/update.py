@@ -97,11 +97,11 @@ class Learned:
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
         """What `found` has learned from all its ``dates``."""
-        how = (found.functions, found.slow, found.local.share)
-        learned = cls.from_series(found.explained, found.deformation, found.grid, dates, *how)
+        how, explained = (found.functions, found.slow, found.local.share), found.explained
+        learned = cls.from_series(explained, found.deformation, found.grid, dates, *how)
         return replace(
             learned,
-            delay=found.series - found.explained,
+            delay=found.series - explained,
             delay_share=found.delay_share,
             station_rate=found.atmosphere.station_rate,
             station_slope=found.atmosphere.station_slope,
@@ -138,6 +138,19 @@ class Learned:
             delay=np.zeros_like(series),
             delay_share=np.zeros(len(series)),
             station_rate=np.zeros(series.shape[1]),
+        )
+
+    def grown(self, dates: Sequence[str], series: Array, motion: Array, strength: Array) -> Learned:
+        """The same with new dates, the last of ``dates``, without a weather model's delay."""
+        return replace(
+            self,
+            dates=list(dates),
+            grid=replace(self.grid, years=acquisition_years(dates)),
+            series=np.vstack([self.series, series]),
+            motion=np.vstack([self.motion, motion]),
+            strength=np.r_[self.strength, strength],
+            delay=np.vstack([self.delay, np.zeros_like(series)]),
+            delay_share=np.r_[self.delay_share, np.zeros(len(series))],
         )
 
     def on(self, valid: Mask) -> Learned:
@@ -368,16 +381,7 @@ class Statistics:
                 alarm = Alarm(dates[m + k], place, amplitude * scale[k], std * scale[k], score)
                 alarms.append(alarm)
                 motion[k] += alarm.probability * alarm.amplitude * bell
-        everything = replace(
-            learned,
-            dates=list(dates),
-            grid=replace(learned.grid, years=acquisition_years(dates)),
-            series=np.vstack([learned.series, values]),
-            motion=np.vstack([learned.motion, motion]),
-            strength=np.r_[learned.strength, strength],
-            delay=np.vstack([learned.delay, np.zeros_like(values)]),
-            delay_share=np.r_[learned.delay_share, np.zeros(len(values))],
-        )
+        everything = learned.grown(dates, values, motion, strength)
         atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[: learned.number].mean()

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ..arrays import Float32
 from ..errors import InputError
 from ..method.covariance import fill
-from ..method.prior_mean import mean_of_first
 from ..method.upsampling import Bilinear
 from ..settings import PREFIX, Settings
 from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
@@ -211,7 +210,7 @@ class PriorOfDates:
             if unknown.any():
                 phase[unknown] = filled(rows)[unknown]
             values = np.zeros((len(self.dates), *phase.shape[1:]), np.float32)
-            values[own] = share * (phase - mean_of_first(phase, np.ones(len(own), bool), first))
+            values[own] = share * (phase - phase[:first].mean(axis=0))
             return values
 
         return of_rows

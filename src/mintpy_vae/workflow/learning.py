@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -292,8 +292,7 @@ def _learn(
             "uncertainty: check with another vae.seed whether the signal that you study stays the same."
         )
     if data.delay is not None:
-        shares = zip(observations.dates, found.delay_share, strict=True)
-        coefficients = {date: round(float(share), 4) for date, share in shares}
+        coefficients = coefficients_by_date(observations.dates, found.delay_share)
         details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
     # dates without a kept pair get the mean atmosphere over the dates, which is 0
     fine = found.atmosphere if frame is None else frame
@@ -362,6 +361,11 @@ def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Fr
         return full
     believed = data.delay.removed(found.delay_share, found.valid)
     return lambda rows: np.asarray(full(rows) + believed(rows), np.float32)
+
+
+def coefficients_by_date(dates: Sequence[str], shares: Array) -> dict[str, float]:
+    """Coefficients of a weather model's delay (dates,), for ``vae_result.json``."""
+    return {date: round(float(share), 4) for date, share in zip(dates, shares, strict=True)}
 
 
 def _named(delay: PriorOfDates, stack: Stack) -> str:

@@ -49,7 +49,7 @@ from ..stack import (
 )
 from ..stack.geometry import pixel_size
 from .job import Job, dates_to_learn_from, provenance, same_input
-from .learning import Learned, TrainingData, kept, on_tiles, training_data
+from .learning import Learned, TrainingData, coefficients_by_date, kept, on_tiles, training_data
 
 MODEL, VELOCITY_STD, COVARIANCE = "vae_model.pt", "velocity_vae_std.h5", "vae_covariance.csv"
 
@@ -160,7 +160,7 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     if len(dates) - memory.number > MANY * memory.number:
         raise InFull(f"{len(dates) - memory.number} dates were not learned from, and {memory.number} were")
     hashes = _hashes(job)
-    pairs, delays = hashes.values()
+    pairs, delays = hashes["pair_sha256"], hashes["delay_sha256"]
     if altered := [name for name, digest in known.items() if pairs.get(name) != digest]:
         raise InFull(f"the pair {altered[0]} has changed")
     late = set(new) | (set(stack.dates) - set(_dates_of(files[0])))
@@ -271,7 +271,7 @@ def _write(
         new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (found.std[new], found.rate_std[None]))
     if data.delay is not None and done.learned.delay_share.any():
         of_model = data.delay.removed(done.learned.delay_share, done.learned.grid.valid, done.learned.number)
-        new_phase = _Sum(new_phase, of_model, done.new)
+        new_phase = _with_model(new_phase, of_model, done.new)
     metres, names = stack.metres_per_radian, done.learned.dates[done.new]
     atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
     std = _Joined(stack, names, new_std, _earlier_dates(work / STD, stack, 1 / abs(metres)))
@@ -311,16 +311,9 @@ class _Joined:
         return values
 
 
-@dataclass(frozen=True)
-class _Sum:
-    """Rows -> phase of the new dates, with the confirmed delay of a weather model, which has all dates."""
-
-    new: Rows
-    of_model: Rows
-    dates: slice
-
-    def __call__(self, rows: slice) -> np.ndarray:
-        return np.asarray(self.new(rows) + self.of_model(rows)[self.dates], np.float32)
+def _with_model(new: Rows, of_model: Rows, dates: slice) -> Rows:
+    """Rows -> phase of the new ``dates`` with the confirmed delay of a weather model, which has all dates."""
+    return lambda rows: np.asarray(new(rows) + of_model(rows)[dates], np.float32)
 
 
 def _motion(evidence: Evidence) -> Any:
@@ -389,10 +382,8 @@ def _details(
     before = content.get("update", {})
     added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
     if data.delay is not None:
-        shares = zip(done.learned.dates, done.learned.delay_share, strict=True)
-        details["prior_delay"] = content["prior_delay"] | {
-            "coefficients": {date: round(float(share), 4) for date, share in shares}
-        }
+        coefficients = coefficients_by_date(done.learned.dates, done.learned.delay_share)
+        details["prior_delay"] = content["prior_delay"] | {"coefficients": coefficients}
     details["update"] = {
         "learned_from_dates": number,
         "learned_from_stack_sha256": _learned_from(content),
