@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from conftest import grid_of, shell
-from mintpy_vae.method.clustering import Fishdbc, Hdbscan, axes_of, unsigned
+from mintpy_vae.method.clustering import Fishdbc, Hdbscan, grown_labels, on_axes, unsigned
 from mintpy_vae.method.labels import attribute, smoothness_p_value, von_neumann
 
 
@@ -20,7 +20,7 @@ def _patterns(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("clusterer", [Fishdbc(5, 15), Hdbscan(5, 15)])
 def test_one_cluster_per_pattern_whatever_sign_and_amplitude(clusterer):
     points, truth = _patterns(np.random.default_rng(0))
-    labels = clusterer(unsigned(axes_of(points)))
+    labels = clusterer(unsigned(on_axes(points)[0]))
     assert labels.max() == 2
     for k in range(3):
         values, counts = np.unique(labels[truth == k], return_counts=True)
@@ -30,6 +30,30 @@ def test_one_cluster_per_pattern_whatever_sign_and_amplitude(clusterer):
 def test_fishdbc_is_deterministic():
     points = unsigned(np.random.default_rng(0).normal(size=(600, 6)))
     assert np.array_equal(Fishdbc(5, 10)(points), Fishdbc(5, 10)(points))
+
+
+def test_fishdbc_that_grows_clusters_as_all_points_at_once():
+    """That it is incremental is why Ghosh et al. (2025) chose it; :func:`grown_labels` relies on it."""
+    from fishdbc import FISHDBC
+
+    points = unsigned(_patterns(np.random.default_rng(2))[0])
+    model = FISHDBC.from_metric("cosine", min_samples=5, level_strategy="balanced")
+    for part in (points[:100], points[100:140], points[140:]):
+        model.update(np.ascontiguousarray(part), num_threads=1)
+    np.testing.assert_array_equal(model.cluster(min_cluster_size=15).labels, Fishdbc(5, 15)(points))
+
+
+def test_new_points_join_the_cluster_of_their_pattern_and_others_none():
+    rng = np.random.default_rng(3)
+    points, truth = _patterns(rng)
+    order = rng.permutation(len(points))
+    old, new = order[:150], order[150:]
+    labels = Fishdbc(5, 15)(unsigned(points[old]))
+    strange = np.eye(8)[5] * rng.uniform(1, 9, 20)[:, None] + 0.05 * rng.normal(size=(20, 8))
+    found = grown_labels(unsigned(points[old]), labels, unsigned(np.vstack([points[new], strange])), Fishdbc(5, 15))
+    name = [np.bincount(labels[(truth[old] == k) & (labels >= 0)]).argmax() for k in range(3)]
+    assert (found[: len(new)] == np.array(name)[truth[new]]).mean() > 0.9
+    assert (found[len(new) :] == -1).all()  # a cluster of their own continues no earlier one
 
 
 def test_fishdbc_labels_do_not_depend_on_the_process():
@@ -59,7 +83,8 @@ def test_the_lift_turns_the_angle_into_its_squared_cosine():
 
 def test_axes_keep_the_energy():
     points, _ = _patterns(np.random.default_rng(0))
-    kept = axes_of(points)
+    kept, axes = on_axes(points)
+    np.testing.assert_allclose(kept, points @ axes.T)
     assert kept.shape[1] < 8
     assert (kept**2).sum() > 0.99 * (points**2).sum() * 0.999
 

@@ -44,6 +44,19 @@ def test_the_prior_of_the_trend_grows_with_the_squared_temporal_baseline(model):
     torch.testing.assert_close(prior[0, size], torch.tensor(1 + 1e-6))
 
 
+def test_a_network_for_later_dates_agrees_on_the_earlier_ones_and_goes_on(model):
+    torch.nn.init.normal_(model.prior.interval)
+    later = model.continued(torch.cat([TIMES, TIMES[-1:] + torch.tensor([0.2, 0.4])]))
+    x = torch.randn(3, *model.shape)
+    for name in ("mean", "variance", "prior"):
+        known, found = (getattr(network.encode(x, FIRST, SECOND), name) for network in (model, later))
+        torch.testing.assert_close(found, known)
+    size = SEPARATOR_SLOTS[0][1]
+    prior = later.prior(torch.tensor([0, 11, 12]), torch.tensor([13, 13, 13]))
+    torch.testing.assert_close(prior[0, 0], torch.tensor(1.2**2 + 1e-6))
+    torch.testing.assert_close(prior[:, size], torch.tensor([13 / 11, 2 / 11, 1 / 11]) + 1e-6)
+
+
 def test_a_narrow_prior_silences_its_slot(model):
     codes = model.encode(100 * torch.randn(3, *model.shape), FIRST, SECOND)
     assert (codes.variance < codes.prior).all()

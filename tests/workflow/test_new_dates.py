@@ -125,6 +125,27 @@ def test_the_new_dates_become_quieter_and_are_named(added):
     assert content["update"]["learned_from_stack_sha256"] != content["stack_sha256"]
 
 
+def test_the_clusters_grow_by_the_sources_of_the_new_pairs(added):
+    result, work, before = added
+    old, new = (read_evidence(d) for d in (before, work))
+    n = len(old.points)
+    assert n > 0 and len(new.points) > n
+    np.testing.assert_array_equal(new.points[:n], old.points)
+    np.testing.assert_array_equal(new.source_labels[:n], old.source_labels)
+    assert (new.source_pairs[n:] >= FIRST).any(axis=1).all() and (new.source_pairs[:n] < FIRST).all()
+    pairs = {tuple(pair) for pair in new.pairs}
+    assert {tuple(pair) for pair in new.source_pairs[n:]} <= pairs
+    update = result.details["update"]
+    assert update["sources"] == len(new.points) - n
+    assert update["sources_in_clusters"] == (new.source_labels[n:] >= 0).sum()
+    # a point is the source map on the axes, so that those of a cluster look like its mean map
+    maps = new.points[n:] @ new.axes
+    for label, source in zip(new.source_labels[n:], maps, strict=True):
+        if label >= 0:
+            assert abs(source @ new.maps[label]) > 0.5 * np.linalg.norm(source)
+    assert "are ringed" in (work / "vae_report.html").read_text()
+
+
 def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case):
     project, work = case
     row, column = 7, 20
@@ -154,7 +175,7 @@ def test_once_added_they_are_not_added_again(added):
     assert run(project, update=True).skipped
 
 
-@pytest.mark.parametrize("change", ["pair", "setting", "many", "unlike", "forgotten"])
+@pytest.mark.parametrize("change", ["pair", "setting", "many", "unlike", "forgotten", "network"])
 def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, change, monkeypatch):
     project, work = case
     how = {}
@@ -171,6 +192,8 @@ def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, chan
             noise = np.random.default_rng(1).normal(0, 6, f["unwrapPhase"].shape[1:])
             for k in np.flatnonzero(late):
                 f["unwrapPhase"][k] += np.where(f["unwrapPhase"][k] != 0, noise, 0)
+    elif change == "network":
+        (work / "vae_model.pt").write_bytes(b"damaged")
     else:
         (work / LEARNED).unlink()
     with pytest.raises(InputError, match="cannot be extended by new dates alone, because .*\\."):

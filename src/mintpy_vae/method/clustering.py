@@ -29,6 +29,8 @@ class Sources:
         Cluster of each source; -1 for none.
     weights : (sources, N_BASIS)
         Weights of the decoder's basis maps; the weighted sum is the source.
+    axes : (axes, pixels)
+        The principal axes, as maps of unit norm.
     of_stack : (sources,) bool
         True for a source of a pair of the stack, False for one of a pair drawn for the clustering.
     seen : (dates,) int
@@ -39,6 +41,7 @@ class Sources:
     pairs: NDArray[np.integer]
     labels: NDArray[np.intp]
     weights: NDArray[np.float64]
+    axes: NDArray[np.float64]
     of_stack: NDArray[np.bool_]
     seen: NDArray[np.intp]
 
@@ -102,12 +105,47 @@ class Hdbscan:
         return np.asarray(model.fit_predict(distance), dtype=np.intp)
 
 
-def axes_of(vectors: NDArray[np.floating], energy: float = 0.99) -> NDArray[np.float64]:
-    """Coordinates (points, axes) of vectors (points, features) on principal axes with the share ``energy`` of them."""
+def on_axes(vectors: NDArray[np.floating], energy: float = 0.99) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates (points, axes) of vectors (points, features) on principal axes with the share ``energy`` of them.
+
+    The axes (axes, features) are returned too.
+    """
     _, singular, axes = np.linalg.svd(vectors, full_matrices=False)
     share = np.cumsum(singular**2) / max(float((singular**2).sum()), 1e-300)
     keep = min(MAX_AXES, int(np.searchsorted(share, energy)) + 1)
-    return np.asarray(vectors @ axes[:keep].T, dtype=np.float64)
+    return np.asarray(vectors @ axes[:keep].T, dtype=np.float64), np.asarray(axes[:keep], dtype=np.float64)
+
+
+def grown_labels(
+    points: NDArray[np.floating], labels: NDArray[np.integer], new: NDArray[np.floating], clusterer: Clusterer
+) -> NDArray[np.intp]:
+    """Clusters of ``new`` points, once the clustering has grown by them; the earlier points keep theirs.
+
+    A cluster of the grown set continues the earlier one from which most of its points come. FISHDBC is incremental:
+    points that come later, in this order, lead to the same clusters.
+
+    Parameters
+    ----------
+    points : (points, features)
+    labels : (points,) int
+        Earlier clusters; -1 for none.
+    new : (new points, features)
+    clusterer : Clusterer
+
+    Returns
+    -------
+    (new points,) int
+        -1 for points in no cluster, and in a cluster that continues none.
+    """
+    n = len(points)
+    grown = clusterer(np.vstack([points, new]))
+    found = np.full(len(new), -1, dtype=np.intp)
+    for label in np.unique(grown[n:][grown[n:] >= 0]):
+        before = labels[grown[:n] == label]
+        before = before[before >= 0]
+        if len(before):
+            found[grown[n:] == label] = np.bincount(before).argmax()
+    return found
 
 
 def unsigned(vectors: NDArray[np.floating]) -> NDArray[np.float64]:

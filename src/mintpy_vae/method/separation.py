@@ -13,7 +13,7 @@ from ..errors import NotEnoughEvidence
 from ..progress import Progress, Steps, steps_of
 from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
-from .clustering import Clusterer, Fishdbc, Sources, axes_of, unsigned
+from .clustering import Clusterer, Fishdbc, Sources, on_axes, unsigned
 from .covariance import Flattener, date_strength, without_height
 from .deformation import Deformation, Dictionary, FoundFrom, make_bells
 from .inversion import invert_to_dates
@@ -25,7 +25,7 @@ from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .profile import Profile, fit_profile
 from .sky import Slowness
-from .source_model import Fit, Trainer, basis_maps, source_weights
+from .source_model import Fit, Trainer, sources_of_pairs
 from .threads import single_threaded
 from .timefunctions import (
     TimeFunction,
@@ -359,16 +359,12 @@ def _find_clusters(
     good, between = grid.good, pairs[np.isin(pairs, grid.good).all(axis=1)]
     extra = draw_pairs(rng, grid.years[good], max(len(between), FEWEST_SOURCES)).T
     both = np.sort(np.concatenate([np.searchsorted(good, between), extra]), axis=1)
-    mean, noise = source_weights(network, grid.maps(maps)[good], both[:, 0], both[:, 1])
-    # coordinates in an orthonormal basis of the decoder's maps, where distance is distance between maps
-    basis = basis_maps(network)[:, grid.valid.ravel()]
-    left, singular, orthonormal = np.linalg.svd(basis, full_matrices=False)
-    coordinates = mean @ (left * singular)
-    uncertainty = noise @ (left * singular)
-    clear = np.linalg.norm(coordinates, axis=2) > np.linalg.norm(uncertainty, axis=2)
+    found = sources_of_pairs(network, grid.maps(maps)[good], both, grid.valid)
+    clear = found.clear
     labels = np.full(clear.shape, -1, dtype=np.intp)
-    points = axes_of(coordinates[clear]) if clear.any() else np.zeros((0, 1))
+    points, axes = np.zeros((0, 1)), np.zeros((1, len(found.basis)))
     if clear.any():
+        points, axes = on_axes(found.coordinates[clear])
         find = clusterer or Fishdbc(settings.min_samples, settings.min_cluster_size)
         labels[clear] = find(unsigned(points))
     which = np.nonzero(clear)[1]
@@ -376,9 +372,10 @@ def _find_clusters(
         points=points,
         pairs=good[both[which]],
         labels=labels[clear],
-        weights=mean[clear],
+        weights=found.weights[clear],
+        axes=axes @ found.basis,
         of_stack=which < len(between),
         seen=good,
     )
-    clusters = attribute(coordinates, labels, orthonormal, maps, grid, settings.significance, rng)
+    clusters = attribute(found.coordinates, labels, found.basis, maps, grid, settings.significance, rng)
     return clusters, float((labels[clear] < 0).mean()) if clear.any() else 1.0, sources

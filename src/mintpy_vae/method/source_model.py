@@ -15,7 +15,7 @@ from ..progress import Steps
 from ..settings import Settings
 from .vae import Codes
 
-__all__ = ["Fit", "SourceModel", "Trainer", "basis_maps", "source_weights"]
+__all__ = ["Fit", "PairSources", "SourceModel", "Trainer", "basis_maps", "source_weights", "sources_of_pairs"]
 
 
 class SourceModel(Protocol):
@@ -31,6 +31,10 @@ class SourceModel(Protocol):
 
     def source_weights(self, codes: torch.Tensor) -> list[torch.Tensor]:
         """Weights of the basis maps (pairs, N_BASIS) in each source."""
+        ...
+
+    def continued(self, times: torch.Tensor) -> SourceModel:
+        """The same network for more dates; ``times`` (dates,) in years begin with those it was trained on."""
         ...
 
     def state_dict(self) -> Mapping[str, torch.Tensor]:
@@ -82,6 +86,36 @@ def basis_maps(fit: Fit) -> Array:
     """The decoder's basis maps in radians, (N_BASIS, height * width)."""
     with torch.no_grad():
         return fit.model.basis().flatten(1).cpu().double().numpy() * fit.scale
+
+
+@dataclass(frozen=True)
+class PairSources:
+    """Sources of pairs, as maps on the valid pixels.
+
+    Attributes
+    ----------
+    coordinates : (slots, pairs, K)
+        Of each source map in the orthonormal ``basis``, where distance is distance between maps.
+    basis : (K, pixels)
+    weights : (slots, pairs, N_BASIS)
+        Weights of the decoder's basis maps.
+    clear : (slots, pairs) bool
+        Whether the source is stronger than its posterior noise.
+    """
+
+    coordinates: Array
+    basis: Array
+    weights: Array
+    clear: NDArray[np.bool_]
+
+
+def sources_of_pairs(fit: Fit, series: Array, pairs: NDArray[np.integer], valid: Mask) -> PairSources:
+    """Sources of the ``pairs`` (pairs, 2) of ``series`` (dates, height, width)."""
+    mean, noise = source_weights(fit, series, pairs[:, 0], pairs[:, 1])
+    left, singular, orthonormal = np.linalg.svd(basis_maps(fit)[:, valid.ravel()], full_matrices=False)
+    coordinates, uncertainty = (x @ (left * singular) for x in (mean, noise))
+    clear = np.linalg.norm(coordinates, axis=2) > np.linalg.norm(uncertainty, axis=2)
+    return PairSources(coordinates, orthonormal, mean, clear)
 
 
 def source_weights(

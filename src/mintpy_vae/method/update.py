@@ -24,7 +24,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
-from .separation import MIN_PIXELS, Separation
+from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Sky, Slowness, sky_statistics
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, persistent_of
@@ -139,6 +139,13 @@ class Learned:
             delay_share=np.zeros(len(series)),
             station_rate=np.zeros(series.shape[1]),
         )
+
+    @property
+    def network_input(self) -> Array:
+        """Input of the network on all dates (dates, pixels), with the filter of those learned from."""
+        n = self.number
+        flatten, _ = flattened(self.series[:n], replace(self.grid, years=self.grid.years[:n]))
+        return flatten(without_height(self.series, self.grid.height))
 
     def grown(self, dates: Sequence[str], series: Array, motion: Array, strength: Array) -> Learned:
         """The same with new dates, the last of ``dates``, without a weather model's delay."""

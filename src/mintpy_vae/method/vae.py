@@ -8,6 +8,7 @@ of its codes and of its sources. This module works on tensors only.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,12 +65,44 @@ class PairPrior(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Prior variance (batch, latents) of pairs of date indices ``first`` and ``second``, (batch,) each."""
-        span = self.times.max() - self.times.min()
-        trend = ((self.times[second] - self.times[first]) / span) ** 2
-        passed = torch.cat([self.interval.new_zeros(1), self.interval.softmax(0).cumsum(0)])
+        trend = ((self.times[second] - self.times[first]) / self.span()) ** 2
+        passed = self.passed()
         steps = (passed[second] - passed[first]).abs()
         by_kind = {"trend": trend, "steps": steps, "free": torch.ones_like(trend)}
         return torch.cat([by_kind[kind][:, None].expand(-1, size) for kind, size in self.slots], dim=1) + 1e-6
+
+    def span(self) -> Tensor:
+        """Years from the first to the last date."""
+        return self.times.max() - self.times.min()
+
+    def passed(self) -> Tensor:
+        """Share of the steps' variance that has passed by each date, (dates,)."""
+        return torch.cat([self.interval.new_zeros(1), self.interval.softmax(0).cumsum(0)])
+
+
+class ContinuedPrior(PairPrior):
+    """The prior of more dates than were learned from: the trend goes on, and a new interval has the mean weight.
+
+    Parameters
+    ----------
+    learned : PairPrior
+    times : (dates,)
+        Years; the first are those of `learned`.
+    """
+
+    def __init__(self, learned: PairPrior, times: Tensor) -> None:
+        super().__init__(learned.slots, times)
+        self.learned = learned
+
+    def span(self) -> Tensor:
+        """Years from the first to the last date learned from."""
+        return self.learned.span()
+
+    def passed(self) -> Tensor:
+        """Share of the steps' variance that has passed by each date, above 1 on new dates, (dates,)."""
+        known = self.learned.passed()
+        later = torch.arange(1, len(self.times) - len(known) + 1, device=known.device)
+        return torch.cat([known, 1.0 + later / (len(known) - 1)])
 
 
 class Encoder(nn.Module):
@@ -165,6 +198,12 @@ class VAE(nn.Module):
         noise = self.log_code_noise.exp()
         gain = prior / (prior + noise)
         return Codes(gain * self.encoder(padded), gain * noise, prior)
+
+    def continued(self, times: Tensor) -> VAE:
+        """The same network for more dates: ``times`` (dates,) in years, which begin with those it was trained on."""
+        later = copy.deepcopy(self)
+        later.prior = ContinuedPrior(later.prior, times.to(self.prior.times)).to(times.device)
+        return later
 
     def source_weights(self, z: Tensor) -> list[Tensor]:
         """Weights of the basis maps of each source, (batch, N_BASIS) each, from codes (batch, latents)."""

@@ -217,7 +217,13 @@ def network(dates: Sequence[str], pairs: NDArray[np.integer], bperp: Floats, red
     return figure
 
 
-def latent(places: Floats, labels: NDArray[np.integer], kinds: Sequence[str], names: Sequence[str]) -> go.Figure:
+def latent(
+    places: Floats,
+    labels: NDArray[np.integer],
+    kinds: Sequence[str],
+    names: Sequence[str],
+    ringed: NDArray[np.bool_],
+) -> go.Figure:
     """Sources in two dimensions (sources, 2), coloured by cluster or by label; hovering shows the pair."""
     figure = chart(height=460, xaxis={"visible": False}, yaxis={"visible": False})
     by_cluster, by_kind = [], []
@@ -234,7 +240,12 @@ def latent(places: Floats, labels: NDArray[np.integer], kinds: Sequence[str], na
             y=places[here, 1].astype(np.float32),
             mode="markers",
             name=name,
-            marker={"color": by_cluster[-1], "symbol": symbol, "size": 6, "line": {"width": 0}},
+            marker={
+                "color": by_cluster[-1],
+                "symbol": symbol,
+                "size": 6 + 4 * ringed[here],
+                "line": {"width": 2 * ringed[here], "color": _INK},
+            },
             text=np.array(names)[here].tolist(),
             hovertemplate=f"%{{text}}<br>{name}<extra></extra>",
         )

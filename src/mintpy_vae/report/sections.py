@@ -146,9 +146,12 @@ def latent_space(data: Data) -> Section | None:
     found = data.found
     if len(found.points) < 10:
         return None
+    update = data.result.get("update", {})
+    number = update.get("sources", 0)
+    known = len(found.points) - number  # those of the dates added last are all shown
     chosen = np.arange(len(found.points))
-    if len(chosen) > SHOWN_SOURCES:
-        chosen = np.sort(np.random.default_rng(0).permutation(len(chosen))[:SHOWN_SOURCES])
+    if known > SHOWN_SOURCES:
+        chosen = np.r_[np.sort(np.random.default_rng(0).permutation(known)[:SHOWN_SOURCES]), chosen[known:]]
     places, method = embed(found.points[chosen])
     kinds = [c["kind"] for c in data.clusters]
     names = [f"{found.dates[i]}_{found.dates[j]}" for i, j in found.source_pairs[chosen]]
@@ -157,8 +160,14 @@ def latent_space(data: Data) -> Section | None:
         f"similar maps, whatever their strength and sign ({method}; large distances mean little). Stars are "
         "deformation, circles atmosphere, squares undecided; crosses belong to no cluster."
     )
-    figure = draw.latent(places, found.source_labels[chosen], kinds, names)
-    return Section("latent", "Latent space", [text], wide=[figure])
+    texts = [text]
+    if number:
+        texts.append(
+            f"The dates added last brought {number} sources, which are ringed; {update['sources_in_clusters']} of them "
+            "joined a cluster. Their atmosphere does not depend on that."
+        )
+    figure = draw.latent(places, found.source_labels[chosen], kinds, names, chosen >= known)
+    return Section("latent", "Latent space", texts, wide=[figure])
 
 
 def clusters(data: Data) -> Section | None:

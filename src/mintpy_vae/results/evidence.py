@@ -51,6 +51,8 @@ class Evidence:
         Spatial standard deviation of each pair before and after, metres, without steady motion.
     points : (sources, axes), source_pairs : (sources, 2), source_labels : (sources,)
         See :class:`~mintpy_vae.method.clustering.Sources`.
+    axes : (axes, pixels)
+        The axes of `points`, as maps of unit norm. None in a file of an earlier version.
     maps : (clusters, pixels)
         Mean map of each cluster, unit norm.
     amplitudes : (clusters, dates)
@@ -88,6 +90,7 @@ class Evidence:
     recipe_slope: Floats | None = None
     profile: Floats | None = None
     motion: Floats | None = None
+    axes: Floats | None = None
 
     def on_grid(self, values: Floats) -> Floats:
         """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
@@ -137,6 +140,7 @@ def write_evidence(
         points=found.sources.points,
         source_pairs=found.sources.pairs,
         source_labels=found.sources.labels,
+        axes=found.sources.axes,
         maps=np.array([c.map for c in clusters]).reshape(len(clusters), -1),
         amplitudes=np.array([c.amplitude for c in clusters]).reshape(len(clusters), -1),
         losses=found.network.losses,

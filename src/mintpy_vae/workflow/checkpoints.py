@@ -96,6 +96,30 @@ def save_networks(file: Path, networks: Mapping[str, Fit], settings: Settings) -
         raise InputError(f"{file} could not be written: {error.strerror}.") from error
 
 
+def read_network(
+    file: Path,
+    name: str,
+    slots: Sequence[tuple[str, int]],
+    times: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> Fit:
+    """Read a network that :func:`save_networks` wrote, onto the CPU; its losses are not in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or of another network.
+    """
+    device = torch.device("cpu")
+    network = empty_network(slots, times, shape, device)
+    try:
+        stored = torch.load(file, map_location=device, weights_only=True)["networks"][name]
+        network.load_state_dict(stored["state"])
+        return Fit(network.eval(), float(stored["scale"]), np.zeros(0), int(stored["seed"]), device)
+    except Exception as error:  # a damaged or foreign file may raise anything
+        raise InputError(f"{file} does not hold the network of this result ({type(error).__name__}).") from error
+
+
 def _key(
     series: NDArray[np.float64],
     valid: NDArray[np.bool_],

@@ -17,10 +17,10 @@ from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
-from ..method.covariance import without_height
+from ..method.clustering import Fishdbc
 from ..method.inversion import islands
 from ..method.joint import without
-from ..method.separation import flattened
+from ..method.source_update import NewSources, new_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
 from ..method.tiles import Frame
@@ -28,12 +28,14 @@ from ..method.timefunctions import continued
 from ..method.update import MANY, TileMemory, Unlike, Update, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
+from ..method.vae import SEPARATOR_SLOTS
 from ..progress import Progress, steps_of
 from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
 from ..results.learned import LEARNED, TILES, number_of_tiles, read_learned, read_tile, write_learned, write_tile
 from ..results.result import STD, read_result
+from ..settings import Settings
 from ..stack import (
     EarlierDates,
     Rows,
@@ -48,6 +50,7 @@ from ..stack import (
     write_velocity_std,
 )
 from ..stack.geometry import pixel_size
+from .checkpoints import read_network
 from .job import Job, dates_to_learn_from, provenance, same_input
 from .learning import Learned, TrainingData, coefficients_by_date, kept, on_tiles, training_data
 
@@ -198,6 +201,7 @@ def extend(
     with stage("new dates", timings):
         false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
         done = update(data.observations, earlier.memory, job.knowledge, settings.significance, false_alarm)
+        sources = _new_sources(earlier, done, data, settings)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
     new = list(done.learned.dates[done.new])
@@ -210,14 +214,14 @@ def extend(
             "added_dates": " ".join(done.learned.dates[done.learned.number :]),
         }
         _write(staging, job, data, done, frame, work, marks, progress)
-        evidence = _grown_evidence(earlier, data, done, stack)
+        evidence = _grown_evidence(earlier, data, done, sources, stack)
         save_evidence(staging / EVIDENCE, evidence)
         write_learned(staging / LEARNED, learned)
         residual = evidence.on_grid(1000 * (evidence.after - _motion(evidence)))
         write_covariance(
             staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
         )
-    return _details(earlier, fingerprint, job, data, done, evidence) | {"model_sha256": marks["model_sha256"]}
+    return _details(earlier, fingerprint, job, data, done, sources, evidence) | {"model_sha256": marks["model_sha256"]}
 
 
 def _in_detail(
@@ -320,17 +324,14 @@ def _motion(evidence: Evidence) -> Any:
     return 0.0 if evidence.motion is None else evidence.motion
 
 
-def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: Stack) -> Evidence:
-    """The earlier evidence with the new dates and pairs, on the pixels that still take part."""
+def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources: NewSources, stack: Stack) -> Evidence:
+    """The earlier evidence with the new dates, pairs and sources, on the pixels that still take part."""
     old, memory, metres = earlier.evidence, done.learned, stack.metres_per_radian
     valid: Mask = memory.grid.valid
     some = valid[old.valid]
-    series, corrected, moved = memory.series[done.new], done.corrected, memory.motion[done.new]
-    phase = series + memory.delay[done.new]
-    n = memory.number
-    flatten, _ = flattened(memory.series[:n], replace(memory.grid, years=memory.grid.years[:n]))
-    maps = old.maps[:, some]
-    amplitudes = flatten(without_height(series, memory.grid.height)) @ maps.T
+    corrected, moved = done.corrected, memory.motion[done.new]
+    phase = memory.series[done.new] + memory.delay[done.new]
+    n, maps = memory.number, old.maps[:, some]
     before = np.vstack([old.before[:, some], metres * phase])
     after = np.vstack([old.after[:, some], metres * corrected])
     persistent = [continued(name, memory.dates[:n], memory.dates) for name in memory.persistent]
@@ -355,7 +356,11 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: S
         after=after,
         noise=noise,
         maps=maps,
-        amplitudes=np.hstack([old.amplitudes, amplitudes.T]),
+        amplitudes=np.hstack([old.amplitudes, maps @ memory.network_input[done.new].T]),
+        points=np.vstack([old.points, sources.points]),
+        source_pairs=np.vstack([old.source_pairs, sources.pairs]),
+        source_labels=np.r_[old.source_labels, sources.labels],
+        axes=None if old.axes is None else old.axes[:, some],
         recipe=None,
         recipe_slope=None,
         profile=None,
@@ -363,8 +368,31 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, stack: S
     )
 
 
+def _new_sources(earlier: Earlier, done: Update, data: TrainingData, settings: Settings) -> NewSources:
+    """Sources of the pairs that contain a new date; none where the earlier result cannot tell."""
+    old, learned, pairs = earlier.evidence, done.learned, data.observations.pairs
+    pairs = pairs[(pairs >= done.new.start).any(axis=1)]
+    if old.axes is None or not len(old.points):
+        return NewSources(np.zeros((0, old.points.shape[1])), pairs[:0], np.zeros(0, dtype=np.intp))
+    grid = learned.grid
+    try:
+        network = read_network(
+            earlier.work / MODEL, "separator", SEPARATOR_SLOTS, grid.years[grid.good], grid.valid.shape
+        )
+    except InputError as error:
+        raise Unlike(str(error).rstrip(".")) from error
+    axes, cluster = old.axes[:, grid.valid[old.valid]], Fishdbc(settings.min_samples, settings.min_cluster_size)
+    return new_sources(network, learned, pairs, old.points, old.source_labels, axes, cluster)
+
+
 def _details(
-    earlier: Earlier, fingerprint: Mapping[str, Any], job: Job, data: TrainingData, done: Update, evidence: Evidence
+    earlier: Earlier,
+    fingerprint: Mapping[str, Any],
+    job: Job,
+    data: TrainingData,
+    done: Update,
+    sources: NewSources,
+    evidence: Evidence,
 ) -> dict[str, Any]:
     """Content of ``vae_result.json``: that of the earlier run, with the new dates and pairs."""
     stack, content = job.stack, earlier.content
@@ -391,6 +419,8 @@ def _details(
         "added_dates": added,
         "new_dates": list(done.learned.dates[done.new]),
         "misfit": [round(float(m), 2) for m in done.misfit],
+        "sources_in_clusters": int((sources.labels >= 0).sum()),
+        "sources": len(sources.labels),
         "false_alarm_probability": FALSE_ALARM,
         "alarms": [*before.get("alarms", []), *alarms],
     }
