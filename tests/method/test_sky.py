@@ -5,7 +5,17 @@ import pytest
 from test_separation import ALL, NO_RELIEF, SHAPE, YEARS, N, turbulence
 
 from conftest import grid_of
-from mintpy_vae.method.sky import CENTRES, CHANCE, N_BANDS, Footprints, Precision, Slowness, sky_statistics, slowness
+from mintpy_vae.method.sky import (
+    CENTRES,
+    CHANCE,
+    N_BANDS,
+    Footprints,
+    LocalPrecision,
+    Precision,
+    Slowness,
+    sky_statistics,
+    slowness,
+)
 from mintpy_vae.method.timefunctions import Rotation, annual, trend
 
 SOME = Slowness(np.geomspace(20, 2, N_BANDS), 3.0, np.ones(N_BANDS))
@@ -34,6 +44,23 @@ def test_the_precision_is_the_inverse_of_the_covariance(sky, slow):
     np.testing.assert_allclose(twice.whiten(maps) @ (2 * dense), maps, atol=1e-6)
     misfit = 0.5 * (np.linalg.slogdet(dense)[1] + np.mean(np.sum(whitened * maps, axis=1))) / maps.shape[1]
     assert covariance.misfit(maps) == pytest.approx(misfit, rel=1e-6)
+
+
+@pytest.mark.parametrize("number", [0, 12])
+def test_the_precision_with_local_modes_is_the_inverse_too(sky, number):
+    local, maps = 0.3 * turbulence(12, 8)[:number], turbulence(5, 1)
+    covariance = sky.covariance()
+    dense = covariance.modes.T @ covariance.modes + local.T @ local + sky.fine * np.eye(maps.shape[1])
+    precision = LocalPrecision(sky, local)
+    whitened = precision.whiten(maps)
+    np.testing.assert_allclose(whitened @ dense, maps, atol=1e-6)
+    energies = precision.energies(maps, covariance.precision.energies(Footprints(sky, maps)))
+    np.testing.assert_allclose(energies, np.sum(whitened * maps, axis=1), rtol=1e-6)
+    # posterior of the atmosphere without the constant: prior less what the data explain
+    atmosphere = np.vstack([sky.modes[1:], local])
+    prior = atmosphere.T @ atmosphere
+    posterior = prior - prior @ np.linalg.solve(dense, prior)
+    np.testing.assert_allclose(precision.uncertain, np.diag(posterior), rtol=1e-5)
 
 
 def test_the_covariance_is_that_of_the_maps(sky):

@@ -13,7 +13,7 @@ from scipy.stats import chi2
 from ..arrays import Array
 from .deformation import LOG_ODDS, NEAR, Bells, bell_map, chance_exceeds, place_inflation
 from .local_sky import LocalSky
-from .sky import CHI2_MEDIAN, Covariance, Footprints, Precision, Sky
+from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
 
 FALSE_ALARM = 0.01
 """Probability of an alarm on a date without motion, over the whole scene."""
@@ -104,17 +104,18 @@ class Judge:
     ) -> None:
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
+        of_sky = sky.precision.energies(Footprints(sky, self.maps))
         responses, energies, misfits = [], [], []
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
         for block, maps in blocks:
-            metric = _metric(sky, maps)
-            energies.append(metric.energies(Footprints(metric.sky, self.maps)))
+            metric = LocalPrecision(sky, maps)
+            energies.append(metric.energies(self.maps, of_sky))
             whitened = metric.whiten(sky.unit[block])
             responses.append(self.maps @ whitened.T)
             misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
         self.misfits = np.concatenate(misfits)
-        self.metric = _metric(sky, new_modes(sky, local, good))
-        self.energy = self.metric.energies(Footprints(self.metric.sky, self.maps))
+        self.metric = LocalPrecision(sky, new_modes(sky, local, good))
+        self.energy = self.metric.energies(self.maps, of_sky)
         self.inflation, self.threshold = np.ones(len(self.places)), np.ones(len(self.places))
         if not len(self.places):  # all ground is known to be stable
             return
@@ -174,12 +175,6 @@ def _level(scores: Array) -> Array:
     The white noise does not become less on a date with a calm sky, by which scores are measured.
     """
     return np.asarray(np.maximum(np.median(scores, axis=0) / CHI2_MEDIAN, 1e-12))
-
-
-def _metric(sky: Sky, maps: Array) -> Precision:
-    """Inverse of the covariance of a date: the sky with local modes (modes, pixels)."""
-    modes = np.vstack([sky.modes, maps])
-    return Covariance(replace(sky, modes=modes), np.ones(len(modes)), 1.0).precision
 
 
 def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:

@@ -25,7 +25,7 @@ from .joint import Joint
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
 from .observations import Grid
-from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, Sky, inverse
+from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, LocalPrecision, Sky, inverse
 from .timefunctions import rate_of
 
 SHAPE_ERROR = 0.3
@@ -175,15 +175,14 @@ def estimate(
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
     parts = []
     for block, maps in zip(local.blocks, local.modes, strict=True):
-        modes = np.vstack([sky.modes, maps * fade])
-        parts.append(_Part(np.eye(len(series))[block], plain[block], modes, modes.T / sky.fine, sky))
+        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], maps * fade, sky))
     for q, slow in enumerate(joint.slow):
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
-        parts.append(_Part(own, own @ still, modes, weighted, sky, slow.removed))
+        parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
     modes = np.vstack([sky.modes, local.of_all * fade])
     for own, size in events:
-        parts.append(_Part(own, own @ still, modes, doubt.weighted(modes, sky.fine, size), sky))
+        parts.append(_Part.of_modes(own, own @ still, modes, doubt.weighted(modes, sky.fine, size), sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
@@ -231,52 +230,93 @@ def _called_for(corrected: Array, sky: Sky, grid: Grid, knowledge: Knowledge) ->
     return rates[2:] @ sky.modes[2:], float(rates[1] * sky.slope_std)
 
 
+@dataclass(frozen=True)
 class _Part:
-    """Posterior mean and variance of the atmosphere in some functions of time that share one covariance.
+    """Posterior of the atmosphere in some functions of time that share one covariance.
 
-    Parameters
+    Attributes
     ----------
     functions : (functions, dates)
         Orthonormal.
-    values : (functions, pixels)
-        Data without motion in these functions, in units of the dates' strength.
-    modes : (modes, pixels)
-        Modes of the covariance; those of the sky first.
-    weighted : (pixels, modes)
-        ``rest^-1 modes'``, where ``rest`` is the remaining covariance: fine part, noise and error of the motion.
-    sky : Sky
-    of_band : (bands,)
-        Share of each band that is removed.
+    maps : (functions, pixels)
+        Turbulent atmosphere that is removed, in units of the dates' strength.
+    slopes : (functions,)
+        Radians per metre.
+    uncertain : (pixels,)
+        Posterior variance.
+    kept : (functions, pixels)
+        Atmosphere that is left in the data on purpose.
+    kept_variance : (pixels,)
     """
 
-    def __init__(
-        self,
+    functions: Array
+    maps: Array
+    slopes: Array
+    uncertain: Array
+    kept: Array
+    kept_variance: Array
+
+    @classmethod
+    def of_block(cls, functions: Array, values: Array, local: Array, sky: Sky) -> _Part:
+        """The sky of independent dates with ``local`` modes (modes, pixels); parameters as in :meth:`of_modes`."""
+        metric = LocalPrecision(sky, local)
+        whitened = metric.whiten(values)
+        maps = (whitened @ sky.modes[2:].T) @ sky.modes[2:] + (whitened @ local.T) @ local
+        slopes = (whitened @ sky.modes[1]) * _per_metre(sky.modes[1], sky)
+        none = np.zeros(local.shape[1])
+        return cls(functions, maps, slopes, metric.uncertain, np.zeros_like(maps), none)
+
+    @classmethod
+    def of_modes(
+        cls,
         functions: Array,
         values: Array,
         modes: Array,
         weighted: Array,
         sky: Sky,
         of_band: Array = CHANCE.removed,
-    ) -> None:
-        self.functions = functions
+    ) -> _Part:
+        """Estimate the atmosphere in some functions of time.
+
+        Parameters
+        ----------
+        functions : (functions, dates)
+            Orthonormal.
+        values : (functions, pixels)
+            Data without motion in these functions, in units of the dates' strength.
+        modes : (modes, pixels)
+            Modes of the covariance; those of the sky first.
+        weighted : (pixels, modes)
+            ``rest^-1 modes'``, where ``rest`` is the remaining covariance: fine part, noise and error of the motion.
+        sky : Sky
+        of_band : (bands,)
+            Share of each band that is removed.
+        """
         removed = np.ones(len(modes))
         removed[0] = 0.0  # only differences within a map matter
         removed[2 : 2 + len(sky.band)] = of_band[sky.band]
         # Woodbury: covariance^-1 modes' is weighted @ uncertain, and uncertain is the posterior of the modes
         uncertain = inverse(np.eye(len(modes)) + modes @ weighted)
         coefficients = (values @ weighted) @ uncertain
-        self.kept = (coefficients * (1 - removed))[:, 2:] @ modes[2:]
-        self.maps = (coefficients * removed)[:, 2:] @ modes[2:]
-        # radians per metre for a unit coefficient of the height's mode
-        per_metre = float(modes[1] @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
-        self.slopes = coefficients[:, 1] * per_metre
         # error of the removed part: error of the estimate, and the part that was left in the data on purpose
         own, left = modes[1:], 1 - removed[1:]
-        self.uncertain = np.sum(own * (uncertain[1:, 1:] @ own), axis=0)
-        self.kept_variance = np.zeros(modes.shape[1])
+        kept_variance = np.zeros(modes.shape[1])
         if left.any():
             known = np.eye(len(left)) - uncertain[1:, 1:]
-            self.kept_variance = np.sum(own * ((known * np.outer(left, left)) @ own), axis=0)
+            kept_variance = np.sum(own * ((known * np.outer(left, left)) @ own), axis=0)
+        return cls(
+            functions,
+            maps=(coefficients * removed)[:, 2:] @ modes[2:],
+            slopes=coefficients[:, 1] * _per_metre(modes[1], sky),
+            uncertain=np.sum(own * (uncertain[1:, 1:] @ own), axis=0),
+            kept=(coefficients * (1 - removed))[:, 2:] @ modes[2:],
+            kept_variance=kept_variance,
+        )
+
+
+def _per_metre(mode: Array, sky: Sky) -> float:
+    """Radians per metre for a unit coefficient of the height's ``mode`` (pixels,)."""
+    return float(mode @ sky.height) / max(float(sky.height @ sky.height), 1e-12)
 
 
 class _Errors:

@@ -136,6 +136,12 @@ class Sky:
         """Inverse of the covariance of independent dates."""
         return self.covariance().precision
 
+    @cached_property
+    def uncertain(self) -> Array:
+        """Posterior variance of the atmosphere of an independent date at unit strength, up to a constant, (pixels,)."""
+        own, posterior = self.modes[1:], self.precision.core[1:, 1:] * self.fine**2
+        return np.asarray(np.sum(own * (posterior @ own), axis=0))
+
     def draw(self, number: int, rng: np.random.Generator) -> Array:
         """Maps of a sky of independent dates at unit strength, without constant and slope, (number, pixels)."""
         turbulence = rng.normal(size=(number, len(self.band))) @ self.modes[2:]
@@ -212,6 +218,38 @@ class Precision:
         return np.asarray(self.weight * plain - maps.along @ (self.core @ others.along.T))
 
 
+class LocalPrecision:
+    """Inverse of the covariance of independent dates with a few more modes: ``(C + modes' modes)^-1`` (Woodbury).
+
+    Parameters
+    ----------
+    sky : Sky
+    modes : (modes, pixels)
+    """
+
+    def __init__(self, sky: Sky, modes: Array) -> None:
+        self.sky, self.modes = sky, modes
+        self.whitened = sky.precision.whiten(modes)
+        self.core = inverse(np.eye(len(modes)) + self.whitened @ modes.T)
+
+    def whiten(self, maps: Array) -> Array:
+        """Maps (maps, pixels) times this inverse."""
+        return np.asarray(self.sky.precision.whiten(maps) - (maps @ self.whitened.T) @ self.core @ self.whitened)
+
+    def energies(self, maps: Array, of_sky: Array) -> Array:
+        """``m (C + modes' modes)^-1 m'`` for each map m (maps, pixels), (maps,); ``of_sky`` is ``m C^-1 m'``."""
+        along = maps @ self.whitened.T
+        return np.asarray(of_sky - np.einsum("ij,ij->i", along @ self.core, along))
+
+    @cached_property
+    def uncertain(self) -> Array:
+        """Posterior variance of the atmosphere, as :attr:`.Sky.uncertain`, (pixels,)."""
+        sky = self.sky
+        constant = self.modes @ (sky.modes.T @ sky.precision.core[0]) * sky.fine
+        own = sky.fine * self.whitened + np.outer(constant, sky.modes[0])
+        return np.asarray(sky.uncertain + np.sum(own * (self.core @ own), axis=0))
+
+
 class Footprints:
     """Products of maps (maps, pixels) with the modes, (maps, modes), which all precisions of one sky share."""
 
@@ -272,6 +310,8 @@ def inverse(matrix: Array) -> Array:
     numpy.linalg.LinAlgError
         If it is not positive definite.
     """
+    if not len(matrix):
+        return matrix
     factor, status = lapack.dpotrf(matrix, lower=0)
     if status == 0:
         factor, status = lapack.dpotri(factor, lower=0)
