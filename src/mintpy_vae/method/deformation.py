@@ -552,7 +552,7 @@ class Search:
         would differ between courses that hardly differ, and the factor decides which of them is found.
         """
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
-        families = np.array(["step" if f.family == "cluster" else f.family for f in self.functions])
+        families = np.array(["step" if f.of_cluster else f.family for f in self.functions])
         products = self.products(self.bells.maps, series)
         if round_ones.any() and not motion:
             for q in range(self.rotation.number):

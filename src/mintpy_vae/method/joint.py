@@ -159,7 +159,7 @@ def _slownesses(
     # a piece keeps the share p of its amplitude that is presumed: the prior adds (1 - p) / p times its information,
     # which is that for a given piece
     doubt = CHOSEN * np.array([(1 - p.presumed) * p.presumed * (p.amplitude / p.std) ** 2 for p in pieces])
-    courses = {f.name for f in functions if f.family == "cluster"}
+    courses = {f.name for f in functions if f.of_cluster}
     of_course = np.array([p.function in courses for p in pieces], dtype=bool)
     share = weights**2 / np.maximum((weights**2).sum(axis=1, keepdims=True), 1e-12)
     for q, start in enumerate(before):

@@ -26,6 +26,7 @@ MIN_BENT = 0.05
 """Least share of a course's variance outside a line; a course that is nearly a line is left to the trend."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
+_CLUSTER = "cluster"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class TimeFunction:
     name: str
     values: Array
     family: str = ""
+
+    @property
+    def of_cluster(self) -> bool:
+        """Whether it is the course of a cluster."""
+        return self.family == _CLUSTER
 
 
 def persistent_of(functions: Sequence[TimeFunction]) -> list[TimeFunction]:
@@ -242,7 +248,7 @@ def weighted_sum(weights: Sequence[float] | Array, terms: Sequence[TimeFunction]
     """Sum of functions as one of the family ``cluster``; the name holds the weights, with the precision they have."""
     name = " + ".join(f"{w:.3g} {f.name}" for w, f in zip(weights, terms, strict=True))
     values = np.sum([float(f"{w:.3g}") * f.values for w, f in zip(weights, terms, strict=True)], axis=0)
-    return TimeFunction(name, values, "cluster")
+    return TimeFunction(name, values, _CLUSTER)
 
 
 def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:

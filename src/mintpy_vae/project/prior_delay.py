@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..method.covariance import fill
 from ..method.upsampling import Bilinear
 from ..settings import PREFIX, Settings
-from ..stack import COMPLETE, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
+from ..stack import COMPLETE, DIGITS, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
 from .known_delays import to_phase
 from .work_dir import fits
 
@@ -137,7 +137,8 @@ def delay_hashes(delay: PriorDelay, stack: Stack) -> dict[str, str]:
     found = {}
     with open_hdf5(delay.file) as f, damage(delay.file):
         for k, layer in sorted(delay.layers.items()):
-            found[stack.dates[k]] = hashlib.sha256(np.ascontiguousarray(f["timeseries"][layer]).data).hexdigest()[:20]
+            digest = hashlib.sha256(np.ascontiguousarray(f["timeseries"][layer]).data)
+            found[stack.dates[k]] = digest.hexdigest()[:DIGITS]
     return found
 
 

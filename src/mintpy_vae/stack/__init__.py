@@ -10,7 +10,7 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 from ..arrays import Rows
 from .checks import COMPLETE, METHOD, check_phase
 from .copying import files_of
-from .growth import EarlierDates, keep_layers, pair_hashes
+from .growth import DIGITS, EarlierDates, keep_layers, pair_hashes
 from .hdf5 import content_hash, damage, existing, file_hash, linked, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
@@ -25,6 +25,7 @@ from .writing import (
 
 __all__ = [
     "COMPLETE",
+    "DIGITS",
     "METHOD",
     "EarlierDates",
     "Rows",

@@ -13,10 +13,11 @@ import numpy as np
 from .hdf5 import damage, open_hdf5, slabs
 from .reading import Stack
 
-__all__ = ["EarlierDates", "keep_layers", "pair_hashes"]
+__all__ = ["DIGITS", "EarlierDates", "keep_layers", "pair_hashes"]
 
 _LAYERS = "coherence", "connectComponent"
-_DIGITS = 20
+DIGITS = 20
+"""Digits of a SHA-256 that are kept of a pair and of a date."""
 _MEMORY = 0.5  # GB
 
 
@@ -35,7 +36,7 @@ def pair_hashes(stack: Stack) -> dict[str, str]:
                     for digest, values in zip(digests[block], f[name][block, rows], strict=True):
                         digest.update(np.ascontiguousarray(values).data)
     names = ("_".join(stack.dates[k] for k in pair) for pair in stack.pairs)
-    return {name: digest.hexdigest()[:_DIGITS] for name, digest in zip(names, digests, strict=True)}
+    return {name: digest.hexdigest()[:DIGITS] for name, digest in zip(names, digests, strict=True)}
 
 
 @dataclass(frozen=True)
