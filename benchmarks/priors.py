@@ -9,6 +9,10 @@ five in a row, before anything is learned, and hidden there; how much of it come
 includes the date itself that is what cross-fitting avoids. Two simulated skies stand beside the real ones, and white
 noise may be added to all. The decoder is a network with 48 maps that grows from a seed and sees the height, trained
 under the stationary sky as the noise of its likelihood.
+
+Short stacks have few dates to learn from (``--dates 14``). What could help them comes from the simulator's real sky
+over the height of this very scene: its dates as modes, alone or beside the other dates (``simulated``, ``other dates
+and simulated``), and the decoder trained on them before it sees the stack (``decoder, pre-trained``).
 """
 
 # ruff: noqa: E402  (threads are set before NumPy and PyTorch are imported)
@@ -16,10 +20,13 @@ under the stationary sky as the noise of its likelihood.
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +43,10 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from mintpy_vae.dates import acquisition_years
-from mintpy_vae.method.covariance import fill
+from mintpy_vae.method.covariance import date_strength, fill, without_height
 from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
-from mintpy_vae.method.joint import estimate_jointly
+from mintpy_vae.method.joint import estimate_jointly, without
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
@@ -47,11 +54,16 @@ from mintpy_vae.method.profile import Profile, fit_profile
 from mintpy_vae.method.sky import Sky
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.simulate import simulate
+from mintpy_vae.simulate.presets import PRESETS
+from mintpy_vae.simulate.sky import real as SKY
 from mintpy_vae.stack import pool_map
 
 Array = NDArray[np.float64]
 CASES = ("lengai_null_0", "lengai_null_45", "erta_60", "san_miguel_null_0", "tibet_null_0")
 ROWS = ("stationary", "other dates", "all dates", "other dates, unbounded", "decoder")
+FOR_FEW = ("simulated", "other dates and simulated", "decoder, pre-trained")
+SKIES, DATES_OF_SKY = 4, 30
+"""Simulated skies over the height of a scene, and dates of each."""
 DISKS = (0.05, 0.1, 0.2)
 PER_SIZE = 8
 STRENGTH = 3.0
@@ -63,7 +75,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of MintPy projects")
     parser.add_argument("--cases", nargs="+", default=CASES)
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.25, 0.5], help="mm per pooled pixel")
-    parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
+    parser.add_argument("--rows", nargs="+", default=ROWS, choices=(*ROWS, *FOR_FEW))
+    parser.add_argument("--dates", type=int, help="keep the first so many only")
     parser.add_argument("-o", "--output", type=Path)
     inps = parser.parse_args()
     torch.set_num_threads(1)
@@ -71,7 +84,7 @@ def main() -> None:
     for name in [*inps.cases, "simulated, real sky", "simulated, stationary sky"]:
         for noise in inps.noise:
             grid = simulated(name) if name.startswith("simulated") else of_project(inps.data / name)
-            judge = Judge(grid, noise)
+            judge = Judge(grid.first(inps.dates), noise)
             for row in inps.rows:
                 rows.append([name, f"{noise:g}", row, *judge(row)])
                 print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
@@ -85,13 +98,22 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Grid:
-    """Dates (dates, pixels) in millimetres on the valid pixels of the training grid, with effective heights."""
+    """Dates (dates, pixels) in millimetres on the valid pixels of the training grid, with effective heights.
+
+    ``metres`` (height, width) are heights, NaN where not valid, and ``pixel`` is the size of one, metres.
+    """
 
     series: Array
     valid: NDArray[np.bool_]
     height: Array
     profile: Profile
     dates: list[str]
+    metres: Array
+    pixel: float
+
+    def first(self, number: int | None) -> Grid:
+        """The first dates only."""
+        return dataclasses.replace(self, series=self.series[:number], dates=self.dates[:number])
 
 
 def of_project(project: Path) -> Grid:
@@ -102,7 +124,8 @@ def of_project(project: Path) -> Grid:
     case = Case(project, project)
     factor = max(1, int(np.ceil(np.sqrt(case.valid.size / LARGEST))))
     phase, weight = pool_pairs(case.phase, case.weight, factor)
-    return _grid(phase, weight, case.pairs, case.dates, pool_map(case.height, factor), 1e3 * METRES)
+    pixel = factor * float(np.sqrt(np.prod(case.pixel)))
+    return _grid(phase, weight, case.pairs, case.dates, pool_map(case.height, factor), 1e3 * METRES, pixel)
 
 
 def simulated(name: str) -> Grid:
@@ -113,16 +136,31 @@ def simulated(name: str) -> Grid:
     weight = np.where(scene.phase != 0, scene.coherence, 0) ** 2
     phase, weight = pool_pairs(scene.without_constants(but_of_pairs=True), weight, 4)
     height = pool_map(np.where(scene.land, scene.height, np.nan), 4)
-    return _grid(phase, weight, scene.pairs, scene.dates, height, 1e3 * METRES)
+    return _grid(phase, weight, scene.pairs, scene.dates, height, 1e3 * METRES, 4 * scene.pixel)
 
 
-def _grid(phase: Array, weight: Array, pairs: Any, dates: list[str], height: Array, millimetres: float) -> Grid:
+def _grid(
+    phase: Array, weight: Array, pairs: Any, dates: list[str], height: Array, millimetres: float, pixel: float
+) -> Grid:
     n = len(pairs)
     series, connected = invert_to_dates(phase.reshape(n, -1), weight.reshape(n, -1), pairs, len(dates))
     valid = (connected & np.isfinite(height).ravel()).reshape(height.shape)
     series, ground = millimetres * series[:, valid.ravel()], np.asarray(height[valid], dtype=np.float64)
     profile = fit_profile(series, ground, acquisition_years(dates))
-    return Grid(series, valid, profile(ground), profile, list(dates))
+    return Grid(series, valid, profile(ground), profile, list(dates), np.where(valid, height, np.nan), pixel)
+
+
+def simulated_dates(grid: Grid) -> Array:
+    """Dates of real skies of the simulator over the heights of a grid, at unit strength, (dates, pixels)."""
+    metres = fill(grid.metres[grid.valid][None], grid.valid)[0].astype(np.float32)
+    dates = [str(np.datetime64("2018-01-03") + 12 * k).replace("-", "") for k in range(DATES_OF_SKY)]
+    found = []
+    for seed in range(SKIES):
+        sky = SKY(np.random.default_rng(900 + seed), PRESETS["quiet"], dates, metres, grid.valid, grid.pixel)
+        x = np.asarray(sky[:, grid.valid], np.float64)
+        x = without(without_height(x - x.mean(axis=1, keepdims=True), grid.height), [trend(acquisition_years(dates))])
+        found.append(x / date_strength(x)[:, None])
+    return np.vstack(found)
 
 
 def sky_of(grid: Grid, series: Array) -> Sky:
@@ -153,6 +191,7 @@ class Judge:
         self.disks = [(size, self._disk(rng, size)) for size in DISKS for _ in range(PER_SIZE)]
         self.rng_state = rng.integers(2**31)
         self.base: list[float] = []
+        self.pretrained: Decoder | None = None
 
     def _disk(self, rng: np.random.Generator, size: float) -> NDArray[np.intp]:
         centre = self.pixels[rng.integers(len(self.pixels))]
@@ -218,13 +257,36 @@ class Judge:
         others = everything if row == "all dates" else np.setdiff1d(everything, self.blocks[block])
         if row == "stationary":
             return np.zeros((0, unit.shape[1]))
+        if row.endswith("simulated"):
+            return self._with_simulated(unit, others if row.startswith("other") else others[:0], block)
         if row == "decoder":
-            modes = decoder(unit[others], self.precision, self.grid)
+            modes = decoder(unit[others], self.precision, self.grid)[0]
+        elif row == "decoder, pre-trained":
+            if self.pretrained is None:
+                self.pretrained = decoder(self.simulated, self.precision, self.grid)[1]
+            modes = decoder(unit[others], self.precision, self.grid, self.pretrained)[0]
         else:
             modes = unit[others] / np.sqrt(len(others))
         largest = 4 * LARGEST_SHARE if row == "other dates, unbounded" else LARGEST_SHARE
         judged = unit[self.blocks[block]] if row != "all dates" else unit
         return np.sqrt(best_share(self.precision, modes, judged, largest)) * modes
+
+    @cached_property
+    def simulated(self) -> Array:
+        """Simulated dates, of the level of those of the stack."""
+        dates = simulated_dates(self.grid)
+        return dates * float(np.sqrt((self.sky.unit**2).mean() / (dates**2).mean()))
+
+    def _with_simulated(self, unit: Array, others: NDArray[np.intp], block: int) -> Array:
+        """Modes from simulated dates and from other ones, each with its own share."""
+        judged = unit[self.blocks[block]]
+        modes = self.simulated / np.sqrt(len(self.simulated))
+        modes = np.sqrt(best_share(self.precision, modes, judged, LARGEST_SHARE)) * modes
+        if not len(others):
+            return modes
+        own = unit[others] / np.sqrt(len(others))
+        share = best_share(with_modes(self.precision, modes), own, judged, LARGEST_SHARE)
+        return np.vstack([modes, np.sqrt(share) * own])
 
 
 def with_modes(precision: Array, modes: Array) -> Array:
@@ -271,13 +333,16 @@ class Decoder(nn.Module):
         return 0.1 * self.join(torch.cat([grown, self.ground], dim=1))[0][:, : self.shape[0], : self.shape[1]]
 
 
-def decoder(dates: Array, precision: Array, grid: Grid) -> Array:
-    """Maps of a network, (MAPS, pixels), by their exact evidence, with as much prior as one date's likelihood."""
+def decoder(dates: Array, precision: Array, grid: Grid, start: Decoder | None = None) -> tuple[Array, Decoder]:
+    """Maps of a network, (MAPS, pixels), by their exact evidence, with as much prior as one date's likelihood.
+
+    The network is returned too; ``start`` is one that was trained before.
+    """
     height = fill(grid.height[None], grid.valid)[0] / max(float(grid.height.std()), 1e-6)
     channels = [height, height**2, gaussian_filter(height, 2), gaussian_filter(height, 6), *np.gradient(height)]
     ground = np.stack([(c - c.mean()) / max(float(c.std()), 1e-6) for c in channels]).astype(np.float32)
     torch.manual_seed(1)
-    network = Decoder(torch.from_numpy(ground)).to(memory_format=torch.channels_last)
+    network = copy.deepcopy(start) if start else Decoder(torch.from_numpy(ground)).to(memory_format=torch.channels_last)
     weighted = dates @ precision
     energy = torch.tensor(np.einsum("ij,ij->i", weighted, dates), dtype=torch.float32)
     inverse, data = (torch.tensor(a, dtype=torch.float32) for a in (precision, weighted))
@@ -299,7 +364,7 @@ def decoder(dates: Array, precision: Array, grid: Grid) -> Array:
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        return np.asarray(network()[:, pixels].double())
+        return np.asarray(network()[:, pixels].double()), network
 
 
 if __name__ == "__main__":
