@@ -20,6 +20,9 @@ import pytest
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import file_hash
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell, whose commands would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 QUICK = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.resolution = 0.75\n"
 DROPPED = (2, 9)
 

@@ -69,19 +69,20 @@ pio.templates[_TEMPLATE] = go.layout.Template(layout=_STYLE)
 
 
 def chart(height: int = 340, title: str = "", **layout: Any) -> go.Figure:
-    """An empty figure in the style of the page, which writes the title above it and not into it."""
-    figure = go.Figure()
-    figure.update_layout(
-        template=_TEMPLATE,
-        height=height,
-        meta={"title": title},
-        margin={"l": 55, "r": 15, "t": _STRIP + (_LEGEND if layout.get("showlegend", True) else 0), "b": 45},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        hoverlabel={"namelength": -1},
-        **layout,
-    )
-    return figure
+    """An empty figure in the style of the page, which writes the title above it and not into it.
+
+    What is known of the ``layout`` is best given here: Plotly takes several times as long to update a figure.
+    """
+    own = {
+        "template": _TEMPLATE,
+        "height": height,
+        "meta": {"title": title},
+        "margin": {"l": 55, "r": 15, "t": _STRIP + (_LEGEND if layout.get("showlegend", True) else 0), "b": 45},
+        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "hoverlabel": {"namelength": -1},
+    }
+    return go.Figure(layout=own | layout)
 
 
 def colour_map(
@@ -101,7 +102,21 @@ def colour_map(
     length, width = values.shape
     x, y = frame.axes["x"], frame.axes["y"]
     ratio = length * abs(y["step"]) * y["metres"] / (width * abs(x["step"]) * x["metres"])
-    figure = chart(height=int(np.clip((MAP_WIDTH - _BESIDE_MAP) * ratio, 150, 400)) + _STRIP + _BELOW_MAP, title=title)
+    (left, top), (right, bottom) = frame.at(-0.5, -0.5), frame.at(length - 0.5, width - 0.5)
+    place = {"x": left, "y": top, "sizex": abs(right - left), "sizey": abs(top - bottom)}
+    look = {"mirror": True, "nticks": 4, "ticklen": 3, "tickfont": {"size": 10}, "constrain": "domain"}
+    look |= {"ticksuffix": "\u00b0" if frame.axes["degrees"] else "", "zeroline": False, "automargin": False}
+    named = {"standoff": 4, "font": {"size": 11}}
+    along = {"scaleanchor": "x", "scaleratio": y["metres"] / x["metres"]}
+    figure = chart(
+        height=int(np.clip((MAP_WIDTH - _BESIDE_MAP) * ratio, 150, 400)) + _STRIP + _BELOW_MAP,
+        title=title,
+        images=[{"source": frame.ground, "xref": "x", "yref": "y", "sizing": "stretch", "layer": "below", **place}],
+        xaxis={"range": [left, right], "title": {"text": x["title"], **named}, **look},
+        yaxis={"range": [bottom, top], "title": {"text": y["title"], **named}, **along, **look},
+        margin={"l": _BESIDE_MAP - 10, "r": 10, "t": _STRIP, "b": _BELOW_MAP},
+        showlegend=False,
+    )
     limit = limit or robust_limit(values)
     bar = {"orientation": "h", "thickness": 10, "title": {"text": unit, "side": "bottom"}, "tickfont": {"size": 11}}
     figure.add_heatmap(
@@ -111,29 +126,17 @@ def colour_map(
         hovertemplate=f"%{{x}}, %{{y}}<br>%{{z:.2f}} {unit}<extra></extra>",
     )  # fmt: skip
     for name, (row, column) in points.items():
-        look = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": _INK}
+        text_box = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": _INK}
         side = "left" if column < width / 4 else "right" if column > 3 * width / 4 else "center"
         ay = -24 if row > length / 4 else 24
-        across, along = frame.at(row, column)
-        figure.add_annotation(x=across, y=along, text=name, ax=0, ay=ay, xanchor=side, **look)
+        there = dict(zip("xy", frame.at(row, column), strict=True))
+        figure.add_annotation(**there, text=name, ax=0, ay=ay, xanchor=side, **text_box)
     for mark in marks:
         figure.add_scatter(
             x=[x for x, _ in mark.places], y=[y for _, y in mark.places], text=[str(mark.number)] * len(mark.places),
             mode="markers+text", textfont={"color": "white", "size": 11}, marker={"size": 18, "color": ALARM},
             hovertext=mark.text, hoverinfo="text",
         )  # fmt: skip
-    (left, top), (right, bottom) = frame.at(-0.5, -0.5), frame.at(length - 0.5, width - 0.5)
-    place = {"x": left, "y": top, "sizex": abs(right - left), "sizey": abs(top - bottom)}
-    figure.add_layout_image(source=frame.ground, xref="x", yref="y", sizing="stretch", layer="below", **place)
-    look = {"mirror": True, "nticks": 4, "ticklen": 3, "tickfont": {"size": 10}, "constrain": "domain"}
-    look |= {"ticksuffix": "\u00b0" if frame.axes["degrees"] else "", "zeroline": False, "automargin": False}
-    named = {"standoff": 4, "font": {"size": 11}}
-    figure.update_xaxes(range=[left, right], title={"text": x["title"], **named}, **look)
-    figure.update_yaxes(
-        range=[bottom, top], title={"text": y["title"], **named}, scaleanchor="x",
-        scaleratio=y["metres"] / x["metres"], **look,
-    )  # fmt: skip
-    figure.update_layout(margin={"l": _BESIDE_MAP - 10, "r": 10, "t": _STRIP, "b": _BELOW_MAP}, showlegend=False)
     return figure
 
 
