@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 
 VAE_CORRECT = (sys.executable, "-m", "mintpy_vae.cli.vae_correct")
+VAE_SIMULATE = (sys.executable, "-m", "mintpy_vae.cli.vae_simulate")
 
 
 @dataclass(frozen=True)

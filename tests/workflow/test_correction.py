@@ -235,7 +235,7 @@ def test_a_quiet_scene_stays_quiet(tmp_path):
     assert after <= before, f"{1000 * before:.2f} mm/yr before, {1000 * after:.2f} after"
 
 
-@pytest.mark.parametrize("few", ["dates", "pairs"])
+@pytest.mark.parametrize("few", ["dates", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_too_little_is_left_uncorrected(tmp_path, few):
     template = make_simulated(tmp_path / "WORK", n_dates=9 if few == "dates" else 12)
     if few == "pairs":
