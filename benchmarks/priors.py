@@ -46,13 +46,12 @@ from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.covariance import date_strength, fill, without_height
 from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
-from mintpy_vae.method.joint import estimate_jointly, without
+from mintpy_vae.method.joint import Joint, estimate_jointly, without
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.profile import Profile, fit_profile
-from mintpy_vae.method.sky import Sky
-from mintpy_vae.method.timefunctions import annual, scanned, trend
+from mintpy_vae.method.timefunctions import annual, persistent_of, scanned, trend
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.presets import PRESETS
 from mintpy_vae.simulate.sky import real as SKY
@@ -61,7 +60,7 @@ from mintpy_vae.stack import pool_map
 Array = NDArray[np.float64]
 CASES = ("lengai_null_0", "lengai_null_45", "erta_60", "san_miguel_null_0", "tibet_null_0")
 ROWS = ("stationary", "other dates", "all dates", "other dates, unbounded", "decoder")
-FOR_FEW = ("simulated", "other dates and simulated", "decoder, pre-trained")
+FOR_FEW = ("other dates, refitted", "simulated", "other dates and simulated", "decoder, pre-trained")
 SKIES, DATES_OF_SKY = 4, 30
 """Simulated skies over the height of a scene, and dates of each."""
 DISKS = (0.05, 0.1, 0.2)
@@ -163,8 +162,8 @@ def simulated_dates(grid: Grid) -> Array:
     return np.vstack(found)
 
 
-def sky_of(grid: Grid, series: Array) -> Sky:
-    """As the method estimates it, without clusters."""
+def joint_of(grid: Grid, series: Array) -> Joint:
+    """Motion and sky as the method estimates them, without clusters."""
     x = series - series.mean(axis=1, keepdims=True)
     years = acquisition_years(grid.dates)
     functions = [trend(years), *(annual(years) if years[-1] >= 1 else []), *scanned(grid.dates)]
@@ -172,7 +171,7 @@ def sky_of(grid: Grid, series: Array) -> Sky:
     dates = TrainingGrid(
         grid.valid, grid.height, grid.profile, years, good=np.arange(len(x)), bad=np.array([], dtype=int)
     )
-    return estimate_jointly(x, dictionary, dates, 0.01, np.random.default_rng(1)).sky
+    return estimate_jointly(x, dictionary, dates, 0.01, np.random.default_rng(1))
 
 
 class Judge:
@@ -182,8 +181,11 @@ class Judge:
         rng = np.random.default_rng(1)
         self.grid = grid
         series = grid.series + noise * rng.normal(size=grid.series.shape)
-        self.sky = sky_of(grid, series)
-        n_dates, n_pixels = self.sky.unit.shape
+        joint = joint_of(grid, series)
+        self.sky, self.functions = joint.sky, persistent_of(joint.functions)
+        self.still = series - series.mean(axis=1, keepdims=True) - joint.deformation.presumed
+        self.unit = self.unit_of(self.still, np.arange(len(series)))
+        n_dates, n_pixels = self.unit.shape
         self.blocks = np.array_split(np.arange(n_dates), BLOCKS)
         self.precision = self.sky.covariance().precision.whiten(np.eye(n_pixels))
         self.pixels = np.array(np.nonzero(grid.valid)).T
@@ -193,6 +195,12 @@ class Judge:
         self.base: list[float] = []
         self.pretrained: Decoder | None = None
 
+    def unit_of(self, still: Array, dates: NDArray[np.intp]) -> Array:
+        """Some dates at unit strength, without the persistent functions fitted to just these dates."""
+        functions = [dataclasses.replace(f, values=f.values[dates]) for f in self.functions]
+        residual = without_height(without(still[dates], functions), self.grid.height)
+        return np.asarray(residual / self.sky.strength[dates][:, None])
+
     def _disk(self, rng: np.random.Generator, size: float) -> NDArray[np.intp]:
         centre = self.pixels[rng.integers(len(self.pixels))]
         return np.flatnonzero(((self.pixels - centre) ** 2).sum(axis=1) <= max(1.0, size * self.side) ** 2)
@@ -200,13 +208,13 @@ class Judge:
     def __call__(self, row: str) -> list[str]:
         """Cells of the table."""
         begin = time.process_time()
-        learned = [self._learn(row, self.sky.unit, k) for k in range(BLOCKS)]
+        learned = [self._learn(row, self.still, k) for k in range(BLOCKS)]
         seconds = time.process_time() - begin
         squares: dict[float, list[float]] = {size: [] for size in DISKS}
         likelihood, within = 0.0, []
         for block, modes in zip(self.blocks, learned, strict=True):
             precision = with_modes(self.precision, modes)
-            data = self.sky.unit[block]
+            data = self.unit[block]
             energy = np.einsum("ij,ij->i", data @ precision, data)
             spread = np.linalg.slogdet(np.eye(len(modes)) + modes @ self.precision @ modes.T)[1]
             likelihood -= 0.5 * float((np.log(energy / data.shape[1]) + spread / data.shape[1]).sum())
@@ -218,7 +226,7 @@ class Judge:
                 sigma = strength * np.sqrt(np.diag(np.linalg.inv(own)))
                 within.append(float((np.abs(error) < sigma).mean()))
         errors = [float(np.sqrt(np.mean(squares[size]))) for size in DISKS]
-        likelihood /= len(self.sky.unit)
+        likelihood /= len(self.unit)
         self.base = self.base or [*errors, likelihood]
         cells = [f"{error / base:.2f}" for error, base in zip(errors, self.base, strict=False)]
         cells += [f"{likelihood - self.base[-1]:+.3f}", f"{np.mean(within):.0%}"]
@@ -228,33 +236,34 @@ class Judge:
         """Mean share of a bell, in so many dates in a row, that is predicted on hidden ground where it was learned."""
         rng, shares = np.random.default_rng(self.rng_state), []
         for _ in range(3):
-            start = int(rng.integers(0, len(self.sky.unit) - n_dates + 1))
+            start = int(rng.integers(0, len(self.unit) - n_dates + 1))
             happened = np.arange(start, start + n_dates)
             centre = self.pixels[rng.integers(len(self.pixels))]
             width = 0.07 * self.side
             bell = np.exp(-((self.pixels - centre) ** 2).sum(axis=1) / (2 * width**2))
-            unit = self.sky.unit.copy()
-            unit[happened] += STRENGTH * bell
+            still = self.still.copy()
+            still[happened] += STRENGTH * self.sky.strength[happened][:, None] * bell
             hidden = np.flatnonzero(bell > 0.05)
             for k, block in enumerate(self.blocks):
                 dates = np.intersect1d(block, happened)
                 if not len(dates):
                     continue
                 back = []
-                for seen in (unit, self.sky.unit):
+                for seen in (still, self.still):
                     precision = with_modes(self.precision, self._learn(row, seen, k))
-                    error = np.linalg.solve(
-                        precision[np.ix_(hidden, hidden)], precision[hidden] @ self.sky.unit[dates].T
-                    )
-                    back.append(self.sky.unit[np.ix_(dates, hidden)].T - error)
+                    error = np.linalg.solve(precision[np.ix_(hidden, hidden)], precision[hidden] @ self.unit[dates].T)
+                    back.append(self.unit[np.ix_(dates, hidden)].T - error)
                 shape = bell[hidden]
                 shares += list(np.abs(shape @ (back[0] - back[1])) / (shape @ shape) / STRENGTH)
         return float(np.mean(shares))
 
-    def _learn(self, row: str, unit: Array, block: int) -> Array:
+    def _learn(self, row: str, still: Array, block: int) -> Array:
         """Modes that a row adds to the stationary sky for the dates of a block."""
-        everything = np.arange(len(unit))
+        everything = np.arange(len(still))
         others = everything if row == "all dates" else np.setdiff1d(everything, self.blocks[block])
+        unit = self.unit_of(still, everything)
+        if row == "other dates, refitted":
+            unit[others] = self.unit_of(still, others)
         if row == "stationary":
             return np.zeros((0, unit.shape[1]))
         if row.endswith("simulated"):
@@ -275,7 +284,7 @@ class Judge:
     def simulated(self) -> Array:
         """Simulated dates, of the level of those of the stack."""
         dates = simulated_dates(self.grid)
-        return dates * float(np.sqrt((self.sky.unit**2).mean() / (dates**2).mean()))
+        return dates * float(np.sqrt((self.unit**2).mean() / (dates**2).mean()))
 
     def _with_simulated(self, unit: Array, others: NDArray[np.intp], block: int) -> Array:
         """Modes from simulated dates and from other ones, each with its own share."""
