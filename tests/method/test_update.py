@@ -124,7 +124,7 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     calm = statistics.explain(values, dates, learned)
     place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
     bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
-    size = 8.0
+    size = 10.0
     moved = statistics.explain(values + size * (bell - bell.mean()), dates, learned)
     strongest = max(moved.alarms, key=lambda alarm: alarm.score)
     assert calm.alarms == []

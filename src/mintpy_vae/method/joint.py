@@ -12,7 +12,7 @@ from ..progress import Steps
 from .deformation import CHOSEN, Bells, Chance, Deformation, Dictionary, FoundFrom, ReliefTrend, Search, no_deformation
 from .observations import Grid
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
-from .timefunctions import Rotation, TimeFunction, persistent_of
+from .timefunctions import Rotation, TimeFunction, persistent_of, without
 
 PASSES = 3
 """Number of passes. The last one only refines the slowness of the sky and the motion; its statistics are those of the
@@ -169,10 +169,3 @@ def _slownesses(
         zero = doubt[own] / np.maximum(weights[own, q] ** 2, 1e-12)
         found.append(slowness(sky, coordinates[q] - known, deformation.maps[own], start, typical[q], zero))
     return found
-
-
-def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
-    """Series (dates, pixels) without its mean and ``functions``, rescaled to keep the expected variance per date."""
-    q, _ = np.linalg.qr(np.stack([np.ones(len(series)), *(f.values for f in functions)], axis=1))
-    kept = np.maximum(1.0 - (q**2).sum(axis=1), 0.1)  # share of a date's variance that is not in the functions
-    return np.asarray((series - q @ (q.T @ series)) / np.sqrt(kept)[:, None])

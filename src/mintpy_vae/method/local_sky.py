@@ -7,8 +7,9 @@ a block (cross-fitting; Chernozhukov et al., 2018),
 
     x_t ~ N(0, s_t^2 (S + share * mean of u' u over the other blocks' dates u)),
 
-with one share, chosen by maximum likelihood, and a strength s_t for each date. Motion on a few successive dates, such
-as an intrusion, is therefore hardly learned and removed.
+with one share, chosen by maximum likelihood, and a strength s_t for each date. The trend and the other persistent
+functions of time are fitted to the other blocks alone: fitted to all dates, they would bring a date into all others.
+Motion on a few successive dates, such as an intrusion, is therefore hardly learned and removed.
 
 A convolutional decoder in place of the sample covariance, trained with the same likelihood, was not better on real data
 and took twenty times as long (docs/method.md).
@@ -16,7 +17,8 @@ and took twenty times as long (docs/method.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +26,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from ..arrays import Array
-from .sky import Sky
+from .covariance import without_height
+from .sky import Precision, Sky
+from .timefunctions import TimeFunction, without_others
 
 BLOCKS = 4
 LARGEST_SHARE = 1.0
@@ -63,21 +67,23 @@ def no_local_sky(sky: Sky) -> LocalSky:
     return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], 0.0, 0.0)
 
 
-def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
+def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]) -> LocalSky:
     """Estimate by maximum likelihood the share of the other dates' covariance that is added.
 
     Parameters
     ----------
     sky : Sky
+    persistent : sequence of TimeFunction
+        What its residual is without.
     good : (dates,) int
         Dates that are not known to be bad.
     """
-    blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
-    whitened = sky.precision.whiten(sky.unit)
-    products = whitened @ sky.unit.T
-    others = [np.setdiff1d(good, block) for block in blocks]
-    judged = [(np.intersect1d(block, good), of) for block, of in zip(blocks, others, strict=True)]
-    judges = [_Evidence(products, dates, of, sky.unit.shape[1]) for dates, of in judged if len(dates)]
+    blocks, others = _blocks(sky, persistent, good)
+    judges = [
+        _Evidence(sky.precision, sky.unit[dates], maps)
+        for block, maps in zip(blocks, others, strict=True)
+        if len(dates := np.intersect1d(block, good))
+    ]
 
     def gain(share: float) -> float:
         return sum(judge(share) for judge in judges) / len(good)
@@ -85,16 +91,28 @@ def estimate_local_sky(sky: Sky, good: NDArray[np.intp]) -> LocalSky:
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
         return no_local_sky(sky)
-    return replace(local_sky(sky, good, share), gain=gain(share))
+    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, gain(share))
 
 
-def local_sky(sky: Sky, good: NDArray[np.intp], share: float) -> LocalSky:
+def local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp], share: float) -> LocalSky:
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
         return no_local_sky(sky)
+    blocks, others = _blocks(sky, persistent, good)
+    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, 0.0)
+
+
+def _blocks(
+    sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]
+) -> tuple[list[NDArray[np.intp]], list[Array]]:
+    """Blocks of dates, and for each the good dates of the others at unit strength, (others, pixels)."""
     blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
-    others = [np.setdiff1d(good, block) for block in blocks]
-    return LocalSky(blocks, [np.sqrt(share / len(of)) * sky.unit[of] for of in others], share, 0.0)
+    maps = []
+    for block in blocks:
+        others = np.setdiff1d(good, block)
+        left = without_height(without_others(sky.residual, persistent, others), sky.height)
+        maps.append(left / sky.strength[others][:, None])
+    return blocks, maps
 
 
 class _Evidence:
@@ -102,17 +120,17 @@ class _Evidence:
 
     Parameters
     ----------
-    products : (all dates, all dates)
-        ``u S^-1 u'``.
-    dates, others : (n,) int
-    pixels : int
+    precision : Precision
+        Inverse of S.
+    dates, others : (n, pixels)
     """
 
-    def __init__(self, products: Array, dates: NDArray[np.intp], others: NDArray[np.intp], pixels: int) -> None:
-        self.spread, axes = np.linalg.eigh(products[np.ix_(others, others)] / len(others))
-        self.along = products[np.ix_(dates, others)] @ axes / np.sqrt(len(others))
-        self.energy = products[dates, dates]
-        self.pixels = pixels
+    def __init__(self, precision: Precision, dates: Array, others: Array) -> None:
+        whitened = precision.whiten(others)
+        self.spread, axes = np.linalg.eigh(whitened @ others.T / len(others))
+        self.along = dates @ whitened.T @ axes / np.sqrt(len(others))
+        self.energy = np.einsum("ij,ij->i", precision.whiten(dates), dates)
+        self.pixels = dates.shape[1]
 
     def __call__(self, share: float) -> float:
         """Log-likelihood per pixel, summed over the dates, relative to a share of 0."""

@@ -20,10 +20,9 @@ from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 
 from ..arrays import Array
-from .joint import without
 from .observations import Grid
 from .sky import Covariance, sky_statistics
-from .timefunctions import Rotation, TimeFunction
+from .timefunctions import Rotation, TimeFunction, without
 
 PASSES = 4
 """Number of alternations between the covariance of the residual and the coefficients."""

@@ -17,7 +17,7 @@ from .clustering import Clusterer, Fishdbc, Sources, on_axes, unsigned
 from .covariance import Flattener, date_strength, without_height
 from .deformation import Deformation, Dictionary, FoundFrom, make_bells
 from .inversion import invert_to_dates
-from .joint import PASSES, Joint, estimate_jointly, without
+from .joint import PASSES, Joint, estimate_jointly
 from .knowledge import NOTHING, Knowledge
 from .labels import Cluster, attribute, confirm
 from .local_sky import LocalSky, estimate_local_sky, no_local_sky
@@ -35,6 +35,7 @@ from .timefunctions import (
     persistent_of,
     scanned,
     trend,
+    without,
 )
 from .training import draw_pairs, train
 from .vae import SEPARATOR_SLOTS
@@ -256,7 +257,8 @@ def explain(
         joint = replace(joint, deformation=joint.deformation.joined(known))
 
     # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
-    local = estimate_local_sky(joint.sky, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
+    persistent = persistent_of(joint.functions)
+    local = estimate_local_sky(joint.sky, persistent, grid.good) if ablation.local_sky else no_local_sky(joint.sky)
 
     # 5. Estimate the atmosphere of each date: the part of the data that these statistics explain.
     return joint, local, estimate(series, joint, local, grid, knowledge)

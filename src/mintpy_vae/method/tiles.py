@@ -23,14 +23,14 @@ from ..settings import Settings
 from .atmosphere import Atmosphere, Guarded, PhasePerDate
 from .covariance import fill
 from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
-from .joint import Joint, without
+from .joint import Joint
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
 from .profile import Profile
 from .separation import Ablation, Separation, explain, to_dates
 from .threads import single_threaded
-from .timefunctions import TimeFunction, persistent_of
+from .timefunctions import TimeFunction, persistent_of, without
 from .update import Learned, TileMemory
 from .upsampling import Bilinear, CubicSpline
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,27 @@ class TimeFunction:
 def persistent_of(functions: Sequence[TimeFunction]) -> list[TimeFunction]:
     """Those of the functions in which the sky has a covariance of its own; not scanned ones and courses of clusters."""
     return [f for f in functions if not f.family]
+
+
+def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
+    """Series (dates, pixels) without its mean and ``functions``, rescaled to keep the expected variance per date."""
+    basis, kept = _fitted(functions, len(series))
+    return np.asarray((series - basis @ (basis.T @ series)) / kept[:, None])
+
+
+def without_others(left: Array, functions: Sequence[TimeFunction], some: NDArray[np.intp]) -> Array:
+    """What is ``left`` of a series by :func:`without`, on ``some`` dates as if there were no others, (some, pixels).
+
+    The mean and the functions were fitted to all dates, so that each date is part of what is left of every other one.
+    """
+    _, kept = _fitted(functions, len(left))
+    return without((left * kept[:, None])[some], [replace(f, values=f.values[some]) for f in functions])
+
+
+def _fitted(functions: Sequence[TimeFunction], n_dates: int) -> tuple[Array, Array]:
+    """Orthonormal basis of the mean and the functions, and the standard deviation that white dates keep without it."""
+    basis, _ = np.linalg.qr(np.stack([np.ones(n_dates), *(f.values for f in functions)], axis=1))
+    return basis, np.sqrt(np.maximum(1.0 - (basis**2).sum(axis=1), 0.1))
 
 
 def trend(years: Array) -> TimeFunction:

@@ -19,7 +19,7 @@ from .atmosphere import Atmosphere, estimate
 from .covariance import date_strength, fill, strength_of, without_height
 from .deformation import Deformation, Piece, make_bells
 from .inversion import invert_to_dates
-from .joint import Joint, without
+from .joint import Joint
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, local_sky
 from .observations import Grid, Observations
@@ -27,7 +27,7 @@ from .prior_mean import coefficients, relative
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Sky, Slowness, sky_statistics
 from .threads import single_threaded
-from .timefunctions import Rotation, TimeFunction, continued, persistent_of
+from .timefunctions import Rotation, TimeFunction, continued, persistent_of, without
 
 MANY = 0.25
 """Largest number of dates that are added to what was learned, as a share of the dates learned from."""
@@ -361,7 +361,7 @@ class Statistics:
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
         self.knowledge = knowledge
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
-        self.local = local_sky(self.sky, grid.good, learned.share)
+        self.local = local_sky(self.sky, persistent, grid.good, learned.share)
         bells = make_bells(grid.valid, grid.height, knowledge.stable)
         self.judge = Judge(self.sky, self.local, bells, grid.good, false_alarm)
 

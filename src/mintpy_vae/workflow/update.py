@@ -19,12 +19,11 @@ from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
-from ..method.joint import without
 from ..method.source_update import NewSources, new_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
 from ..method.tiles import Frame
-from ..method.timefunctions import continued
+from ..method.timefunctions import continued, without
 from ..method.update import MANY, TileMemory, Unlike, Update, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
