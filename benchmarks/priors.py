@@ -5,10 +5,11 @@
 Each row is a covariance of the sky of one date, learned from three blocks of dates of four and judged on the fourth:
 disks are hidden and predicted from around (error over that of the stationary sky alone), likelihood per pixel, share
 of errors within one sigma, seconds. The leak: a bell of three times a date's strength is put into one date, or into
-five in a row, before anything is learned, and hidden there; how much of it comes back as atmosphere. For the row that
-includes the date itself that is what cross-fitting avoids. Two simulated skies stand beside the real ones, and white
-noise may be added to all. The decoder is a network with 48 maps that grows from a seed and sees the height, trained
-under the stationary sky as the noise of its likelihood.
+five in a row, before the mean and the persistent functions are fitted, and hidden there; how much of it comes back as
+atmosphere. These are fitted to the dates learned from alone; in the row *fitted together* to all dates, by which a date
+comes into all others. The row *all dates* includes the date itself. Two simulated skies stand beside the real ones, and
+white noise may be added to all. The decoder is a network with 48 maps that grows from a seed and sees the height,
+trained under the stationary sky as the noise of its likelihood.
 
 Short stacks have few dates to learn from (``--dates 14``). What could help them comes from the simulator's real sky
 over the height of this very scene: its dates as modes, alone or beside the other dates (``simulated``, ``other dates
@@ -59,8 +60,8 @@ from mintpy_vae.stack import pool_map
 
 Array = NDArray[np.float64]
 CASES = ("lengai_null_0", "lengai_null_45", "erta_60", "san_miguel_null_0", "tibet_null_0")
-ROWS = ("stationary", "other dates", "all dates", "other dates, unbounded", "decoder")
-FOR_FEW = ("other dates, refitted", "simulated", "other dates and simulated", "decoder, pre-trained")
+ROWS = ("stationary", "other dates", "other dates, fitted together", "all dates", "decoder")
+FOR_FEW = ("simulated", "other dates and simulated", "decoder, pre-trained")
 SKIES, DATES_OF_SKY = 4, 30
 """Simulated skies over the height of a scene, and dates of each."""
 DISKS = (0.05, 0.1, 0.2)
@@ -262,7 +263,7 @@ class Judge:
         everything = np.arange(len(still))
         others = everything if row == "all dates" else np.setdiff1d(everything, self.blocks[block])
         unit = self.unit_of(still, everything)
-        if row == "other dates, refitted":
+        if row != "other dates, fitted together":
             unit[others] = self.unit_of(still, others)
         if row == "stationary":
             return np.zeros((0, unit.shape[1]))
@@ -276,9 +277,8 @@ class Judge:
             modes = decoder(unit[others], self.precision, self.grid, self.pretrained)[0]
         else:
             modes = unit[others] / np.sqrt(len(others))
-        largest = 4 * LARGEST_SHARE if row == "other dates, unbounded" else LARGEST_SHARE
         judged = unit[self.blocks[block]] if row != "all dates" else unit
-        return np.sqrt(best_share(self.precision, modes, judged, largest)) * modes
+        return np.sqrt(best_share(self.precision, modes, judged, LARGEST_SHARE)) * modes
 
     @cached_property
     def simulated(self) -> Array:
