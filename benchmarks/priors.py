@@ -48,7 +48,7 @@ from mintpy_vae.method.covariance import date_strength, fill, without_height
 from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.method.joint import Joint, estimate_jointly
-from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE
+from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE, blocks_and_others
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.profile import Profile, fit_profile
@@ -185,7 +185,7 @@ class Judge:
         joint = joint_of(grid, series)
         self.sky, self.functions = joint.sky, persistent_of(joint.functions)
         self.still = series - series.mean(axis=1, keepdims=True) - joint.deformation.presumed
-        self.unit = self.unit_of(self.still, np.arange(len(series)))
+        self.unit = self.unit_of(self.still)
         n_dates, n_pixels = self.unit.shape
         self.blocks = np.array_split(np.arange(n_dates), BLOCKS)
         self.precision = self.sky.covariance().precision.whiten(np.eye(n_pixels))
@@ -196,11 +196,15 @@ class Judge:
         self.base: list[float] = []
         self.pretrained: Decoder | None = None
 
-    def unit_of(self, still: Array, dates: NDArray[np.intp]) -> Array:
-        """Some dates at unit strength, without the persistent functions fitted to just these dates."""
-        functions = [dataclasses.replace(f, values=f.values[dates]) for f in self.functions]
-        residual = without_height(without(still[dates], functions), self.grid.height)
-        return np.asarray(residual / self.sky.strength[dates][:, None])
+    def unit_of(self, still: Array) -> Array:
+        """The dates at unit strength, without the persistent functions."""
+        left = without_height(without(still, self.functions), self.grid.height)
+        return np.asarray(left / self.sky.strength[:, None])
+
+    def others_of(self, still: Array, block: int) -> Array:
+        """Dates that are not in the block, as the method takes them."""
+        sky = dataclasses.replace(self.sky, residual=without(still, self.functions))
+        return blocks_and_others(sky, self.functions, np.arange(len(still)))[1][block]
 
     def _disk(self, rng: np.random.Generator, size: float) -> NDArray[np.intp]:
         centre = self.pixels[rng.integers(len(self.pixels))]
@@ -262,9 +266,9 @@ class Judge:
         """Modes that a row adds to the stationary sky for the dates of a block."""
         everything = np.arange(len(still))
         others = everything if row == "all dates" else np.setdiff1d(everything, self.blocks[block])
-        unit = self.unit_of(still, everything)
-        if row != "other dates, fitted together":
-            unit[others] = self.unit_of(still, others)
+        unit = self.unit_of(still)
+        if row not in ("other dates, fitted together", "all dates"):
+            unit[others] = self.others_of(still, block)
         if row == "stationary":
             return np.zeros((0, unit.shape[1]))
         if row.endswith("simulated"):

@@ -56,6 +56,15 @@ def test_new_points_join_the_cluster_of_their_pattern_and_others_none():
     assert (found[len(new) :] == -1).all()  # a cluster of their own continues no earlier one
 
 
+def test_a_cluster_of_points_that_were_in_none_continues_none():
+    def one_cluster(points):
+        return np.zeros(len(points), dtype=np.intp)
+
+    labels, points, new = np.array([-1] * 5 + [2]), np.zeros((6, 1)), np.zeros((3, 1))
+    assert (grown_labels(points, labels, new, one_cluster) == -1).all()
+    assert (grown_labels(points, labels + 1, new, one_cluster) == 0).all()
+
+
 def test_fishdbc_labels_do_not_depend_on_the_process():
     script = Path(__file__).parents[2] / "benchmarks" / "clustering.py"
     done = shell([sys.executable, script, "--codes", 400, 4000])

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from mintpy_vae.method.timefunctions import adds_to, annual, continued, course, rate_of, recognise, scanned, step, trend
+from mintpy_vae.method.timefunctions import (
+    adds_to,
+    annual,
+    continued,
+    course,
+    rate_of,
+    recognise,
+    scanned,
+    step,
+    trend,
+    without,
+    without_others,
+)
 
 YEARS = np.arange(60) * 12 / 365.25
 DATES = [str(np.datetime64("2018-01-01") + 12 * k).replace("-", "") for k in range(60)]
@@ -83,3 +95,17 @@ def test_a_course_that_is_a_line_or_a_flash_is_none():
     known = course(storm, YEARS, DATES, good)  # a date that is known to be bad decides nothing
     assert known is not None and clean is not None
     assert abs(np.corrcoef(known.values, clean.values)[0, 1]) > 0.99
+
+
+@pytest.mark.parametrize("at", [5, 35, 57])
+def test_what_is_left_on_some_dates_is_that_of_a_fit_to_these_alone(at):
+    """Also where a function does not change on them: nothing else is lost then."""
+    rng = np.random.default_rng(at)
+    series = rng.normal(size=(60, 500)) * np.linspace(1, 2, 60)[:, None]
+    functions = [trend(YEARS), *annual(YEARS), step(DATES, at)]
+    some = np.setdiff1d(np.arange(60), np.arange(at - 5, at + 3))  # constant on the others for 5 and 57
+    found = without_others(without(series, functions), functions, some)
+    design = np.stack([np.ones(len(some)), *(f.values[some] for f in functions)], axis=1)
+    left = series[some] - design @ np.linalg.pinv(design) @ series[some]
+    np.testing.assert_allclose(found / found.std(axis=1)[:, None], left / left.std(axis=1)[:, None], atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=1), series[some].std(axis=1), rtol=0.2)

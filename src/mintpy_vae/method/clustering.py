@@ -30,7 +30,7 @@ class Sources:
     weights : (sources, N_BASIS)
         Weights of the decoder's basis maps; the weighted sum is the source.
     axes : (axes, pixels)
-        The principal axes, as maps of unit norm.
+        The principal axes, as maps; orthonormal on the pixels that were learned from.
     of_stack : (sources,) bool
         True for a source of a pair of the stack, False for one of a pair drawn for the clustering.
     seen : (dates,) int
@@ -121,8 +121,8 @@ def grown_labels(
 ) -> NDArray[np.intp]:
     """Clusters of ``new`` points, once the clustering has grown by them; the earlier points keep theirs.
 
-    A cluster of the grown set continues the earlier one from which most of its points come. FISHDBC is incremental:
-    points that come later, in this order, lead to the same clusters.
+    A cluster of the grown set continues the earlier one from which most of its earlier points come. FISHDBC is
+    incremental: points that come later lead to the clusters of all at once, in this order, which is what is done here.
 
     Parameters
     ----------
@@ -135,16 +135,15 @@ def grown_labels(
     Returns
     -------
     (new points,) int
-        -1 for points in no cluster, and in a cluster that continues none.
+        -1 for points in no cluster, and in one whose earlier points are none or were mostly in no cluster.
     """
     n = len(points)
     grown = clusterer(np.vstack([points, new]))
     found = np.full(len(new), -1, dtype=np.intp)
     for label in np.unique(grown[n:][grown[n:] >= 0]):
         before = labels[grown[:n] == label]
-        before = before[before >= 0]
         if len(before):
-            found[grown[n:] == label] = np.bincount(before).argmax()
+            found[grown[n:] == label] = np.bincount(before + 1).argmax() - 1
     return found
 
 

@@ -9,6 +9,7 @@ a block (cross-fitting; Chernozhukov et al., 2018),
 
 with one share, chosen by maximum likelihood, and a strength s_t for each date. The trend and the other persistent
 functions of time are fitted to the other blocks alone: fitted to all dates, they would bring a date into all others.
+Functions of unsteady motion, which go through all blocks, get the mean over the blocks (:attr:`.LocalSky.of_all`).
 Motion on a few successive dates, such as an intrusion, is therefore hardly learned and removed.
 
 A convolutional decoder in place of the sample covariance, trained with the same likelihood, was not better on real data
@@ -57,7 +58,7 @@ class LocalSky:
 
     @cached_property
     def of_all(self) -> Array:
-        """Modes of the mean over the blocks, (modes, pixels)."""
+        """Modes of the mean over the blocks, (modes, pixels), for functions of time that go through all of them."""
         return np.vstack(self.modes) / np.sqrt(len(self.blocks))
 
 
@@ -78,7 +79,7 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArr
     good : (dates,) int
         Dates that are not known to be bad.
     """
-    blocks, others = _blocks(sky, persistent, good)
+    blocks, others = blocks_and_others(sky, persistent, good)
     judges = [
         _Evidence(sky.precision, sky.unit[dates], maps)
         for block, maps in zip(blocks, others, strict=True)
@@ -91,28 +92,31 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArr
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
         return no_local_sky(sky)
-    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, gain(share))
+    return _with_share(share, blocks, others, gain(share))
 
 
 def local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp], share: float) -> LocalSky:
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
         return no_local_sky(sky)
-    blocks, others = _blocks(sky, persistent, good)
-    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, 0.0)
+    return _with_share(share, *blocks_and_others(sky, persistent, good))
 
 
-def _blocks(
+def _with_share(share: float, blocks: list[NDArray[np.intp]], others: list[Array], gain: float = 0.0) -> LocalSky:
+    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, gain)
+
+
+def blocks_and_others(
     sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]
 ) -> tuple[list[NDArray[np.intp]], list[Array]]:
     """Blocks of dates, and for each the good dates of the others at unit strength, (others, pixels)."""
     blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
-    maps = []
+    others = []
     for block in blocks:
-        others = np.setdiff1d(good, block)
-        left = without_height(without_others(sky.residual, persistent, others), sky.height)
-        maps.append(left / sky.strength[others][:, None])
-    return blocks, maps
+        dates = np.setdiff1d(good, block)
+        left = without_height(without_others(sky.residual, persistent, dates), sky.height)
+        others.append(left / sky.strength[dates][:, None])
+    return blocks, others
 
 
 class _Evidence:

@@ -18,7 +18,7 @@ from .source_model import Fit, sources_of_pairs
 from .threads import single_threaded
 from .update import Learned
 
-__all__ = ["NewSources", "new_sources"]
+__all__ = ["NewSources", "new_sources", "no_sources"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,20 @@ class NewSources:
         Indices of the two dates.
     labels : (sources,) int
         Earlier cluster of each source; -1 for none.
+    network_input : (dates, pixels)
+        What the network sees of all dates.
     """
 
     points: Array
     pairs: Pairs
     labels: NDArray[np.intp]
+    network_input: Array
+
+
+def no_sources(learned: Learned, axes: int) -> NewSources:
+    """No sources with so many coordinates."""
+    none = np.zeros(0, dtype=np.intp)
+    return NewSources(np.zeros((0, axes)), none.reshape(0, 2), none, learned.network_input())
 
 
 @single_threaded()
@@ -67,14 +76,16 @@ def new_sources(
     known = np.r_[learned.grid.good, np.arange(learned.number, len(learned.dates))]
     pairs = pairs[np.isin(pairs, known).all(axis=1)]
     if not len(pairs):
-        return NewSources(np.zeros((0, points.shape[1])), pairs, np.zeros(0, dtype=np.intp))
+        return no_sources(learned, points.shape[1])
     years = torch.tensor(learned.grid.years[known] - learned.grid.years[known[0]], dtype=torch.float32)
     later = replace(network, model=network.model.continued(years.to(network.device)))
     own = np.searchsorted(known, pairs)
-    found = sources_of_pairs(later, learned.grid.maps(learned.network_input)[known], own, learned.grid.valid)
+    maps = learned.network_input()
+    found = sources_of_pairs(later, learned.grid.maps(maps)[known], own, learned.grid.valid)
     new = found.coordinates[found.clear] @ (found.basis @ axes.T)
     return NewSources(
         points=new,
         pairs=pairs[np.nonzero(found.clear)[1]],
         labels=grown_labels(unsigned(points), labels, unsigned(new), clusterer),
+        network_input=maps,
     )

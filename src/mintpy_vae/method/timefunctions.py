@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ MIN_BENT = 0.05
 """Least share of a course's variance outside a line; a course that is nearly a line is left to the trend."""
 MIN_EVIDENCE = 6.0
 """Smallest gain in the Bayesian information criterion; 6 counts as strong (Kass and Raftery, 1995)."""
+DEPENDENT = 1e-8
+"""Relative size below which a function of time depends on the others."""
 _CLUSTER = "cluster"
 
 
@@ -59,8 +61,8 @@ def persistent_of(functions: Sequence[TimeFunction]) -> list[TimeFunction]:
 
 def without(series: Array, functions: Sequence[TimeFunction]) -> Array:
     """Series (dates, pixels) without its mean and ``functions``, rescaled to keep the expected variance per date."""
-    basis, kept = _fitted(functions, len(series))
-    return np.asarray((series - basis @ (basis.T @ series)) / kept[:, None])
+    basis, _ = np.linalg.qr(_design(functions, len(series)))
+    return np.asarray((series - basis @ (basis.T @ series)) / _kept(basis)[:, None])
 
 
 def without_others(left: Array, functions: Sequence[TimeFunction], some: NDArray[np.intp]) -> Array:
@@ -68,14 +70,21 @@ def without_others(left: Array, functions: Sequence[TimeFunction], some: NDArray
 
     The mean and the functions were fitted to all dates, so that each date is part of what is left of every other one.
     """
-    _, kept = _fitted(functions, len(left))
-    return without((left * kept[:, None])[some], [replace(f, values=f.values[some]) for f in functions])
+    design = _design(functions, len(left))
+    series = left[some] * _kept(np.linalg.qr(design)[0])[some, None]
+    # a step, for one, may be constant on these dates
+    columns, singular, _ = np.linalg.svd(design[some] / np.abs(design).max(axis=0), full_matrices=False)
+    basis = columns[:, singular > DEPENDENT * singular[0]]
+    return np.asarray((series - basis @ (basis.T @ series)) / _kept(basis)[:, None])
 
 
-def _fitted(functions: Sequence[TimeFunction], n_dates: int) -> tuple[Array, Array]:
-    """Orthonormal basis of the mean and the functions, and the standard deviation that white dates keep without it."""
-    basis, _ = np.linalg.qr(np.stack([np.ones(n_dates), *(f.values for f in functions)], axis=1))
-    return basis, np.sqrt(np.maximum(1.0 - (basis**2).sum(axis=1), 0.1))
+def _design(functions: Sequence[TimeFunction], n_dates: int) -> Array:
+    return np.stack([np.ones(n_dates), *(f.values for f in functions)], axis=1)
+
+
+def _kept(basis: Array) -> Array:
+    """Standard deviation that white dates keep without an orthonormal basis (dates, functions), (dates,)."""
+    return np.asarray(np.sqrt(np.maximum(1.0 - (basis**2).sum(axis=1), 0.1)))
 
 
 def trend(years: Array) -> TimeFunction:

@@ -140,7 +140,6 @@ class Learned:
             station_rate=np.zeros(series.shape[1]),
         )
 
-    @property
     def network_input(self) -> Array:
         """Input of the network on all dates (dates, pixels), with the filter of those learned from."""
         n = self.number

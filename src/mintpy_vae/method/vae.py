@@ -92,6 +92,7 @@ class ContinuedPrior(PairPrior):
 
     def __init__(self, learned: PairPrior, times: Tensor) -> None:
         super().__init__(learned.slots, times)
+        del self.interval  # that of the learned dates is used
         self.learned = learned
 
     def span(self) -> Tensor:

@@ -129,8 +129,8 @@ def colour_map(
         text_box = {"bgcolor": "white", "opacity": 0.85, "font": {"size": 11}, "arrowhead": 2, "arrowcolor": _INK}
         side = "left" if column < width / 4 else "right" if column > 3 * width / 4 else "center"
         ay = -24 if row > length / 4 else 24
-        there = dict(zip("xy", frame.at(row, column), strict=True))
-        figure.add_annotation(**there, text=name, ax=0, ay=ay, xanchor=side, **text_box)
+        x_at, y_at = frame.at(row, column)
+        figure.add_annotation(x=x_at, y=y_at, text=name, ax=0, ay=ay, xanchor=side, **text_box)
     for mark in marks:
         figure.add_scatter(
             x=[x for x, _ in mark.places], y=[y for _, y in mark.places], text=[str(mark.number)] * len(mark.places),
@@ -227,7 +227,10 @@ def latent(
     names: Sequence[str],
     ringed: NDArray[np.bool_],
 ) -> go.Figure:
-    """Sources in two dimensions (sources, 2), coloured by cluster or by label; hovering shows the pair."""
+    """Sources in two dimensions (sources, 2), coloured by cluster or by label; hovering shows the pair.
+
+    Those that are ``ringed`` (sources,) bool stand out.
+    """
     figure = chart(height=460, xaxis={"visible": False}, yaxis={"visible": False})
     by_cluster, by_kind = [], []
     for label in range(-1, len(kinds)):
@@ -243,15 +246,12 @@ def latent(
             y=places[here, 1].astype(np.float32),
             mode="markers",
             name=name,
-            marker={
-                "color": by_cluster[-1],
-                "symbol": symbol,
-                "size": 6 + 4 * ringed[here],
-                "line": {"width": 2 * ringed[here], "color": _INK},
-            },
+            marker={"color": by_cluster[-1], "symbol": symbol, "size": 6, "line": {"width": 0}},
             text=np.array(names)[here].tolist(),
             hovertemplate=f"%{{text}}<br>{name}<extra></extra>",
         )
+        if ringed[here].any():
+            figure.data[-1].marker.update(size=6 + 4 * ringed[here], line={"width": 2 * ringed[here], "color": _INK})
     buttons = [
         {"label": text, "method": "restyle", "args": [{"marker.color": colours}]}
         for text, colours in (("colour by cluster", by_cluster), ("by label", by_kind))

@@ -52,7 +52,7 @@ class Evidence:
     points : (sources, axes), source_pairs : (sources, 2), source_labels : (sources,)
         See :class:`~mintpy_vae.method.clustering.Sources`.
     axes : (axes, pixels)
-        The axes of `points`, as maps of unit norm. None in a file of an earlier version.
+        The axes of `points`, as maps. None in a file of an earlier version.
     maps : (clusters, pixels)
         Mean map of each cluster, unit norm.
     amplitudes : (clusters, dates)

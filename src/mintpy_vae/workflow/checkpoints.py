@@ -23,7 +23,7 @@ from ..method.vae import VAE
 from ..progress import Steps
 from ..settings import Settings
 
-__all__ = ["RememberedTraining", "save_networks"]
+__all__ = ["RememberedTraining", "read_network", "save_networks"]
 
 
 class RememberedTraining:

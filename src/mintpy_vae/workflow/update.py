@@ -19,7 +19,7 @@ from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
-from ..method.source_update import NewSources, new_sources
+from ..method.source_update import NewSources, new_sources, no_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
 from ..method.tiles import Frame
@@ -155,6 +155,8 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     whole = all(file.is_file() for file in files) and number_of_tiles(work) == content.get("tiles", 0)
     if memory is None or evidence is None or not whole:
         raise InFull("files of the earlier result are missing")
+    if file_hash(work / MODEL) != content.get("model_sha256"):
+        raise InFull(f"{MODEL} is not that of the result")
     dates, known = dates_to_learn_from(stack), content.get("pair_sha256", {})
     new = dates[len(memory.dates) :]
     if dates[: len(memory.dates)] != list(memory.dates) or not new:
@@ -355,7 +357,7 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources:
         after=after,
         noise=noise,
         maps=maps,
-        amplitudes=np.hstack([old.amplitudes, maps @ memory.network_input[done.new].T]),
+        amplitudes=np.hstack([old.amplitudes, maps @ sources.network_input[done.new].T]),
         points=np.vstack([old.points, sources.points]),
         source_pairs=np.vstack([old.source_pairs, sources.pairs]),
         source_labels=np.r_[old.source_labels, sources.labels],
@@ -372,7 +374,7 @@ def _new_sources(earlier: Earlier, done: Update, data: TrainingData, settings: S
     old, learned, pairs = earlier.evidence, done.learned, data.observations.pairs
     pairs = pairs[(pairs >= done.new.start).any(axis=1)]
     if old.axes is None or not len(old.points):
-        return NewSources(np.zeros((0, old.points.shape[1])), pairs[:0], np.zeros(0, dtype=np.intp))
+        return no_sources(learned, old.points.shape[1])
     grid = learned.grid
     try:
         network = read_network(
