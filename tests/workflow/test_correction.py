@@ -169,7 +169,7 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
     """The same seed gives the same bytes; another correction, into the same directory, gives another time series."""
     project = Path(shutil.copytree(mapped.project, tmp_path / "WORK"))
     stack, template, work = project / "inputs" / "ifgramStack.h5", project / mapped.template.name, tmp_path / "WORK_vae"
-    series, delays, phases, models = [], [], [], []
+    series, delays, phases, models, used = [], [], [], [], []
     for how in ({"seed": 1}, {"seed": 2}, {"seed": 2, "resolution": 1.1}):
         done = correct(stack, template_file=template, **how)
         assert done.status == "corrected"
@@ -177,6 +177,7 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
         phases.append(read(work / "inputs" / "ifgramStack.h5", "unwrapPhase"))
         delays.append(read(work / "inputs" / "VAE.h5", "timeseries"))
         series.append(read(work / "timeseries.h5", "timeseries"))
+        used.append(read(work / "numInvIfgram.h5", "mask"))
     assert phases[0].tobytes() == read(mapped.work / "inputs" / "ifgramStack.h5", "unwrapPhase").tobytes()
     assert series[0].tobytes() == read(mapped.work / "timeseries.h5", "timeseries").tobytes()
     assert models[0] == result_of(mapped.work)["model_sha256"] != models[1]
@@ -184,8 +185,9 @@ def test_the_seed_decides_and_mintpy_inverts_again(mapped, tmp_path):
     change = delays[2] - delays[0]
     change = change - change[:, y, x][:, None, None]
     change = change - change[:1]
-    data = np.any(series[0] != 0, axis=0)
-    assert np.abs(change[:, data]).max() > 1e-4
+    # MintPy leaves out a pair at a pixel where it happens to be exactly as large as at the reference
+    data = np.any(series[0] != 0, axis=0) & (used[0] == used[2])
+    assert np.abs(change[:, data]).max() > 1e-4 and (used[0] != used[2]).sum() < 3
     series = [s - s[:1] for s in series]  # MintPy may choose another reference date
     np.testing.assert_allclose((series[2] - series[0])[:, data], -change[:, data], atol=1e-5)
 
