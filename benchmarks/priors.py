@@ -48,7 +48,7 @@ from mintpy_vae.method.covariance import date_strength, fill, without_height
 from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.method.joint import Joint, estimate_jointly
-from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE, blocks_and_others
+from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE, on_their_own
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.profile import Profile, fit_profile
@@ -201,10 +201,10 @@ class Judge:
         left = without_height(without(still, self.functions), self.grid.height)
         return np.asarray(left / self.sky.strength[:, None])
 
-    def others_of(self, still: Array, block: int) -> Array:
-        """Dates that are not in the block, as the method takes them."""
+    def on_their_own(self, still: Array, dates: NDArray[np.intp]) -> Array:
+        """Some dates at unit strength, as the method takes those of other blocks."""
         sky = dataclasses.replace(self.sky, residual=without(still, self.functions))
-        return blocks_and_others(sky, self.functions, np.arange(len(still)))[1][block]
+        return on_their_own(sky, self.functions, dates)
 
     def _disk(self, rng: np.random.Generator, size: float) -> NDArray[np.intp]:
         centre = self.pixels[rng.integers(len(self.pixels))]
@@ -264,13 +264,13 @@ class Judge:
 
     def _learn(self, row: str, still: Array, block: int) -> Array:
         """Modes that a row adds to the stationary sky for the dates of a block."""
+        if row == "stationary":
+            return np.zeros((0, still.shape[1]))
         everything = np.arange(len(still))
         others = everything if row == "all dates" else np.setdiff1d(everything, self.blocks[block])
         unit = self.unit_of(still)
         if row not in ("other dates, fitted together", "all dates"):
-            unit[others] = self.others_of(still, block)
-        if row == "stationary":
-            return np.zeros((0, unit.shape[1]))
+            unit[others] = self.on_their_own(still, others)
         if row.endswith("simulated"):
             return self._with_simulated(unit, others if row.startswith("other") else others[:0], block)
         if row == "decoder":

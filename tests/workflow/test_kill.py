@@ -16,10 +16,10 @@ def case(tmp_path_factory):
 
 
 def test_killed_at_random_moments(case):
-    outcomes = list(kill.kills(case, n=4, seed=11, every=4))
+    outcomes = list(kill.kills(case, n=6, seed=11, every=6))
     assert not [outcome for outcome in outcomes if outcome.violation]
     assert {outcome.sent for outcome in outcomes} == {"SIGKILL", "SIGTERM", "SIGINT"}
-    assert "all 4" in kill.table(outcomes)
+    assert "all 6" in kill.table(outcomes)
 
 
 def test_what_is_half_done_is_found_out(case):

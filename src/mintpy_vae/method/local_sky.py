@@ -79,7 +79,7 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArr
     good : (dates,) int
         Dates that are not known to be bad.
     """
-    blocks, others = blocks_and_others(sky, persistent, good)
+    blocks, others = _blocks_and_others(sky, persistent, good)
     judges = [
         _Evidence(sky.precision, sky.unit[dates], maps)
         for block, maps in zip(blocks, others, strict=True)
@@ -99,24 +99,25 @@ def local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.int
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
         return no_local_sky(sky)
-    return _with_share(share, *blocks_and_others(sky, persistent, good))
+    return _with_share(share, *_blocks_and_others(sky, persistent, good))
 
 
 def _with_share(share: float, blocks: list[NDArray[np.intp]], others: list[Array], gain: float = 0.0) -> LocalSky:
     return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, gain)
 
 
-def blocks_and_others(
+def _blocks_and_others(
     sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]
 ) -> tuple[list[NDArray[np.intp]], list[Array]]:
-    """Blocks of dates, and for each the good dates of the others at unit strength, (others, pixels)."""
+    """Blocks of dates, and for each the good dates of the others, (others, pixels)."""
     blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
-    others = []
-    for block in blocks:
-        dates = np.setdiff1d(good, block)
-        left = without_height(without_others(sky.residual, persistent, dates), sky.height)
-        others.append(left / sky.strength[dates][:, None])
-    return blocks, others
+    return blocks, [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
+
+
+def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np.intp]) -> Array:
+    """Some dates at unit strength, without persistent functions fitted to these alone, (dates, pixels)."""
+    left = without_height(without_others(sky.residual, persistent, dates), sky.height)
+    return np.asarray(left / sky.strength[dates][:, None])
 
 
 class _Evidence:

@@ -210,7 +210,7 @@ def extend(
     with stage("write", timings):
         shutil.copyfile(work / MODEL, staging / MODEL)
         marks = provenance("corrected", stack, settings, fingerprint) | {
-            "model_sha256": file_hash(staging / MODEL),
+            "model_sha256": earlier.content["model_sha256"],
             "learned_from_stack_sha256": _learned_from(earlier.content),
             "added_dates": " ".join(done.learned.dates[done.learned.number :]),
         }
@@ -222,7 +222,7 @@ def extend(
         write_covariance(
             staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
         )
-    return _details(earlier, fingerprint, job, data, done, sources, evidence) | {"model_sha256": marks["model_sha256"]}
+    return _details(earlier, fingerprint, job, data, done, sources, evidence)
 
 
 def _in_detail(
