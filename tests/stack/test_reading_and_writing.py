@@ -17,6 +17,7 @@ from mintpy_vae.stack import (
     COMPLETE,
     file_hash,
     open_stack,
+    pool_components,
     pool_map,
     pool_pairs,
     write_corrected_stack,
@@ -218,6 +219,24 @@ def test_pooling_depends_neither_on_memory_nor_on_chunks(tmp_path):
             results.add((phase.tobytes(), weight.tobytes()))
             assert done[-1] == (30, 30) and done == sorted(set(done))
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("which", ["kept", "last", "none of the first chunk", "alternating"])
+def test_some_pairs_are_pooled_as_all_are(tmp_path, which):
+    root = make_project(tmp_path / "p", chunks=(4, 7, 9), connect=True)
+    with h5py.File(root / "inputs/ifgramStack.h5", "r+") as f:
+        f["connectComponent"][:, 10:20, 5:15] = 2
+    stack = open_stack(root / "inputs/ifgramStack.h5")
+    number = np.arange(len(stack.pairs))
+    choices = {"kept": stack.keep, "last": number == number[-1], "none of the first chunk": number > 4}
+    some = choices.get(which, number % 2 == 1)
+    parts, own = pool_components(stack, 4, 1.0), pool_components(stack, 4, 1.0, some)
+    np.testing.assert_array_equal(own, parts[some])
+    for memory in (1e-6, 1.0):
+        of_all = pool_pairs(stack, 4, memory, components=parts)
+        of_some = pool_pairs(stack, 4, memory, components=own, some=some)
+        for a, b in zip(of_all, of_some, strict=True):
+            np.testing.assert_array_equal(b, a[some])
 
 
 def test_pool_map_skips_unknown_heights():

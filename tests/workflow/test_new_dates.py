@@ -18,6 +18,8 @@ from mintpy_vae import InputError
 from mintpy_vae.report.data import Data
 from mintpy_vae.results.evidence import read_evidence
 from mintpy_vae.results.learned import LEARNED
+from mintpy_vae.stack import hdf5 as reading
+from mintpy_vae.stack import pooling, writing
 from mintpy_vae.workflow import correction
 from mintpy_vae.workflow.correction import correct
 
@@ -114,6 +116,32 @@ def test_new_pairs_lose_the_difference_of_their_dates(added, grown):
     assert np.abs(delay[FIRST:]).max() > 1e-3
 
 
+def test_only_the_chunks_of_new_pairs_are_read_and_corrected(case, added, monkeypatch):
+    project, work = case
+    known, whole = set(names_of(work / STACK)), names_of(project / STACK)
+    read_from = set()
+
+    def seen(dataset, *where):
+        if Path(dataset.file.filename) == project / STACK and where and dataset.ndim == 3:
+            read_from.update(np.atleast_1d(np.arange(len(whole))[where[0]]).tolist())
+        return reading.read(dataset, *where)
+
+    chunk = 4  # pairs
+    with h5py.File(project / STACK, "r+") as f:
+        for name in ("unwrapPhase", "coherence", "connectComponent"):
+            values, attributes = f[name][:], dict(f[name].attrs)
+            del f[name]
+            f.create_dataset(name, data=values, chunks=(chunk, 13, 13)).attrs.update(attributes)
+    new = {k for k, name in enumerate(whole) if name not in known}
+    touched = {k for k in range(len(whole)) if any(k // chunk == n // chunk for n in new)}
+    assert len(touched) < len(whole) / 2
+    for module in (pooling, writing):
+        monkeypatch.setattr(module, "read", seen)
+    run(project, update=True)
+    assert new <= read_from <= touched
+    np.testing.assert_array_equal(read(work / STACK, "unwrapPhase"), read(added[1] / STACK, "unwrapPhase"))
+
+
 def test_the_new_dates_become_quieter_and_are_named(added):
     result, work, _ = added
     content = json.loads((work / "vae_result.json").read_text())
@@ -176,13 +204,16 @@ def test_once_added_they_are_not_added_again(added):
     assert run(project, update=True).skipped
 
 
-@pytest.mark.parametrize("change", ["pair", "setting", "many", "unlike", "forgotten", "network"])
+@pytest.mark.parametrize("change", ["pair", "dropped", "setting", "many", "unlike", "forgotten", "network"])
 def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, change, monkeypatch):
     project, work = case
     how = {}
     if change == "pair":
         with h5py.File(project / STACK, "r+") as f:
             f["unwrapPhase"][0, 12, 12] += 1e-3
+    elif change == "dropped":
+        with h5py.File(project / STACK, "r+") as f:
+            f["dropIfgram"][0] = False
     elif change == "setting":
         how = {"seed": 7}
     elif change == "many":

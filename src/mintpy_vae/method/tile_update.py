@@ -82,7 +82,7 @@ class WideUpdate:
     done : Update
         The new dates of the whole scene on pixels of ``ratio`` x ``ratio`` cells.
     whole, observations : Observations
-        All pairs on these pixels and on the cells.
+        The pairs that contain a new date, perhaps among others, on these pixels and on the cells.
     knowledge : Knowledge
         Prior information on the cells.
     ratio : int

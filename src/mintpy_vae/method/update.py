@@ -297,7 +297,8 @@ def update(
     Parameters
     ----------
     observations : Observations
-        Of all pairs; the dates begin with those of `learned`, in their order, and the later ones are new.
+        The pairs that contain a new date, perhaps among others; the dates begin with those of `learned`, in their
+        order, and the later ones are new.
     learned : Learned
     knowledge : Knowledge
         Moving and stable ground are used.

@@ -10,8 +10,8 @@ phase grows when the ground moves away, so displacement = -phase * wavelength / 
 from ..arrays import Rows
 from .checks import COMPLETE, METHOD, check_phase
 from .copying import files_of
-from .growth import DIGITS, EarlierDates, keep_layers, pair_hashes
-from .hdf5 import content_hash, damage, existing, file_hash, linked, open_hdf5, project_of, reason
+from .growth import DIGITS, EarlierLayers, names_of_pairs, pair_hashes
+from .hdf5 import content_hash, damage, existing, file_hash, layer_hashes, linked, open_hdf5, project_of, reason
 from .pooling import has_phase, pool_components, pool_map, pool_pairs
 from .reading import Stack, open_stack
 from .writing import (
@@ -27,7 +27,7 @@ __all__ = [
     "COMPLETE",
     "DIGITS",
     "METHOD",
-    "EarlierDates",
+    "EarlierLayers",
     "Rows",
     "Stack",
     "check_phase",
@@ -38,8 +38,9 @@ __all__ = [
     "file_hash",
     "files_of",
     "has_phase",
-    "keep_layers",
+    "layer_hashes",
     "linked",
+    "names_of_pairs",
     "open_hdf5",
     "open_stack",
     "pair_hashes",

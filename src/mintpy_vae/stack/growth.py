@@ -3,76 +3,76 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from .hdf5 import damage, open_hdf5, slabs
+from .hdf5 import damage, open_hdf5
 from .reading import Stack
 
-__all__ = ["DIGITS", "EarlierDates", "keep_layers", "pair_hashes"]
+__all__ = ["DIGITS", "EarlierLayers", "names_of_pairs", "pair_hashes"]
 
 _LAYERS = "coherence", "connectComponent"
 DIGITS = 20
 """Digits of a SHA-256 that are kept of a pair and of a date."""
-_MEMORY = 0.5  # GB
+_KEY = "S15"  # YYYYMMDDTHHMMSS
 
 
-def pair_hashes(stack: Stack) -> dict[str, str]:
-    """Begin of the SHA-256 of the phase, coherence and components of each pair, and whether it is kept.
+def pair_hashes(stack: Stack, layers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Begin of the SHA-256 of the phase, coherence and components of each pair, from those of the layers of the file.
 
     The pairs are named ``YYYYMMDD_YYYYMMDD`` in the order of the file, the first date first.
     """
-    digests = [hashlib.sha256(b"kept" if kept else b"dropped") for kept in stack.keep]
-    with open_hdf5(stack.file) as f, damage(stack.file):
-        for name in (stack.phase_name, *_LAYERS):
-            if name not in f:
-                continue
-            for rows, blocks in slabs(f[name], _MEMORY):
-                for block in blocks:
-                    for digest, values in zip(digests[block], f[name][block, rows], strict=True):
-                        digest.update(np.ascontiguousarray(values).data)
-    names = ("_".join(stack.dates[k] for k in pair) for pair in stack.pairs)
-    return {name: digest.hexdigest()[:DIGITS] for name, digest in zip(names, digests, strict=True)}
+    of_pairs = zip(*(layers[name] for name in (stack.phase_name, *_LAYERS) if name in layers), strict=True)
+    digests = [hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS] for parts in of_pairs]
+    return dict(zip(names_of_pairs(stack), digests, strict=True))
+
+
+def names_of_pairs(stack: Stack) -> list[str]:
+    """``YYYYMMDD_YYYYMMDD`` for each pair, in the order of the file, the first date first."""
+    return ["_".join(stack.dates[k] for k in pair) for pair in stack.pairs]
 
 
 @dataclass(frozen=True)
-class EarlierDates:
-    """Layers of an earlier time series of this tool, for a block of rows.
+class EarlierLayers:
+    """Layers of an earlier result that the result of a grown stack keeps, bit by bit.
 
     Attributes
     ----------
     file : Path
-    dates : sequence of str
-        Dates to read, in the order of the file.
-    per_unit : float
-        Factor on the values of the file.
+    name : str
+        Of the dataset, (layers, length, width).
+    place : (layers of the grown stack,) int array
+        Where each of these is in the file, -1 if it is new.
     """
 
     file: Path
-    dates: Sequence[str]
-    per_unit: float
+    name: str
+    place: np.ndarray
 
-    def __call__(self, rows: slice) -> np.ndarray:
-        """Values on ``rows``, (dates, rows, width)."""
+    @classmethod
+    def of(cls, file: Path, name: str, keys: np.ndarray) -> EarlierLayers:
+        """The layers that belong to ``keys``, dates (layers,) or pairs of dates (layers, 2) of the grown stack."""
+        with open_hdf5(file) as f, damage(file):
+            known = {key.tobytes(): k for k, key in enumerate(np.asarray(f["date"][:]).astype(_KEY))}
+        return cls(file, name, np.array([known.get(key.tobytes(), -1) for key in np.asarray(keys).astype(_KEY)]))
+
+    @property
+    def new(self) -> np.ndarray:
+        """Layers that the file does not have, (layers,) bool."""
+        return self.place < 0
+
+    def put(self, values: np.ndarray, rows: slice, block: slice = slice(None), per_unit: float = 1.0) -> np.ndarray:
+        """Overwrite those of the ``values`` (layers of the block, rows, width) that are kept, times a factor."""
+        place = self.place[block]
+        kept = np.flatnonzero(place >= 0)
         with open_hdf5(self.file) as f, damage(self.file):
-            some = np.isin(f["date"][:].astype(str), list(self.dates))
-            return np.asarray(f["timeseries"][some, rows] * self.per_unit, np.float32)
-
-
-def keep_layers(earlier: Path, file: Path, name: str) -> None:
-    """Overwrite the layers of the earlier dates, or pairs of dates, by those of an earlier file, bit by bit."""
-    with open_hdf5(earlier) as old, damage(earlier), h5py.File(file, "r+") as new:
-        where = {key.tobytes(): k for k, key in enumerate(_names(new))}
-        target = [where[key.tobytes()] for key in _names(old)]
-        for rows, blocks in slabs(old[name], _MEMORY):
-            for block in blocks:
-                for k, values in zip(target[block], old[name][block, rows], strict=True):
-                    new[name][k, rows] = values
-
-
-def _names(f: h5py.File) -> np.ndarray:
-    return np.asarray(f["date"][:]).astype("S15")
+            for run in np.split(kept, np.flatnonzero(np.diff(place[kept]) != 1) + 1):  # in the order of the file
+                if len(run):
+                    first = place[run[0]]
+                    values[run] = f[self.name][first : first + len(run), rows]
+        if per_unit != 1.0:
+            values[kept] *= np.float32(per_unit)
+        return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,32 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
+def layer_hashes(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """SHA-256 of each layer of the datasets (layers, length, width) of a file, by name, in hexadecimal."""
+    found = {}
+    with open_hdf5(Path(path)) as f, damage(Path(path)):
+        for name in sorted(f):
+            item = linked(f, name)
+            if not isinstance(item, h5py.Dataset) or item.ndim != 3:
+                continue
+            digests = [hashlib.sha256() for _ in range(len(item))]
+            pieces = [(block, rows) for rows, blocks in slabs(item, _ENOUGH) for block in blocks]
+            for (block, _), values in worked_on(item.__getitem__, pieces, Compute()):
+                for digest, layer in zip(digests[block], values, strict=True):
+                    digest.update(layer.data)
+            found[name] = [digest.hexdigest() for digest in digests]
+    return found
+
+
+def content_hash(path: str | os.PathLike[str], layers: Mapping[str, Sequence[str]] | None = None) -> str:
     """SHA-256 of the datasets of a stack and of its own root attributes, in hexadecimal.
 
     Unlike :func:`file_hash` it does not change if MintPy's ``load_data`` writes template options (names with a dot)
-    into the attributes, or if a step rewrites the same data.
+    into the attributes, or if a step rewrites the same data. ``layers`` is the result of :func:`layer_hashes`, if it is
+    known.
     """
     digest = hashlib.sha256()
+    layers = layer_hashes(path) if layers is None else layers
     with open_hdf5(Path(path)) as f, damage(Path(path)):
         own = {key: str(value) for key, value in f.attrs.items() if "." not in key}
         digest.update(repr(sorted(own.items())).encode())
@@ -51,9 +70,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
                 continue
             digest.update(f"{name} {item.shape} {item.dtype}".encode())
             if item.ndim == 3:
-                pieces = [(block, rows) for rows, blocks in slabs(item, _ENOUGH) for block in blocks]
-                for _, values in worked_on(item.__getitem__, pieces, Compute()):
-                    digest.update(values.data)
+                digest.update("".join(layers[name]).encode())
             elif item.shape is not None:
                 value = np.asarray(item[()])
                 # variable-length text is stored as pointers
@@ -162,7 +179,9 @@ def read(dataset: h5py.Dataset, *where: Any) -> np.ndarray:
         return dataset[where]
 
 
-def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> Iterator[tuple[slice, list[slice]]]:
+def slabs(
+    dataset: h5py.Dataset, max_memory: float, other_layers: int = 0, some: np.ndarray | None = None
+) -> Iterator[tuple[slice, list[slice]]]:
     """Divide a (pairs, length, width) dataset along its chunks into slabs that fit into memory.
 
     Parameters
@@ -172,6 +191,8 @@ def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> It
         GB for everything that belongs to one slab; more than 0.5 is not used.
     other_layers : int
         Other layers of the same rows in memory (the atmosphere of all dates).
+    some : (pairs,) bool array, optional
+        Pairs that are wanted; chunks without any of them are left out.
 
     Yields
     ------
@@ -189,5 +210,18 @@ def slabs(dataset: h5py.Dataset, max_memory: float, other_layers: int = 0) -> It
     step = int(layers / (_COPIES * block + 2 * other_layers))
     step = max(1, step // chunk_rows * chunk_rows or step)
     blocks = [slice(k, min(k + block, n_pairs)) for k in range(0, n_pairs, block)]
+    if some is not None:
+        blocks = [part for one in blocks for part in _with_some(one, some, chunk_pairs)]
     for start in range(0, length, step):
         yield slice(start, min(start + step, length)), blocks
+
+
+def _with_some(block: slice, some: np.ndarray, step: int) -> list[slice]:
+    """Parts of a block of pairs, divided every ``step`` pairs, with at least one of ``some``."""
+    parts: list[slice] = []
+    for start in range(block.start, block.stop, step):
+        stop = min(start + step, block.stop)
+        if some[start:stop].any():
+            begin = parts.pop().start if parts and parts[-1].stop == start else start
+            parts.append(slice(begin, stop))
+    return parts

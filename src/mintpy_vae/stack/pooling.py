@@ -24,8 +24,9 @@ def pool_pairs(
     progress: Steps | None = None,
     known: Callable[[slice], np.ndarray] | None = None,
     components: np.ndarray | None = None,
+    some: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multilook the phase of all pairs, weighted with coherence squared.
+    """Multilook the phase of pairs, weighted with coherence squared.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def pool_pairs(
     components : (pairs, h, w) int array, optional
         Result of :func:`pool_components`: pixels of another component than that of their coarse pixel are left out,
         because they have another constant.
+    some : (pairs of the stack,) bool array, optional
+        Pairs to read; by default all. Chunks without any of them are not read.
 
     Returns
     -------
@@ -50,7 +53,8 @@ def pool_pairs(
         Mean of coherence**2 over the factor x factor pixels, those without data counting as 0.
     """
     length, width = stack.shape
-    n_pairs = len(stack.pairs)
+    some = np.ones(len(stack.pairs), bool) if some is None else some
+    n_pairs = int(some.sum())
     h, w = math.ceil(length / factor), math.ceil(width / factor)
     phase = np.zeros((n_pairs, h, w), np.float32)
     weight = np.zeros((n_pairs, h, w), np.float32)
@@ -58,10 +62,11 @@ def pool_pairs(
     sum_weight = np.zeros((n_pairs, w))
     sum_phase = np.zeros((n_pairs, w))
     with open_hdf5(stack.file) as f:
-        layers = slabs(f[stack.phase_name], max_memory, len(stack.dates) if known else 0)
+        layers = slabs(f[stack.phase_name], max_memory, len(stack.dates) if known else 0, some)
         pieces = [(rows, block) for rows, blocks in layers for block in blocks]
-    sums = worked_on(partial(_weighted_sums, stack, factor, known, components), pieces, stack.compute)
-    for (rows, block), (weights, phases) in sums:
+    sums = worked_on(partial(_weighted_sums, stack, factor, known, components, some), pieces, stack.compute)
+    for (rows, piece), (weights, phases) in sums:
+        block = _among(some, piece)
         for i, row in enumerate(range(rows.start, rows.stop)):
             sum_weight[block] += weights[:, i]
             sum_phase[block] += phases[:, i]
@@ -83,16 +88,17 @@ def _weighted_sums(
     factor: int,
     known: Callable[[slice], np.ndarray] | None,
     components: np.ndarray | None,
+    some: np.ndarray,
     piece: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coherence squared, and phase times it, of some rows of some pairs, summed over `factor` columns."""
     rows, block = piece
     with open_hdf5(stack.file) as f:
-        p, c = read(f[stack.phase_name], block, rows), read(f["coherence"], block, rows)
-        part = None if components is None else read(f[COMPONENTS], block, rows)
+        p, c = (read(f[name], block, rows)[some[block]] for name in (stack.phase_name, "coherence"))
+        part = None if components is None else read(f[COMPONENTS], block, rows)[some[block]]
     if known:
         delay = known(rows)
-        for phase, (first, second) in zip(p, stack.pairs[block], strict=True):
+        for phase, (first, second) in zip(p, stack.pairs[block][some[block]], strict=True):
             phase[:] = np.where(has_data(phase), phase - (delay[second] - delay[first]), 0)
     shape = (*p.shape[:2], math.ceil(p.shape[2] / factor))
     weights, phases = np.empty(shape), np.empty(shape)
@@ -102,7 +108,7 @@ def _weighted_sums(
         if stack.land is not None:
             valid &= stack.land[rows]
         if part is not None and components is not None:
-            own = components[block][k, np.arange(rows.start, rows.stop) // factor]
+            own = components[_among(some, block)][k, np.arange(rows.start, rows.stop) // factor]
             valid &= part[k] == np.repeat(own, factor, axis=1)[:, : valid.shape[1]]
         weight = np.where(valid, c[k], 0).astype(np.float32, copy=False)
         np.clip(weight, 0, 1, out=weight)
@@ -113,8 +119,15 @@ def _weighted_sums(
     return weights, phases
 
 
-def pool_components(stack: Stack, factor: int, max_memory: float) -> np.ndarray | None:
+def _among(some: np.ndarray, block: slice) -> slice:
+    """Where those of ``some`` pairs that lie in a block are, counted among ``some``."""
+    return slice(int(some[: block.start].sum()), int(some[: block.stop].sum()))
+
+
+def pool_components(stack: Stack, factor: int, max_memory: float, some: np.ndarray | None = None) -> np.ndarray | None:
     """Connected component of each coarse pixel of each pair: the most frequent number above 0 of its pixels.
+
+    Parameters as for :func:`pool_pairs`.
 
     Returns
     -------
@@ -125,23 +138,24 @@ def pool_components(stack: Stack, factor: int, max_memory: float) -> np.ndarray 
     if "bridging" in stack.phase_name:
         return None
     length, width = stack.shape
+    some = np.ones(len(stack.pairs), bool) if some is None else some
     with open_hdf5(stack.file) as f:
         source = linked(f, COMPONENTS)
         shape = (len(stack.pairs), length, width)
         if not isinstance(source, h5py.Dataset) or source.shape != shape or source.dtype.kind not in "iu":
             return None
-        found = np.zeros((len(stack.pairs), math.ceil(length / factor), math.ceil(width / factor)), np.int64)
+        found = np.zeros((int(some.sum()), math.ceil(length / factor), math.ceil(width / factor)), np.int64)
         step = factor * max(1, (source.chunks or (1, factor))[1] // factor)
-        blocks = next(slabs(source, max_memory))[1]
+        blocks = next(slabs(source, max_memory, some=some))[1]
         for start in range(0, length, step):
             rows = slice(start, min(start + step, length))
             for block in blocks:
-                part = read(source, block, rows)
+                part = read(source, block, rows)[some[block]]
                 coarse = slice(start // factor, math.ceil(rows.stop / factor))
                 if stack.land is not None:
                     part[:, ~stack.land[rows]] = 0
                 for k, parts in enumerate(part):
-                    found[block][k, coarse] = _most_frequent(parts, factor)
+                    found[_among(some, block)][k, coarse] = _most_frequent(parts, factor)
     return found if any(len(np.unique(parts[parts > 0])) > 1 for parts in found) else None
 
 

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..progress import Steps
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .copying import Copy, files_of, in_file, outside, room
+from .growth import EarlierLayers
 from .hdf5 import open_hdf5, read, reason, slabs
 from .reading import Stack
 from .workers import worked_on
@@ -36,6 +37,7 @@ def write_corrected_stack(
     provenance: Mapping[str, str],
     max_memory: float,
     progress: Steps | None = None,
+    earlier: EarlierLayers | None = None,
 ) -> None:
     """Write a copy of the stack with the atmosphere subtracted from its phase.
 
@@ -59,6 +61,8 @@ def write_corrected_stack(
         GB.
     progress : callable, optional
         Called with rows done and rows in all.
+    earlier : EarlierLayers, optional
+        Corrected pairs that are taken as they are; the others alone are read and corrected.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def write_corrected_stack(
             phase = copy.dataset(source[stack.phase_name], MAIN)
             copy.contents(leave=(MAIN, *VARIANTS.values()))
             copy.finish()
-            _write_difference(stack, source, phase, atmosphere, max_memory, progress)
+            _write_difference(stack, source, phase, atmosphere, max_memory, progress, earlier)
             if stack.phase_name != MAIN:
                 out[stack.phase_name] = phase  # a hard link within the file: both names are one dataset
             out.attrs["atmos_correct_method"] = METHOD
@@ -112,6 +116,7 @@ def write_delay_file(
     max_memory: float,
     provenance: Mapping[str, str] | None = None,
     progress: Steps | None = None,
+    earlier: EarlierLayers | None = None,
 ) -> None:
     """Write the atmosphere per date in MintPy's format of a weather model's delay: LOS displacement in metres.
 
@@ -119,7 +124,8 @@ def write_delay_file(
     reference pixel or date: MintPy references the delay when it subtracts the file.
     """
     to_metres = stack.metres_per_radian
-    _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, max_memory, provenance or {}, progress)
+    how = (max_memory, provenance or {}, progress, earlier)
+    _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, *how)
 
 
 def write_std_file(
@@ -129,6 +135,7 @@ def write_std_file(
     max_memory: float,
     provenance: Mapping[str, str] | None = None,
     progress: Steps | None = None,
+    earlier: EarlierLayers | None = None,
 ) -> None:
     """Write the standard deviation of the atmosphere of each date as a time series of MintPy, in metres.
 
@@ -136,7 +143,8 @@ def write_std_file(
     refers to the date alone, not to its difference from a reference date or pixel.
     """
     to_metres = abs(stack.metres_per_radian)
-    _write_series(stack, out_file, partial(_layers, std, stack), to_metres, max_memory, provenance or {}, progress)
+    how = (max_memory, provenance or {}, progress, earlier)
+    _write_series(stack, out_file, partial(_layers, std, stack), to_metres, *how)
 
 
 def write_velocity_std(
@@ -172,6 +180,7 @@ def _write_series(
     max_memory: float,
     provenance: Mapping[str, str],
     progress: Steps | None,
+    earlier: EarlierLayers | None,
 ) -> None:
     """Write a time series of MintPy in metres from values in radians, which are computed block by block."""
     length, width = stack.shape
@@ -184,7 +193,7 @@ def _write_series(
         out["date"] = np.array(stack.dates, dtype="S")
         series = out.create_dataset("timeseries", (n_dates, length, width), np.float32)
         pieces = [rows for rows, _ in slabs(series, max_memory, other_layers=n_dates)]
-        for rows, values in worked_on(partial(_scaled, values_of, to_metres), pieces, stack.compute):
+        for rows, values in worked_on(partial(_scaled, values_of, to_metres, earlier), pieces, stack.compute):
             series[:, rows] = values
             if progress:
                 progress(rows.stop, length, "")
@@ -272,8 +281,9 @@ def _layers(of_rows: Rows, stack: Stack, rows: slice) -> np.ndarray:
     return values
 
 
-def _scaled(of_rows: Rows, factor: float, rows: slice) -> np.ndarray:
-    return of_rows(rows) * np.float32(factor)
+def _scaled(of_rows: Rows, factor: float, earlier: EarlierLayers | None, rows: slice) -> np.ndarray:
+    values = of_rows(rows) * np.float32(factor)
+    return earlier.put(values, rows) if earlier else values
 
 
 def _call(atmosphere: Rows, stack: Stack, rows: slice) -> np.ndarray:
@@ -290,10 +300,11 @@ def _write_difference(
     atmosphere: Rows,
     max_memory: float,
     progress: Steps | None,
+    earlier: EarlierLayers | None,
 ) -> None:
     layers = slabs(source[stack.phase_name], max_memory, other_layers=len(stack.dates))
     pieces = [(rows, block) for rows, blocks in layers for block in blocks]
-    difference = _Difference(stack, _is_referenced(stack, source), atmosphere)
+    difference = _Difference(stack, _is_referenced(stack, source), atmosphere, earlier)
     for (rows, block), corrected in worked_on(difference, pieces, stack.compute):
         out[block, rows] = corrected
         if progress and block.stop == len(stack.pairs):
@@ -303,20 +314,31 @@ def _write_difference(
 class _Difference:
     """Corrected phase of some rows of some pairs."""
 
-    def __init__(self, stack: Stack, referenced: np.ndarray, atmosphere: Rows) -> None:
-        self.stack, self.referenced, self.atmosphere = stack, referenced, atmosphere
+    def __init__(self, stack: Stack, referenced: np.ndarray, atmosphere: Rows, earlier: EarlierLayers | None) -> None:
+        self.stack, self.referenced, self.atmosphere, self.earlier = stack, referenced, atmosphere, earlier
+        self.new = np.ones(len(stack.pairs), bool) if earlier is None else earlier.new
         self.last: tuple[slice, np.ndarray] | None = None  # the next block of pairs mostly has the same rows
 
     def __call__(self, piece: tuple[slice, slice]) -> np.ndarray:
         rows, block = piece
-        stack, last = self.stack, self.last
+        stack, last, new = self.stack, self.last, np.flatnonzero(self.new[block])
+        with open_hdf5(stack.file) as f:
+            source = f[stack.phase_name]
+            if self.earlier is None:
+                data = read(source, block, rows)
+            else:
+                room = np.empty((block.stop - block.start, rows.stop - rows.start, stack.shape[1]), source.dtype)
+                data = self.earlier.put(room, rows, block)
+                for k in new:
+                    data[k] = read(source, block.start + k, rows)
+        if not len(new):
+            return data
         delay = last[1] if last and last[0] == rows else _call(self.atmosphere, stack, rows)
         self.last = rows, delay
-        with open_hdf5(stack.file) as f:
-            data = read(f[stack.phase_name], block, rows)
         y, x = stack.ref_yx if stack.ref_yx else (-1, -1)
         # pair by pair and in place, so that the arrays stay in the processor's cache
-        for phase, (first, second), referenced in zip(data, stack.pairs[block], self.referenced[block], strict=True):
+        for k in new:
+            phase, (first, second), referenced = data[k], stack.pairs[block][k], self.referenced[block][k]
             empty = phase == 0  # NaN and infinity stay unchanged by the subtraction
             if referenced and rows.start <= y < rows.stop:
                 empty[y - rows.start, x] = False

@@ -24,7 +24,7 @@ from ..project.network_options import network_options, pairs_kept
 from ..project.prior_delay import PriorDelay, find_prior_delay
 from ..project.templates import read_templates
 from ..settings import Settings
-from ..stack import Stack, content_hash, file_hash, files_of, open_stack, project_of
+from ..stack import Stack, content_hash, file_hash, files_of, layer_hashes, open_stack, project_of
 from ..stack.geometry import pixel_size
 
 
@@ -47,6 +47,8 @@ class Job:
         Delay of a weather model.
     prior_warnings : list of str
         About delay files that are not used, and dates without a delay.
+    hashed : dict
+        What :meth:`layers` has found, by the state of the file.
     """
 
     project: Path
@@ -57,6 +59,7 @@ class Job:
     known: KnownDelays = NOTHING
     prior: PriorDelay | None = None
     prior_warnings: list[str] = field(default_factory=list)
+    hashed: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def warnings(self) -> list[str]:
@@ -93,10 +96,20 @@ class Job:
             "version": __version__,
         }
 
+    def layers(self) -> dict[str, list[str]]:
+        """SHA-256 of each layer of the stack, see :func:`~mintpy_vae.stack.layer_hashes`; it is read once."""
+        state = _state(self.stack.file)
+        if state not in self.hashed:
+            self.hashed[state] = layer_hashes(self.stack.file)
+        return self.hashed[state]
+
     def _files(self) -> dict[str, tuple[Path, Callable[[Path], str]]]:
         """Files that determine the correction, each with the function that computes its hash."""
         own: dict[str, tuple[Path, Callable[[Path], str]]]
-        own = {"stack": (self.stack.file, content_hash), "geometry": (self.stack.geometry_file, file_hash)}
+        own = {
+            "stack": (self.stack.file, lambda path: content_hash(path, self.layers())),
+            "geometry": (self.stack.geometry_file, file_hash),
+        }
         if self.prior is not None:
             own["prior_delay"] = self.prior.file, file_hash
         return own | inputs(self.stack, self.project, self.template)

@@ -101,23 +101,28 @@ class Cells:
     ratio: int
 
 
-def training_data(job: Job, progress: Progress | None = None) -> TrainingData:
-    """Read the stack onto the training grid, without the delays that MintPy will subtract itself."""
+def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.bool_] | None = None) -> TrainingData:
+    """Read the stack onto the training grid, without the delays that MintPy will subtract itself.
+
+    With ``some`` (pairs of the stack,) of the kept pairs only these are read, unless they have several components: the
+    constants of these are found from all kept pairs.
+    """
     stack, settings = job.stack, job.settings
     factor, ratio = looks_of(stack, settings)
-    components = pool_components(stack, factor, settings.max_memory)
+    kept = stack.keep if some is None else some
+    components = pool_components(stack, factor, settings.max_memory, kept)
+    if components is not None and some is not None:
+        return training_data(job, progress)
     reading = steps_of(progress, "reading the stack")
-    phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components)
-    kept = stack.keep
-    phase, weight = phase[kept], weight[kept]
+    phase, weight = pool_pairs(stack, factor, settings.max_memory, reading, job.known.phase, components, kept)
     check_phase(stack.file, stack.phase_name, phase, weight)
-    used, pairs = np.unique(stack.pairs[kept], return_inverse=True)
-    pairs = pairs.reshape(-1, 2)  # numpy 2.0 and others disagree on the shape of the inverse
+    used = np.unique(stack.pairs[stack.keep])
+    pairs = np.searchsorted(used, stack.pairs[kept])
     phase[pairs[:, 0] > pairs[:, 1]] *= -1
     pairs = np.sort(pairs, axis=1)
     dates = dates_to_learn_from(stack)
     if components is not None:
-        phase = level_components(phase, weight, components[kept], pairs, len(dates))
+        phase = level_components(phase, weight, components, pairs, len(dates))
 
     def prior(looks: int) -> PriorOfDates | None:
         return None if job.prior is None else PriorOfDates(job.prior, stack, used, looks, settings.max_memory)
@@ -298,8 +303,8 @@ def _learn(
     fine = found.atmosphere if frame is None else frame
     factor = data.factor if data.cells is None else data.cells.factor
     return Learned(
-        atmosphere=_of_all_dates(phase_removed(found, stack, data, frame), len(stack.dates), data.used, 0.0),
-        std=_of_all_dates(Bilinear(fine.std, stack.shape, factor), len(stack.dates), data.used, np.nan),
+        atmosphere=of_all_dates(phase_removed(found, stack, data, frame), len(stack.dates), data.used, 0.0),
+        std=of_all_dates(Bilinear(fine.std, stack.shape, factor), len(stack.dates), data.used, np.nan),
         rate_std=Bilinear(fine.rate_std[None], stack.shape, factor),
         networks={"separator": found.network},
         details=details,
@@ -374,7 +379,7 @@ def _named(delay: PriorOfDates, stack: Stack) -> str:
     return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
 
 
-def _of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
+def of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:
     """Rows -> values of all dates: those of the dates ``used``, and ``others`` for the rest."""
     if len(used) == n_dates:
         return of_some

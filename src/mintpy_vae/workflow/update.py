@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..arrays import Array, Mask
+from ..arrays import Array, Float32, Mask
 from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
@@ -36,11 +37,11 @@ from ..results.learned import LEARNED, TILES, number_of_tiles, read_learned, rea
 from ..results.result import STD, read_result
 from ..settings import Settings
 from ..stack import (
-    EarlierDates,
+    EarlierLayers,
     Rows,
     Stack,
     file_hash,
-    keep_layers,
+    names_of_pairs,
     open_hdf5,
     pair_hashes,
     write_corrected_stack,
@@ -51,7 +52,7 @@ from ..stack import (
 from ..stack.geometry import pixel_size
 from .checkpoints import read_network
 from .job import Job, dates_to_learn_from, provenance, same_input
-from .learning import Learned, TrainingData, coefficients_by_date, kept, on_tiles, training_data
+from .learning import Learned, TrainingData, coefficients_by_date, kept, of_all_dates, on_tiles, training_data
 
 MODEL, VELOCITY_STD, COVARIANCE = "vae_model.pt", "velocity_vae_std.h5", "vae_covariance.csv"
 
@@ -112,13 +113,18 @@ def remember(staging: Path, job: Job, learned: Learned, tiles: KeptTiles) -> dic
     except BaseException:
         (staging / LEARNED).unlink(missing_ok=True)  # an incomplete file would look complete
         raise
-    return _hashes(job)
+    return {**_hashes(job), "dropped_pairs": _dropped(job.stack)}
 
 
 def _hashes(job: Job) -> dict[str, dict[str, str]]:
     """Hashes by the name of the pair, and by the date of a weather model's delay."""
     delays = {} if job.prior is None else delay_hashes(job.prior, job.stack)
-    return {"pair_sha256": pair_hashes(job.stack), "delay_sha256": delays}
+    return {"pair_sha256": pair_hashes(job.stack, job.layers()), "delay_sha256": delays}
+
+
+def _dropped(stack: Stack) -> list[str]:
+    """Names of the pairs that are not kept."""
+    return [name for name, kept in zip(names_of_pairs(stack), stack.keep, strict=True) if not kept]
 
 
 def cannot_grow(job: Job) -> str:
@@ -167,6 +173,8 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     pairs, delays = hashes["pair_sha256"], hashes["delay_sha256"]
     if altered := [name for name, digest in known.items() if pairs.get(name) != digest]:
         raise InFull(f"the pair {altered[0]} has changed")
+    if switched := set(content.get("dropped_pairs", [])) ^ (set(_dropped(stack)) & set(known)):
+        raise InFull(f"the pair {min(switched)} was dropped before or is dropped now")
     late = set(new) | (set(stack.dates) - set(_dates_of(files[0])))
     if other := [name for name in pairs if name not in known and not late & set(name.split("_"))]:
         raise InFull(f"the pair {other[0]} of earlier dates is new")
@@ -198,7 +206,7 @@ def extend(
     """
     stack, settings, work = job.stack, job.settings, earlier.work
     with stage("read", timings):
-        data = training_data(job, progress)
+        data = training_data(job, progress, _with_new_dates(stack, earlier.memory.dates))
     with stage("new dates", timings):
         false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
         done = update(data.observations, earlier.memory, job.knowledge, settings.significance, false_alarm)
@@ -223,6 +231,11 @@ def extend(
             staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
         )
     return _details(earlier, fingerprint, job, data, done, sources, evidence)
+
+
+def _with_new_dates(stack: Stack, earlier: Sequence[str]) -> NDArray[np.bool_]:
+    """Kept pairs that contain a date which is not among the ``earlier`` ones, (pairs,) bool."""
+    return stack.keep & ~np.isin(stack.dates, list(earlier))[stack.pairs].all(axis=1)
 
 
 def _in_detail(
@@ -263,7 +276,7 @@ def _write(
     marks: Mapping[str, str],
     progress: Progress,
 ) -> None:
-    stack, memory, inputs = job.stack, job.settings.max_memory, staging / "inputs"
+    stack, memory = job.stack, job.settings.max_memory
     height = done.learned.grid.profile(stack.height)
     new_phase: Rows
     if frame is not None and data.cells is not None:
@@ -277,43 +290,25 @@ def _write(
     if data.delay is not None and done.learned.delay_share.any():
         of_model = data.delay.removed(done.learned.delay_share, done.learned.grid.valid, done.learned.number)
         new_phase = _with_model(new_phase, of_model, done.new)
-    metres, names = stack.metres_per_radian, done.learned.dates[done.new]
-    atmosphere = _Joined(stack, names, new_phase, _earlier_dates(work / "inputs" / "VAE.h5", stack, 1 / metres))
-    std = _Joined(stack, names, new_std, _earlier_dates(work / STD, stack, 1 / abs(metres)))
+    dates, files = np.array(stack.dates, "S"), ("inputs/ifgramStack.h5", "inputs/VAE.h5", STD)
+    names = ("unwrapPhase", "timeseries", "timeseries")
+    keys = (dates[stack.pairs], dates, dates)
+    pairs, delay, std = (EarlierLayers.of(work / f, name, key) for f, name, key in zip(files, names, keys, strict=True))
+    used = np.searchsorted(stack.dates, done.learned.dates[done.new])
+    phase_of_new = of_all_dates(new_phase, len(dates), used, 0.0)
+    std_of_new = of_all_dates(new_std, len(dates), used, np.nan)
+    per_metre = 1 / stack.metres_per_radian
+
+    def phase_of_all(rows: slice) -> Float32:
+        return delay.put(phase_of_new(rows), rows, per_unit=per_metre)
 
     def steps(what: str) -> Any:
         return steps_of(progress, f"writing {what}")
 
-    write_corrected_stack(stack, inputs / "ifgramStack.h5", atmosphere, marks, memory, steps("the stack"))
-    keep_layers(work / "inputs" / "ifgramStack.h5", inputs / "ifgramStack.h5", "unwrapPhase")
-    write_delay_file(stack, inputs / "VAE.h5", atmosphere, memory, marks, steps("VAE.h5"))
-    keep_layers(work / "inputs" / "VAE.h5", inputs / "VAE.h5", "timeseries")
-    write_std_file(stack, staging / STD, std, memory, marks, steps(STD))
-    keep_layers(work / STD, staging / STD, "timeseries")
+    write_corrected_stack(stack, staging / files[0], phase_of_all, marks, memory, steps("the stack"), pairs)
+    write_delay_file(stack, staging / files[1], phase_of_new, memory, marks, steps("VAE.h5"), delay)
+    write_std_file(stack, staging / files[2], std_of_new, memory, marks, steps(STD), std)
     write_velocity_std(stack, staging / VELOCITY_STD, rate_std, marks)
-
-
-def _earlier_dates(file: Path, stack: Stack, per_unit: float) -> EarlierDates:
-    with open_hdf5(file) as f:
-        dates = f["date"][:].astype(str).tolist()
-    return EarlierDates(file, [date for date in dates if date in stack.dates], per_unit)
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """Rows -> values of all dates of a stack: new ones, earlier ones, and 0 on dates without a kept pair."""
-
-    stack: Stack
-    names: Sequence[str]
-    new: Rows
-    earlier: EarlierDates
-
-    def __call__(self, rows: slice) -> np.ndarray:
-        dates = self.stack.dates
-        values = np.zeros((len(dates), rows.stop - rows.start, self.stack.shape[1]), np.float32)
-        values[[dates.index(date) for date in self.earlier.dates]] = self.earlier(rows)
-        values[[dates.index(date) for date in self.names]] = self.new(rows)
-        return values
 
 
 def _with_model(new: Rows, of_model: Rows, dates: slice) -> Rows:
@@ -337,11 +332,12 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources:
     after = np.vstack([old.after[:, some], metres * corrected])
     persistent = [continued(name, memory.dates[:n], memory.dates) for name in memory.persistent]
     still = np.stack([without(x, persistent) for x in (before, after)])
-    first, second = data.observations.pairs.T
+    pairs = np.sort(np.searchsorted(data.used, stack.pairs[stack.keep]), axis=1)
+    first, second = pairs.T
     noise = (still[:, second] - still[:, first]).std(axis=2)
     where = {(old.dates[i], old.dates[j]): k for k, (i, j) in enumerate(old.pairs)}
     dates = data.observations.dates
-    for k, (i, j) in enumerate(data.observations.pairs):  # an earlier pair keeps its figures
+    for k, (i, j) in enumerate(pairs):  # an earlier pair keeps its figures
         if (dates[i], dates[j]) in where:
             noise[:, k] = old.noise[:, where[dates[i], dates[j]]]
     with open_hdf5(stack.file) as f:
@@ -349,7 +345,7 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources:
     return replace(
         old,
         dates=dates,
-        pairs=data.observations.pairs,
+        pairs=pairs,
         bperp=bperp,
         valid=valid,
         moving=old.moving & valid,
@@ -425,7 +421,7 @@ def _details(
         "false_alarm_probability": FALSE_ALARM,
         "alarms": [*before.get("alarms", []), *alarms],
     }
-    details |= earlier.hashes
+    details |= earlier.hashes | {"dropped_pairs": _dropped(stack)}
     said = before.get("sentences", [])
     sentences = [_sentence(one) for one in details["update"]["alarms"]]
     which = ", ".join(added)
