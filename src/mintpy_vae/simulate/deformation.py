@@ -10,6 +10,7 @@ from .presets import Preset
 from .storage import Storage, in_memory
 
 _LOG_YEARS = 20 / 365.25  # relaxation time of the postseismic logarithm
+_CELLS = 400  # along the shorter side, at least, where a larger scene is searched for places
 _MOVE_YEARS = 60 / 365.25  # a transient rises for this time; half of it reverses within the same time
 
 
@@ -106,16 +107,17 @@ def _place(
     rng: np.random.Generator, land: Raster, size: float, others: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
     """A centre on land, as far from water, the scene's sides and the other bodies as the scene allows."""
-    dry = np.pad(land, 1)
-    from_edge = ndimage.distance_transform_edt(dry)[1:-1, 1:-1] / size
-    y, x = np.mgrid[: land.shape[0], : land.shape[1]]
+    step = max(1, min(land.shape) // _CELLS)
+    dry = np.pad(land[::step, ::step], 1)
+    from_edge = ndimage.distance_transform_edt(dry)[1:-1, 1:-1] * (step / size)
+    y, x = step * np.mgrid[: from_edge.shape[0], : from_edge.shape[1]]
     room = np.minimum(from_edge, 2.0)
     for oy, ox, other in others:
         room = np.minimum(room, np.hypot(y - oy, x - ox) / (2 * (size + other)) * 2.0)
     # among the 15 % of the scene with the largest distances, and all places with a sufficient distance
     good = np.flatnonzero(room >= min(2.0, float(np.quantile(room, 0.85))))
     k = int(rng.choice(good))
-    return float(k // land.shape[1]), float(k % land.shape[1])
+    return float(step * (k // room.shape[1])), float(step * (k % room.shape[1]))
 
 
 def _summit(height: Raster, land: Raster) -> Raster:
