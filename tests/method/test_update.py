@@ -134,9 +134,38 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
 
 
+def test_a_step_too_weak_for_its_first_date_is_seen_when_it_has_lasted():
+    first = 40
+    observations = observed(simulate("quiet", n_dates=first + 4, size=(24, 26), seed=5))
+    found = separate(until(observations, first), Settings(device="cpu", train_steps=10, num_seeds=1))
+    early, dates = Learned.of(found, observations.dates[:first]), observations.dates
+    place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
+    bell = bell_map(place, np.indices(early.grid.valid.shape).reshape(2, -1).astype(float))
+    after = np.arange(len(dates)) >= first
+
+    def alarms(size):
+        """Those near the step, date by date."""
+        moved = observations.with_motion(size * after[:, None, None] * bell.reshape(early.grid.valid.shape))
+        learned, seen = early, []
+        for n in range(first + 1, len(dates) + 1):
+            done = update(until(moved, n), learned)
+            learned = done.learned
+            seen.append([a for a in done.alarms if np.hypot(*(a.place[:2] - place[:2])) < 3])
+        return seen
+
+    seen = {size: alarms(size) for size in np.arange(0.0, 12.0)}
+    late = [size for size, of_dates in seen.items() if not of_dates[0] and any(of_dates)]
+    assert not any(seen[0.0]) and seen[11.0][0]  # none without motion, at once if it is strong
+    assert len(late) >= 2
+    for size in late:
+        alarm = max((a for of_date in seen[size] for a in of_date), key=lambda a: a.score)
+        assert dates[first] <= alarm.since < alarm.date
+        assert abs(alarm.amplitude - size) < 0.35 * size
+
+
 def test_an_alarm_of_whole_cycles_on_few_cells_may_be_an_unwrapping_error():
     def cycles(amplitude, width=1.3, cells=1.0):
-        return Alarm("20200101", np.array([9, 9, np.log(width), 0, 0]), amplitude, 0.4, 2.0).cycles(cells)
+        return Alarm("20200101", np.array([9, 9, np.log(width), 0, 0]), amplitude, 0.4, 2.0, "20200101").cycles(cells)
 
     assert [cycles(a) for a in (5.8, -6.9, 12.2)] == [1, 1, 2] and cycles(5.8, 1.6 / 5, 5) == 1
     assert [cycles(5.8, width=2.5), cycles(5.8, cells=3.0), cycles(3.1), cycles(0.5)] == [0, 0, 0, 0]
@@ -144,7 +173,7 @@ def test_an_alarm_of_whole_cycles_on_few_cells_may_be_an_unwrapping_error():
 
 def test_bells_that_describe_one_motion_are_told_as_one():
     def alarm(amplitude, width=1.3, row=10.0, score=2.0, date="20200101"):
-        return Alarm(date, np.array([row, 10.0, np.log(width), 0.0, 0.0]), amplitude, 0.4, score)
+        return Alarm(date, np.array([row, 10.0, np.log(width), 0.0, 0.0]), amplitude, 0.4, score, date)
 
     broad, more, other, later = alarm(6, 3.0), alarm(5, row=11, score=4), alarm(3, row=25), alarm(6, date="20200113")
     told = distinct([other, more, later, broad])

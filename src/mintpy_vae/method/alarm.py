@@ -17,11 +17,12 @@ from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
 
 FALSE_ALARM = 0.01
 """Probability of an alarm on a date without motion, over the whole scene."""
+LASTING = (1, 2, 4)
+"""Numbers of successive dates whose common motion is tested; they share the false alarms."""
 MOST_ALARMS = 10
 """Largest number of places at which one date raises the alarm."""
-FEW_DATES = 20
-"""Number of dates learned from with which a new one would exceed its threshold twice as often as it should, because the
-distribution that is fitted to their largest scores is uncertain itself."""
+NARROW = 0.2
+"""Share of the false alarms that the narrowest bells may raise."""
 FEW_CELLS, NEARLY_WHOLE = 2.0, 0.25
 """Width in cells below which an alarm may be an unwrapping error, if it differs by less from whole cycles."""
 
@@ -39,6 +40,8 @@ class Alarm:
         Radians at the bell's peak, and its standard deviation on a date without motion.
     score : float
         In units of the threshold.
+    since : str
+        First of the dates that have it in common.
     """
 
     date: str
@@ -46,6 +49,7 @@ class Alarm:
     amplitude: float
     std: float
     score: float
+    since: str
 
     @property
     def probability(self) -> float:
@@ -97,11 +101,20 @@ class Judge:
     good : (dates,) int
         Dates to learn from.
     false_alarm : float
+    lasting : sequence of int
+        Numbers of successive dates whose common motion is tested.
     """
 
     def __init__(
-        self, sky: Sky, local: LocalSky, bells: Bells, good: NDArray[np.intp], false_alarm: float = FALSE_ALARM
+        self,
+        sky: Sky,
+        local: LocalSky,
+        bells: Bells,
+        good: NDArray[np.intp],
+        false_alarm: float = FALSE_ALARM,
+        lasting: Sequence[int] = LASTING,
     ) -> None:
+        self.lasting = lasting
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
         of_sky = sky.precision.energies(Footprints(sky, self.maps))
@@ -116,23 +129,21 @@ class Judge:
         self.misfits = np.concatenate(misfits)
         self.metric = LocalPrecision(sky, new_modes(sky, local, good))
         self.energy = self.metric.energies(self.maps, of_sky)
-        self.inflation, self.threshold = np.ones(len(self.places)), np.ones(len(self.places))
+        self.inflation, self.threshold = np.ones(len(self.places)), np.ones((len(lasting), len(self.places)))
         if not len(self.places):  # all ground is known to be stable
             return
         energy = np.mean(energies, axis=0)
         response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
         self.inflation = place_inflation(response, energy, self.places[:, 2])
-        scores = response**2 / (energy * self.inflation)[:, None]
-        scores /= _level(scores)
-        # Single pixels have errors that no sky has: the narrowest bells get a threshold of their own. The largest
-        # scores of real skies have a heavy tail, their logarithms a light one.
+        in_order = np.argsort(np.concatenate([block for block, _ in blocks]))
+        unit = (response / np.sqrt(energy * self.inflation)[:, None])[:, in_order]
+        scores = [together(unit, sky.strength[np.sort(good)], length) ** 2 for length in lasting]
+        scores = [of_length / _level(of_length) for of_length in scores]
+        # single pixels have errors that no sky has: the narrowest bells get a threshold of their own
         narrow = self.places[:, 2] < self.places[:, 2].min() + 0.01
-        for some in filter(np.any, (narrow, ~narrow)):
-            largest = np.log(scores[some].max(axis=0))
-            probability = false_alarm / 2 / (1 + FEW_DATES / len(largest))
-            fitted = float(np.exp(chance_exceeds(largest[:, None], probability))[0])
-            # at least that of a perfectly known sky, if the bells saw it independently
-            self.threshold[some] = max(fitted, float(chi2.isf(probability / some.sum(), 1)))
+        for some, share in ((narrow, NARROW), (~narrow, 1 - NARROW)):
+            if some.any():
+                self.threshold[:, some] = _thresholds([s[some] for s in scores], share * false_alarm)[:, None]
 
     def misfit(self, unit: Array) -> Array:
         """Misfit of new dates at unit strength, in robust standard deviations of those of the dates learned from."""
@@ -141,8 +152,12 @@ class Judge:
         middle = np.median(known)
         return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
 
-    def alarms(self, unit: Array) -> list[tuple[Array, Array, float, float, float]]:
-        """Place, bell, amplitude, standard deviation and score of each new motion on one date (pixels,)."""
+    def alarms(self, unit: Array, length: int = 1) -> list[tuple[Array, Array, float, float, float]]:
+        """Place, bell, amplitude, standard deviation and score of each new motion.
+
+        ``unit`` (pixels,) is what is left of so many dates :func:`together`, one of ``lasting``.
+        """
+        threshold = self.threshold[self.lasting.index(length)]
         chosen: list[int] = []
         reached: list[float] = []
         if not len(self.places):
@@ -153,7 +168,7 @@ class Judge:
         noise = noise * _level(scores)
         std = np.sqrt(noise) / self.energy
         while len(chosen) < MOST_ALARMS:
-            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * self.threshold)
+            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * threshold)
             best = int(scores.argmax())
             if scores[best] < 1.0 or best in chosen:
                 break
@@ -167,6 +182,42 @@ class Judge:
             (self.places[k], self.maps[k], float(amplitude), float(std[k]), score)
             for k, amplitude, score in zip(chosen, amplitudes, reached, strict=True)
         ]
+
+
+def together(unit: Array, strength: Array, length: int) -> Array:
+    """Each ``length`` successive dates as one: their common motion, in units of its standard deviation.
+
+    Parameters
+    ----------
+    unit : (n, dates)
+        At unit strength.
+    strength : (dates,)
+    length : int
+
+    Returns
+    -------
+    (n, dates - length + 1)
+    """
+    weight = np.r_[0.0, np.cumsum(strength**-2.0)]
+    total = np.cumsum(unit / strength, axis=1)
+    total[:, length:] -= total[:, :-length].copy()
+    return np.asarray(total[:, length - 1 :] / np.sqrt(weight[length:] - weight[:-length]))
+
+
+def _thresholds(scores: Sequence[Array], probability: float) -> Array:
+    """Thresholds for each length, of which a date exceeds any with a probability by chance.
+
+    ``scores`` (bells, dates) of each length. The largest scores of real skies have a heavy tail, their logarithms a
+    light one. The largest of all lengths, each in units of its own spread, is that of one search.
+    """
+    largest = [np.log(of_length.max(axis=0)) for of_length in scores]
+    middle, spread = (np.array([how(of_length) for of_length in largest]) for how in (np.mean, np.std))
+    number = len(largest[-1])
+    of_date = (np.stack([of_length[-number:] for of_length in largest], axis=1) - middle) / spread
+    limit = float(chance_exceeds(of_date.max(axis=1)[:, None], probability)[0])
+    # at least that of a perfectly known sky, if the bells and the lengths saw it independently
+    least = chi2.isf(probability / len(scores) / len(scores[0]), 1)
+    return np.asarray(np.maximum(np.exp(middle + limit * spread), least))
 
 
 def _level(scores: Array) -> Array:

@@ -215,7 +215,8 @@ class NewWork:
         values -= broad + memory.offset
         mean = values.mean(axis=1)
         values -= mean[:, None]
-        statistics = Statistics(learned, task.knowledge, self.false_alarm)
+        # known motion of the whole scene is that of the new dates alone
+        statistics = Statistics(learned, task.knowledge, self.false_alarm, lasting=(1,))
         done = statistics.explain(values, observations.dates, learned, extra)
         grown, found, new = done.learned, done.atmosphere, done.new
         means = np.r_[memory.mean, mean]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..dates import acquisition_years
-from .alarm import FALSE_ALARM, Alarm, Judge, new_modes
+from .alarm import FALSE_ALARM, LASTING, Alarm, Judge, new_modes, together
 from .atmosphere import Atmosphere, estimate
 from .covariance import date_strength, fill, strength_of, without_height
 from .deformation import Deformation, Piece, make_bells
@@ -157,6 +157,19 @@ class Learned:
             strength=np.r_[self.strength, strength],
             delay=np.vstack([self.delay, np.zeros_like(series)]),
             delay_share=np.r_[self.delay_share, np.zeros(len(series))],
+        )
+
+    def of_the_first(self) -> Learned:
+        """The same without the dates that were added."""
+        n = self.number
+        return replace(
+            self,
+            dates=self.dates[:n],
+            series=self.series[:n],
+            motion=self.motion[:n],
+            strength=self.strength[:n],
+            delay=self.delay[:n],
+            delay_share=self.delay_share[:n],
         )
 
     def on(self, valid: Mask) -> Learned:
@@ -353,9 +366,17 @@ class Statistics:
     knowledge : Knowledge
     false_alarm : float
         Probability of an alarm on a date without motion.
+    lasting : sequence of int
+        Numbers of successive dates whose common motion is tested.
     """
 
-    def __init__(self, learned: Learned, knowledge: Knowledge = NOTHING, false_alarm: float = FALSE_ALARM) -> None:
+    def __init__(
+        self,
+        learned: Learned,
+        knowledge: Knowledge = NOTHING,
+        false_alarm: float = FALSE_ALARM,
+        lasting: Sequence[int] = LASTING,
+    ) -> None:
         n, grid = learned.number, learned.grid
         persistent, _ = functions_at(learned, learned.dates[:n])
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
@@ -363,14 +384,71 @@ class Statistics:
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, persistent, grid.good, learned.share)
         bells = make_bells(grid.valid, grid.height, knowledge.stable)
-        self.judge = Judge(self.sky, self.local, bells, grid.good, false_alarm)
+        self.judge = Judge(self.sky, self.local, bells, grid.good, false_alarm, lasting)
 
     def innovation(self, values: Array, dates: Sequence[str], learned: Learned) -> tuple[Array, ...]:
-        """Motion of the new dates if it goes on, the rest at unit strength, their strength, and the rest's factor."""
+        """What the dates learned from do not predict of the dates since then.
+
+        These are the dates added before, and the last of ``dates``, whose phase is ``values`` (new dates, pixels).
+
+        Returns
+        -------
+        motion : (new dates, pixels)
+            If it goes on.
+        unit : (dates since, pixels)
+            The rest at unit strength.
+        strength : (dates since,)
+        scale : (dates since,)
+            Radians of a unit.
+        """
+        n, first = learned.number, learned.of_the_first()
         persistent, unsteady = functions_at(learned, dates)
-        motion = _gone_on(learned, [*persistent, *unsteady], dates)
-        predicted = _Prediction(learned, persistent)
-        return motion, *predicted.left(values - motion, self.sky, slice(len(learned.dates), len(dates)))
+        motion = _gone_on(first, [*persistent, *unsteady], dates)
+        still = np.vstack([learned.series[n:], values]) - motion
+        left = _Prediction(first, persistent).left(still, self.sky, slice(n, len(dates)))
+        return motion[len(learned.dates) - n :], *left
+
+    def search(
+        self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0
+    ) -> tuple[list[Alarm], Array, Array, Array]:
+        """Look for motion that is new on one of the last of ``dates``, or has lasted for some of them.
+
+        Parameters as for :meth:`explain`.
+
+        Returns
+        -------
+        alarms : list of Alarm
+        motion : (new dates, pixels)
+        left : (new dates, pixels)
+            The rest, at unit strength.
+        strength : (new dates,)
+        """
+        n, m = learned.number, len(learned.dates)
+        motion, unit, strength, scale = self.innovation(values - known, dates, learned)
+        motion = motion + known
+        alarms: list[Alarm] = []
+        left = unit[m - n :].copy()
+        for k, last in enumerate(range(m - n, len(dates) - n)):
+            recent = unit[: last + 1].copy()
+            lengths = [length for length in self.judge.lasting if length <= last + 1]
+            while lengths:
+                found = {length: self._alarms(recent, scale, length) for length in lengths}
+                best = max(lengths, key=lambda length: max((one[4] for one in found[length]), default=0.0))
+                for place, bell, amplitude, std, score in found[best]:
+                    since = dates[n + last + 1 - best]
+                    alarms.append(alarm := Alarm(dates[m + k], place, amplitude, std, score, since))
+                    motion[k] += alarm.probability * amplitude * bell
+                    recent[-best:] -= amplitude / scale[last + 1 - best : last + 1, None] * bell
+                lengths = [length for length in lengths if length != best] if found[best] else []
+            left[k] = recent[-1]
+        return alarms, motion, left, strength[m - n :]
+
+    def _alarms(self, unit: Array, scale: Array, length: int) -> list[tuple[Array, Array, float, float, float]]:
+        """Those of :meth:`Judge.alarms` for the last ``length`` dates (dates, pixels) at unit strength, in radians."""
+        scale = scale[len(unit) - length : len(unit)]
+        size = (scale**-2.0).sum() ** -0.5
+        found = self.judge.alarms(together(unit[-length:].T, scale, length)[:, 0], length)
+        return [(place, bell, size * amplitude, size * std, score) for place, bell, amplitude, std, score in found]
 
     def explain(self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0) -> Update:
         """Explain the phase ``values`` (new dates, pixels) of the last of ``dates``, radians.
@@ -378,16 +456,7 @@ class Statistics:
         ``known`` (new dates, pixels) is motion beside that which goes on.
         """
         m = len(learned.dates)
-        motion, unit, strength, scale = self.innovation(values - known, dates, learned)
-        motion = motion + known
-        alarms: list[Alarm] = []
-        left = unit.copy()
-        for k in range(len(values)):
-            for place, bell, amplitude, std, score in self.judge.alarms(unit[k]):
-                left[k] -= amplitude * bell
-                alarm = Alarm(dates[m + k], place, amplitude * scale[k], std * scale[k], score)
-                alarms.append(alarm)
-                motion[k] += alarm.probability * alarm.amplitude * bell
+        alarms, motion, left, strength = self.search(values, dates, learned, known)
         everything = learned.grown(dates, values, motion, strength)
         atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid

@@ -448,6 +448,7 @@ def _record(alarm: Alarm, stack: Stack, factor: int, ratio: int) -> dict[str, An
     mm = 1000 * stack.metres_per_radian
     found = {
         "date": alarm.date,
+        "since": alarm.since,
         "row": round(row),
         "column": round(column),
         "width_km": round(float(np.exp(alarm.place[2])) * factor * float(np.sqrt(size[0] * size[1])) / 1000, 2),
@@ -468,7 +469,9 @@ def _sentence(alarm: Mapping[str, Any]) -> str:
     where = f"row {alarm['row']}, column {alarm['column']}"
     if "latitude" in alarm:
         where += f" (latitude {alarm['latitude']}, longitude {alarm['longitude']})"
-    what = "New motion"
+    what, when = "New motion", f"on {alarm['date']}"
+    if (since := alarm.get("since", alarm["date"])) != alarm["date"]:
+        when = f"since {since}, seen on {alarm['date']},"
     if cycles := alarm.get("cycles"):
         what += f" or an unwrapping error of {cycles} cycle{'s' if cycles > 1 else ''}"
-    return f"{what} on {alarm['date']} at {where}: {alarm['mm']:.0f} mm, {alarm['sigma']:.0f} sigma."
+    return f"{what} {when} at {where}: {alarm['mm']:.0f} mm, {alarm['sigma']:.0f} sigma."
