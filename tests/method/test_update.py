@@ -134,33 +134,52 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
 
 
-def test_a_step_too_weak_for_its_first_date_is_seen_when_it_has_lasted():
-    first = 40
-    observations = observed(simulate("quiet", n_dates=first + 4, size=(24, 26), seed=5))
-    found = separate(until(observations, first), Settings(device="cpu", train_steps=10, num_seeds=1))
-    early, dates = Learned.of(found, observations.dates[:first]), observations.dates
+LONG = 40
+
+
+@pytest.fixture(scope="module")
+def long_case():
+    """Six dates after forty that were learned from, and a bell."""
+    observations = observed(simulate("quiet", n_dates=LONG + 6, size=(24, 26), seed=5))
+    found = separate(until(observations, LONG), Settings(device="cpu", train_steps=10, num_seeds=1))
     place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
-    bell = bell_map(place, np.indices(early.grid.valid.shape).reshape(2, -1).astype(float))
-    after = np.arange(len(dates)) >= first
+    bell = bell_map(place, np.indices(found.valid.shape).reshape(2, -1).astype(float)).reshape(found.valid.shape)
+    return observations, Learned.of(found, observations.dates[:LONG]), place, bell
 
-    def alarms(size):
-        """Those near the step, date by date."""
-        moved = observations.with_motion(size * after[:, None, None] * bell.reshape(early.grid.valid.shape))
-        learned, seen = early, []
-        for n in range(first + 1, len(dates) + 1):
-            done = update(until(moved, n), learned)
-            learned = done.learned
-            seen.append([a for a in done.alarms if np.hypot(*(a.place[:2] - place[:2])) < 3])
-        return seen
 
-    seen = {size: alarms(size) for size in np.arange(0.0, 12.0)}
+def one_by_one(long_case, course):
+    """Alarms near the bell on each new date, and motion at its peak, for a motion of this ``course``."""
+    observations, learned, place, bell = long_case
+    moved = observations.with_motion(np.r_[np.zeros(LONG), course][:, None, None] * bell)
+    alarms, motion = [], []
+    for n in range(LONG + 1, LONG + len(course) + 1):
+        done = update(until(moved, n), learned)
+        learned = done.learned
+        alarms.append([a for a in done.alarms if np.hypot(*(a.place[:2] - place[:2])) < 3])
+        motion.append(learned.grid.maps(learned.motion[-1:])[0][12, 20])
+    return alarms, np.array(motion)
+
+
+def test_a_step_too_weak_for_its_first_date_is_seen_when_it_has_lasted(long_case):
+    dates = long_case[0].dates
+    seen = {size: one_by_one(long_case, np.full(6, size))[0][:4] for size in np.arange(0.0, 12.0)}
     late = [size for size, of_dates in seen.items() if not of_dates[0] and any(of_dates)]
     assert not any(seen[0.0]) and seen[11.0][0]  # none without motion, at once if it is strong
     assert len(late) >= 2
     for size in late:
         alarm = max((a for of_date in seen[size] for a in of_date), key=lambda a: a.score)
-        assert dates[first] <= alarm.since < alarm.date
+        assert dates[LONG] <= alarm.since < alarm.date
         assert abs(alarm.amplitude - size) < 0.35 * size
+
+
+@pytest.mark.parametrize(
+    "course", [[0, 14, 14, 14, 14, 14], [0, 20, 20, 20, 20, 20], [0, 14, 18, 22, 26, 30], [20, 0, 0, 0, 0, 0]]
+)
+def test_motion_is_counted_once_and_on_its_own_dates(long_case, course):
+    course = np.array(course, dtype=float)
+    _, motion = one_by_one(long_case, course)
+    assert np.abs(motion - motion[course == 0].mean() - course)[course > 0].max() < 0.35 * course.max()
+    assert np.abs(motion[course == 0]).max() < 2
 
 
 def test_an_alarm_of_whole_cycles_on_few_cells_may_be_an_unwrapping_error():

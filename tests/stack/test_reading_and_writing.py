@@ -15,6 +15,7 @@ from mintpy.utils import readfile
 from mintpy_vae.errors import InputError
 from mintpy_vae.stack import (
     COMPLETE,
+    EarlierLayers,
     file_hash,
     open_stack,
     pool_components,
@@ -219,6 +220,21 @@ def test_pooling_depends_neither_on_memory_nor_on_chunks(tmp_path):
             results.add((phase.tobytes(), weight.tobytes()))
             assert done[-1] == (30, 30) and done == sorted(set(done))
     assert len(results) == 1
+
+
+def test_a_date_is_new_even_if_an_earlier_file_has_an_empty_layer_of_it(stack, tmp_path):
+    """Before, all pairs with it were dropped."""
+    file, delay = tmp_path / "VAE.h5", delays(N_DATES, SIZE)
+    write_delay_file(stack, file, rows_of(delay), 1.0)
+    dates = np.array(stack.dates, "S")
+    late = stack.dates[-1:]
+    layers = EarlierLayers.of(file, "timeseries", dates, late)
+    assert layers.new.tolist() == [False] * (N_DATES - 1) + [True]
+    values = layers.put(np.full((N_DATES, *SIZE), 7.0, np.float32), slice(0, SIZE[0]))
+    assert (values[-1] == 7).all()
+    np.testing.assert_array_equal(values[:-1], read(file, "timeseries")[:-1])
+    of_pairs = EarlierLayers.of(file, "timeseries", dates[stack.pairs], late)
+    assert of_pairs.new.all()  # the file has none of them
 
 
 @pytest.mark.parametrize("which", ["kept", "last", "none of the first chunk", "alternating"])

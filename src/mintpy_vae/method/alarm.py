@@ -20,7 +20,10 @@ FALSE_ALARM = 0.01
 LASTING = (1, 2, 4)
 """Numbers of successive dates whose common motion is tested; they share the false alarms."""
 MOST_ALARMS = 10
-"""Largest number of places at which one date raises the alarm."""
+"""Largest number of places at which one date raises the alarm, for each length."""
+FEW_DATES = 20
+"""Number of dates learned from with which a new one would exceed its threshold twice as often as it should, because the
+distribution that is fitted to their largest scores is uncertain itself."""
 NARROW = 0.2
 """Share of the false alarms that the narrowest bells may raise."""
 FEW_CELLS, NEARLY_WHOLE = 2.0, 0.25
@@ -29,7 +32,7 @@ FEW_CELLS, NEARLY_WHOLE = 2.0, 0.25
 
 @dataclass(frozen=True)
 class Alarm:
-    """New motion on one date.
+    """New motion that one date shows, alone or in common with those before.
 
     Attributes
     ----------
@@ -41,7 +44,7 @@ class Alarm:
     score : float
         In units of the threshold.
     since : str
-        First of the dates that have it in common.
+        First of the dates that are taken together with it: the motion began there at the earliest.
     """
 
     date: str
@@ -213,6 +216,7 @@ def _thresholds(scores: Sequence[Array], probability: float) -> Array:
     largest = [np.log(of_length.max(axis=0)) for of_length in scores]
     middle, spread = (np.array([how(of_length) for of_length in largest]) for how in (np.mean, np.std))
     number = len(largest[-1])
+    probability /= 1 + (FEW_DATES / number) ** 2
     of_date = (np.stack([of_length[-number:] for of_length in largest], axis=1) - middle) / spread
     limit = float(chance_exceeds(of_date.max(axis=1)[:, None], probability)[0])
     # at least that of a perfectly known sky, if the bells and the lengths saw it independently

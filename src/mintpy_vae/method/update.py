@@ -160,7 +160,7 @@ class Learned:
         )
 
     def of_the_first(self) -> Learned:
-        """The same without the dates that were added."""
+        """The same without the dates that were added; the grid keeps them."""
         n = self.number
         return replace(
             self,
@@ -439,7 +439,8 @@ class Statistics:
                     alarms.append(alarm := Alarm(dates[m + k], place, amplitude, std, score, since))
                     motion[k] += alarm.probability * amplitude * bell
                     recent[-best:] -= amplitude / scale[last + 1 - best : last + 1, None] * bell
-                lengths = [length for length in lengths if length != best] if found[best] else []
+                # a longer window still contains the same motion on its earlier dates
+                lengths = [length for length in lengths if length < best] if found[best] else []
             left[k] = recent[-1]
         return alarms, motion, left, strength[m - n :]
 
@@ -448,7 +449,14 @@ class Statistics:
         scale = scale[len(unit) - length : len(unit)]
         size = (scale**-2.0).sum() ** -0.5
         found = self.judge.alarms(together(unit[-length:].T, scale, length)[:, 0], length)
-        return [(place, bell, size * amplitude, size * std, score) for place, bell, amplitude, std, score in found]
+        in_radians = [(place, bell, size * amplitude, size * std, s) for place, bell, amplitude, std, s in found]
+        # what the last date does not show itself has not lasted
+        return [one for one in in_radians if length == 1 or self._on_last(unit, scale, one[1]) / one[2] > 0.5]
+
+    def _on_last(self, unit: Array, scale: Array, bell: Array) -> float:
+        """Amplitude of a bell on the last date alone, radians."""
+        whitened = self.judge.metric.whiten(bell[None])[0]
+        return float(scale[-1] * (whitened @ unit[-1]) / (whitened @ bell))
 
     def explain(self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0) -> Update:
         """Explain the phase ``values`` (new dates, pixels) of the last of ``dates``, radians.

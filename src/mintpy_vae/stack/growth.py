@@ -25,7 +25,8 @@ def pair_hashes(stack: Stack, layers: Mapping[str, Sequence[str]]) -> dict[str, 
 
     The pairs are named ``YYYYMMDD_YYYYMMDD`` in the order of the file, the first date first.
     """
-    of_pairs = zip(*(layers[name] for name in (stack.phase_name, *_LAYERS) if name in layers), strict=True)
+    names = (stack.phase_name, *_LAYERS)
+    of_pairs = zip(*(layers[name] for name in names if len(layers.get(name, ())) == len(stack.pairs)), strict=True)
     digests = [hashlib.sha256("".join(parts).encode()).hexdigest()[:DIGITS] for parts in of_pairs]
     return dict(zip(names_of_pairs(stack), digests, strict=True))
 
@@ -53,11 +54,16 @@ class EarlierLayers:
     place: np.ndarray
 
     @classmethod
-    def of(cls, file: Path, name: str, keys: np.ndarray) -> EarlierLayers:
-        """The layers that belong to ``keys``, dates (layers,) or pairs of dates (layers, 2) of the grown stack."""
+    def of(cls, file: Path, name: str, keys: np.ndarray, new: Sequence[str]) -> EarlierLayers:
+        """The layers that belong to ``keys``, dates (layers,) or pairs of dates (layers, 2) of the grown stack.
+
+        Those of the dates ``new`` are new even if the file has them: it may have had dropped pairs of these only.
+        """
         with open_hdf5(file) as f, damage(file):
             known = {key.tobytes(): k for k, key in enumerate(np.asarray(f["date"][:]).astype(_KEY))}
-        return cls(file, name, np.array([known.get(key.tobytes(), -1) for key in np.asarray(keys).astype(_KEY)]))
+        place = np.array([known.get(key.tobytes(), -1) for key in np.asarray(keys).astype(_KEY)])
+        fresh = np.isin(np.asarray(keys).astype(str), list(new)).reshape(len(place), -1).any(axis=1)
+        return cls(file, name, np.where(fresh, -1, place))
 
     @property
     def new(self) -> np.ndarray:

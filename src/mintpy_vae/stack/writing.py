@@ -329,8 +329,8 @@ class _Difference:
             else:
                 room = np.empty((block.stop - block.start, rows.stop - rows.start, stack.shape[1]), source.dtype)
                 data = self.earlier.put(room, rows, block)
-                for k in new:
-                    data[k] = read(source, block.start + k, rows)
+                for run in filter(len, np.split(new, np.flatnonzero(np.diff(new) != 1) + 1)):
+                    data[run] = read(source, slice(block.start + run[0], block.start + run[-1] + 1), rows)
         if not len(new):
             return data
         delay = last[1] if last and last[0] == rows else _call(self.atmosphere, stack, rows)

@@ -63,6 +63,8 @@ class TrainingData:
         The weather model's delay, on the training grid and on the stack's own.
     cells : Cells or None
         The cells of a wide scene, which are finer than the training grid.
+    several_components : bool
+        Whether a pair has several connected components.
     """
 
     observations: Observations
@@ -70,6 +72,7 @@ class TrainingData:
     factor: int
     delay: PriorOfDates | None = None
     cells: Cells | None = None
+    several_components: bool = False
 
     def with_motion(self, phase: Array) -> TrainingData:
         """The same pairs with motion added, given by its phase on each date (dates, height, width), radians."""
@@ -121,7 +124,7 @@ def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.b
     phase[pairs[:, 0] > pairs[:, 1]] *= -1
     pairs = np.sort(pairs, axis=1)
     dates = dates_to_learn_from(stack)
-    if components is not None:
+    if several := components is not None:
         phase = level_components(phase, weight, components, pairs, len(dates))
 
     def prior(looks: int) -> PriorOfDates | None:
@@ -137,11 +140,12 @@ def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.b
         delay=None if cells is None else cells.maps,
     )
     if ratio == 1:
-        return TrainingData(observations, used, factor, cells)
+        return TrainingData(observations, used, factor, cells, several_components=several)
     knowledge = read_prior_information(job.template, settings, stack, factor)
     delay = prior(factor * ratio)
     whole = replace(observations.multilooked(ratio), delay=None if delay is None else delay.maps)
-    return TrainingData(whole, used, factor * ratio, delay, Cells(observations, knowledge, factor, ratio))
+    fine = Cells(observations, knowledge, factor, ratio)
+    return TrainingData(whole, used, factor * ratio, delay, fine, several)
 
 
 @dataclass(frozen=True)
@@ -411,6 +415,7 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
         "warnings": sentences(found.atmosphere.guarded, mm),
         "device": str(found.network.device),
         "training_grid": list(found.valid.shape),
+        "several_components": data.several_components,
         "clusters": [c.evidence() for c in found.clusters],
         "scale_height_km": 1e-3 / bend if (bend := found.grid.profile.bend) else None,
         "local_sky_share": found.local.share,

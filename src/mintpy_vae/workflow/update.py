@@ -206,7 +206,9 @@ def extend(
     """
     stack, settings, work = job.stack, job.settings, earlier.work
     with stage("read", timings):
-        data = training_data(job, progress, _with_new_dates(stack, earlier.memory.dates))
+        # the pixels of a pair depend on whether any pair has several components
+        every = earlier.content.get("several_components", True)
+        data = training_data(job, progress, None if every else _with_new_dates(stack, earlier.memory.dates))
     with stage("new dates", timings):
         false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
         done = update(data.observations, earlier.memory, job.knowledge, settings.significance, false_alarm)
@@ -293,8 +295,9 @@ def _write(
     dates, files = np.array(stack.dates, "S"), ("inputs/ifgramStack.h5", "inputs/VAE.h5", STD)
     names = ("unwrapPhase", "timeseries", "timeseries")
     keys = (dates[stack.pairs], dates, dates)
-    pairs, delay, std = (EarlierLayers.of(work / f, name, key) for f, name, key in zip(files, names, keys, strict=True))
-    used = np.searchsorted(stack.dates, done.learned.dates[done.new])
+    late = list(done.learned.dates[done.new])
+    pairs, delay, std = (EarlierLayers.of(work / f, n, key, late) for f, n, key in zip(files, names, keys, strict=True))
+    used = np.searchsorted(stack.dates, late)
     phase_of_new = of_all_dates(new_phase, len(dates), used, 0.0)
     std_of_new = of_all_dates(new_std, len(dates), used, np.nan)
     per_metre = 1 / stack.metres_per_radian
@@ -421,7 +424,7 @@ def _details(
         "false_alarm_probability": FALSE_ALARM,
         "alarms": [*before.get("alarms", []), *alarms],
     }
-    details |= earlier.hashes | {"dropped_pairs": _dropped(stack)}
+    details |= earlier.hashes | {"dropped_pairs": _dropped(stack), "several_components": data.several_components}
     said = before.get("sentences", [])
     sentences = [_sentence(one) for one in details["update"]["alarms"]]
     which = ", ".join(added)
