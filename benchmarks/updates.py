@@ -203,13 +203,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
                 series[k:] += STEP / (1e3 * METRES) * (bell - bell.mean())
                 after = DATES + 1
                 for j in range(k, min(k + DATES, number)):
-                    before = replace(
-                        learned,
-                        dates=learned.dates[:j],
-                        series=series[:j],
-                        motion=learned.motion[:j],
-                        strength=learned.strength[:j],
-                    )
+                    before = replace(learned.until(j), series=series[:j])
                     if j == k:
                         _, unit, _, _ = leg.statistics.innovation(series[j : j + 1], learned.dates[: j + 1], before)
                         known.append(clear(leg, unit[-1], bell))

@@ -159,9 +159,8 @@ class Learned:
             delay_share=np.r_[self.delay_share, np.zeros(len(series))],
         )
 
-    def of_the_first(self) -> Learned:
-        """The same without the dates that were added; the grid keeps them."""
-        n = self.number
+    def until(self, n: int) -> Learned:
+        """The same without dates from the ``n``-th on that were added; the grid keeps them."""
         return replace(
             self,
             dates=self.dates[:n],
@@ -401,7 +400,7 @@ class Statistics:
         scale : (dates since,)
             Radians of a unit.
         """
-        n, first = learned.number, learned.of_the_first()
+        n, first = learned.number, learned.until(learned.number)
         persistent, unsteady = functions_at(learned, dates)
         motion = _gone_on(first, [*persistent, *unsteady], dates)
         still = np.vstack([learned.series[n:], values]) - motion
@@ -428,17 +427,19 @@ class Statistics:
         motion = motion + known
         alarms: list[Alarm] = []
         left = unit[m - n :].copy()
-        for k, last in enumerate(range(m - n, len(dates) - n)):
-            recent = unit[: last + 1].copy()
-            lengths = [length for length in self.judge.lasting if length <= last + 1]
+        for k in range(len(values)):
+            date = m + k
+            recent = unit[: date - n + 1].copy()
+            scales = scale[: len(recent)]
+            lengths = [length for length in self.judge.lasting if length <= len(recent)]
             while lengths:
-                found = {length: self._alarms(recent, scale, length) for length in lengths}
+                found = {length: self._alarms(recent, scales, length) for length in lengths}
                 best = max(lengths, key=lambda length: max((one[4] for one in found[length]), default=0.0))
                 for place, bell, amplitude, std, score in found[best]:
-                    since = dates[n + last + 1 - best]
-                    alarms.append(alarm := Alarm(dates[m + k], place, amplitude, std, score, since))
+                    since = dates[date + 1 - best]
+                    alarms.append(alarm := Alarm(dates[date], place, amplitude, std, score, since))
                     motion[k] += alarm.probability * amplitude * bell
-                    recent[-best:] -= amplitude / scale[last + 1 - best : last + 1, None] * bell
+                    recent[-best:] -= amplitude / scales[-best:, None] * bell
                 # a longer window still contains the same motion on its earlier dates
                 lengths = [length for length in lengths if length < best] if found[best] else []
             left[k] = recent[-1]
@@ -446,7 +447,7 @@ class Statistics:
 
     def _alarms(self, unit: Array, scale: Array, length: int) -> list[tuple[Array, Array, float, float, float]]:
         """Those of :meth:`Judge.alarms` for the last ``length`` dates (dates, pixels) at unit strength, in radians."""
-        scale = scale[len(unit) - length : len(unit)]
+        scale = scale[-length:]
         size = (scale**-2.0).sum() ** -0.5
         found = self.judge.alarms(together(unit[-length:].T, scale, length)[:, 0], length)
         in_radians = [(place, bell, size * amplitude, size * std, s) for place, bell, amplitude, std, s in found]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .hdf5 import damage, open_hdf5
+from .hdf5 import damage, open_hdf5, runs
 from .reading import Stack
 
 __all__ = ["DIGITS", "EarlierLayers", "names_of_pairs", "pair_hashes"]
@@ -72,13 +72,11 @@ class EarlierLayers:
 
     def put(self, values: np.ndarray, rows: slice, block: slice = slice(None), per_unit: float = 1.0) -> np.ndarray:
         """Overwrite those of the ``values`` (layers of the block, rows, width) that are kept, times a factor."""
-        place = self.place[block]
-        kept = np.flatnonzero(place >= 0)
+        kept = np.flatnonzero(~self.new[block])
+        place = self.place[block][kept]
         with open_hdf5(self.file) as f, damage(self.file):
-            for run in np.split(kept, np.flatnonzero(np.diff(place[kept]) != 1) + 1):  # in the order of the file
-                if len(run):
-                    first = place[run[0]]
-                    values[run] = f[self.name][first : first + len(run), rows]
+            for run in runs(place):
+                values[kept[run]] = f[self.name][place[run][0] : place[run][-1] + 1, rows]
         if per_unit != 1.0:
             values[kept] *= np.float32(per_unit)
         return values

@@ -216,6 +216,12 @@ def slabs(
         yield slice(start, min(start + step, length)), blocks
 
 
+def runs(numbers: np.ndarray) -> list[slice]:
+    """Where consecutive numbers follow one another in an array (n,), so that they can be read at once."""
+    edges = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1), len(numbers)]
+    return [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if stop > start]
+
+
 def _with_some(block: slice, some: np.ndarray, step: int) -> list[slice]:
     """Parts of a block of pairs, divided every ``step`` pairs, with at least one of ``some``."""
     parts: list[slice] = []

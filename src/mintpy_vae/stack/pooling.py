@@ -94,12 +94,13 @@ def _weighted_sums(
     """Coherence squared, and phase times it, of some rows of some pairs, summed over `factor` columns."""
     rows, block = piece
     with open_hdf5(stack.file) as f:
-        p, c = (read(f[name], block, rows)[some[block]] for name in (stack.phase_name, "coherence"))
-        part = None if components is None else read(f[COMPONENTS], block, rows)[some[block]]
+        p, c = (_read_some(f[name], some, block, rows) for name in (stack.phase_name, "coherence"))
+        part = None if components is None else _read_some(f[COMPONENTS], some, block, rows)
     if known:
         delay = known(rows)
         for phase, (first, second) in zip(p, stack.pairs[block][some[block]], strict=True):
             phase[:] = np.where(has_data(phase), phase - (delay[second] - delay[first]), 0)
+    coarse = None if components is None else components[_among(some, block)]
     shape = (*p.shape[:2], math.ceil(p.shape[2] / factor))
     weights, phases = np.empty(shape), np.empty(shape)
     # pair by pair, so that the arrays stay in the processor's cache
@@ -107,8 +108,8 @@ def _weighted_sums(
         valid = has_data(p[k]) & np.isfinite(c[k])
         if stack.land is not None:
             valid &= stack.land[rows]
-        if part is not None and components is not None:
-            own = components[_among(some, block)][k, np.arange(rows.start, rows.stop) // factor]
+        if part is not None and coarse is not None:
+            own = coarse[k, np.arange(rows.start, rows.stop) // factor]
             valid &= part[k] == np.repeat(own, factor, axis=1)[:, : valid.shape[1]]
         weight = np.where(valid, c[k], 0).astype(np.float32, copy=False)
         np.clip(weight, 0, 1, out=weight)
@@ -117,6 +118,12 @@ def _weighted_sums(
         phase *= weight
         weights[k], phases[k] = _pool_columns(weight, factor), _pool_columns(phase, factor)
     return weights, phases
+
+
+def _read_some(dataset: h5py.Dataset, some: np.ndarray, block: slice, rows: slice) -> np.ndarray:
+    """Values on some rows of those of ``some`` pairs that lie in a block; a copy only if some of the block are not."""
+    values, own = read(dataset, block, rows), some[block]
+    return values if own.all() else values[own]
 
 
 def _among(some: np.ndarray, block: slice) -> slice:
@@ -150,12 +157,12 @@ def pool_components(stack: Stack, factor: int, max_memory: float, some: np.ndarr
         for start in range(0, length, step):
             rows = slice(start, min(start + step, length))
             for block in blocks:
-                part = read(source, block, rows)[some[block]]
-                coarse = slice(start // factor, math.ceil(rows.stop / factor))
+                part = _read_some(source, some, block, rows)
+                coarse = found[_among(some, block), start // factor : math.ceil(rows.stop / factor)]
                 if stack.land is not None:
                     part[:, ~stack.land[rows]] = 0
                 for k, parts in enumerate(part):
-                    found[_among(some, block)][k, coarse] = _most_frequent(parts, factor)
+                    coarse[k] = _most_frequent(parts, factor)
     return found if any(len(np.unique(parts[parts > 0])) > 1 for parts in found) else None
 
 

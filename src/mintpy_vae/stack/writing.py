@@ -19,7 +19,7 @@ from ..progress import Steps
 from .checks import COMPLETE, MAIN, METHOD, VARIANTS
 from .copying import Copy, files_of, in_file, outside, room
 from .growth import EarlierLayers
-from .hdf5 import open_hdf5, read, reason, slabs
+from .hdf5 import open_hdf5, read, reason, runs, slabs
 from .reading import Stack
 from .workers import worked_on
 
@@ -124,8 +124,8 @@ def write_delay_file(
     reference pixel or date: MintPy references the delay when it subtracts the file.
     """
     to_metres = stack.metres_per_radian
-    how = (max_memory, provenance or {}, progress, earlier)
-    _write_series(stack, out_file, partial(_call, atmosphere, stack), to_metres, *how)
+    values = partial(_call, atmosphere, stack)
+    _write_series(stack, out_file, values, to_metres, max_memory, provenance or {}, progress, earlier)
 
 
 def write_std_file(
@@ -143,8 +143,8 @@ def write_std_file(
     refers to the date alone, not to its difference from a reference date or pixel.
     """
     to_metres = abs(stack.metres_per_radian)
-    how = (max_memory, provenance or {}, progress, earlier)
-    _write_series(stack, out_file, partial(_layers, std, stack), to_metres, *how)
+    values = partial(_layers, std, stack)
+    _write_series(stack, out_file, values, to_metres, max_memory, provenance or {}, progress, earlier)
 
 
 def write_velocity_std(
@@ -329,8 +329,10 @@ class _Difference:
             else:
                 room = np.empty((block.stop - block.start, rows.stop - rows.start, stack.shape[1]), source.dtype)
                 data = self.earlier.put(room, rows, block)
-                for run in filter(len, np.split(new, np.flatnonzero(np.diff(new) != 1) + 1)):
-                    data[run] = read(source, slice(block.start + run[0], block.start + run[-1] + 1), rows)
+                for run in runs(new):
+                    data[new[run]] = read(
+                        source, slice(block.start + new[run][0], block.start + new[run][-1] + 1), rows
+                    )
         if not len(new):
             return data
         delay = last[1] if last and last[0] == rows else _call(self.atmosphere, stack, rows)
