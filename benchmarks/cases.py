@@ -29,6 +29,7 @@ from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.labels import explained_share
+from mintpy_vae.method.narrow import Narrow
 from mintpy_vae.method.observations import Observations, looks, sums
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import Ablation, Separation, separate
@@ -319,9 +320,12 @@ class Pairs:
         phase, weight = pool_pairs(self.phase, self.weight, factor)
         cells = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
         whole = cells.multilooked(ratio)
-        found = separate(
-            whole, settings, ablation=variant.ablation, clusterer=clusterer, trainer=trainer, wide=ratio > 1
-        )
+        known = None
+        if ratio > 1:
+            narrow = Narrow(cells, NOTHING, ratio, settings, variant.ablation)
+            known = narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute(), threads))
+        how = {"ablation": variant.ablation, "clusterer": clusterer, "trainer": trainer, "narrow": known}
+        found = separate(whole, settings, **how)
         removed, looked = subtracted(variant, found, whole), factor * ratio
         height = found.grid.profile(self.height)
         if ratio == 1 or variant.recipe:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from conftest import wide_scene
 from mintpy_vae.method.alarm import distinct
 from mintpy_vae.method.deformation import bell_map
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.observations import Observations
-from mintpy_vae.method.separation import separate
 from mintpy_vae.method.tile_update import WideUpdate
-from mintpy_vae.method.tiles import Wide, layout
+from mintpy_vae.method.tiles import layout
 from mintpy_vae.method.update import Learned, update
 from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.results.learned import read_tile, write_tile
@@ -32,8 +32,7 @@ def until(observations, n):
 
 
 def wide(cells):
-    whole = cells.multilooked(RATIO)
-    of = Wide(separate(whole, SETTINGS, wide=True), whole, cells, NOTHING, RATIO, SETTINGS)
+    of = wide_scene(cells, RATIO, SETTINGS)
     return of, list(worked_on(of.work(), of.tasks(), Compute()))
 
 

@@ -7,9 +7,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from conftest import wide_scene
 from mintpy_vae.errors import NotEnoughEvidence
+from mintpy_vae.method import deformation, tiles
 from mintpy_vae.method import observations as grids
-from mintpy_vae.method import tiles
+from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import NOTHING, Knowledge
 from mintpy_vae.method.observations import LARGEST, Observations, looks, pooled
 from mintpy_vae.method.separation import separate
@@ -90,10 +92,7 @@ def observed():
 
 
 def wide(cells=None, knowledge=NOTHING, ratio=3):
-    cells = observed() if cells is None else cells
-    whole = cells.multilooked(ratio)
-    found = separate(whole, SETTINGS, wide=True)
-    return Wide(found, whole, cells, knowledge, ratio, SETTINGS)
+    return wide_scene(observed() if cells is None else cells, ratio, SETTINGS, knowledge)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +119,17 @@ def test_tiles_remove_what_is_finer_than_the_whole_scene_can_see(refined):
     summary = of.summary(frame)
     assert summary.noise[1].std() < of.found.noise[1].std()
     assert summary.corrected.shape == of.found.corrected.shape and np.isfinite(frame.std).all()
+
+
+def test_pieces_of_many_tiles_are_no_search_at_its_limit(refined, monkeypatch):
+    of, frame = refined
+    piece = Piece(np.zeros(5), False, "trend", 1.0, 0.1, 2.0, 1.0)
+    many = of.summary(replace(frame, pieces=[piece] * (deformation.MAX_PIECES + 1))).deformation
+    assert len(many.pieces) > deformation.MAX_PIECES and not many.at_limit
+    monkeypatch.setattr(deformation, "MAX_PIECES", 0)
+    task = next(iter(of.tasks()))
+    cut = of.assembled([(task, of.work()(task))])
+    assert cut.at_limit and of.summary(cut).deformation.at_limit
 
 
 def test_seams_do_not_show(refined):

@@ -18,7 +18,7 @@ from ..method.source_model import Fit
 from ..method.training import train
 from ..stack import Stack
 from ..workflow.job import Job
-from ..workflow.learning import TrainingData, in_detail, training_data
+from ..workflow.learning import TrainingData, in_detail, narrow_motion, training_data
 
 
 class Rerun:
@@ -90,12 +90,13 @@ class Rerun:
             data = data.with_motion(added / self.stack.metres_per_radian)
         if stations is not None:
             job = replace(job, knowledge=replace(job.knowledge, stations=list(stations)))
+        cores = torch.get_num_threads()
         found = separate(
             data.observations,
             job.settings,
             job.knowledge,
             clusterer=clusterer,
             trainer=train if network is None else lambda *_: network,
-            wide=data.cells is not None,
+            narrow=narrow_motion(job, data, cores),
         )
-        return in_detail(job, data, found, torch.get_num_threads())[0]
+        return in_detail(job, data, found, cores)[0]

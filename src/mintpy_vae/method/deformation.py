@@ -9,7 +9,7 @@ due to chance, so the result changes continuously when a score passes its thresh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -146,6 +146,8 @@ class Deformation:
         Function of time times amplitude and probability of each piece; the series is ``weights' maps``.
     covariance : (pieces, pieces), optional
         Of the errors of the amplitudes; by default they are independent.
+    at_limit : bool
+        Whether the search ended at its largest number of pieces.
     """
 
     series: Array
@@ -153,6 +155,7 @@ class Deformation:
     maps: Array
     weights: Array
     covariance: Array | None = None
+    at_limit: bool = False
 
     @property
     def functions(self) -> set[str]:
@@ -194,7 +197,12 @@ class Deformation:
             maps=np.vstack([one.maps for one in both]),
             weights=np.vstack([one.weights for one in both]),
             covariance=block_diag(*(one.errors for one in both)),
+            at_limit=self.at_limit or other.at_limit,
         )
+
+    def on(self, some: NDArray[np.bool_]) -> Deformation:
+        """The same on some of its pixels, (pixels,) bool."""
+        return replace(self, series=self.series[:, some], maps=self.maps[:, some])
 
     @property
     def errors(self) -> Array:
@@ -588,9 +596,11 @@ class Search:
         return ReliefTrend(float(amplitude), float(found_from), float(score))
 
     def found_from(self) -> list[FoundFrom]:
-        """Amplitude from which a motion of each width is probably found, the narrowest first."""
+        """Amplitude from which a motion of each width is probably found, the narrowest first; empty without steps."""
         amplitude = np.sqrt(self.chance.anywhere * self.chance.shape_gain * self.inflation / self.information)
         steps = np.array([f.family == "step" for f in self.functions])
+        if not steps.any():
+            return []
         widths, round_ones = self.bells.places[:, 2], ~self.bells.relief
         found = []
         for width in np.unique(widths[round_ones]):
@@ -851,4 +861,5 @@ class _Pieces:
             )
             for k, place in enumerate(self.places)
         ]
-        return Deformation(weights.T @ self.maps, found, self.maps, weights, covariance)
+        at_limit = len(self) >= MAX_PIECES
+        return Deformation(weights.T @ self.maps, found, self.maps, weights, covariance, at_limit)

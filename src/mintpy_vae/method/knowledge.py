@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Mask
+from .observations import pooled
 from .timefunctions import TimeFunction
 
 
@@ -54,6 +57,14 @@ class Knowledge:
     bad_dates: list[int] = field(default_factory=list)
     stations: list[StationRate] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def multilooked(self, ratio: int) -> Knowledge:
+        """The same on pixels of ``ratio`` x ``ratio`` cells, without stations; a mask has most of a pixel."""
+        stable, moving = (
+            None if mask is None else pooled(mask[None].astype(np.float32), ratio)[0] > 0.5
+            for mask in (self.stable, self.moving)
+        )
+        return replace(self, stable=stable, moving=moving, stations=[])
 
     def window(self, rows: slice, columns: slice) -> Knowledge:
         """The same in a window of the grid, without stations."""

@@ -114,7 +114,7 @@ def warnings(values: Diagnostics, found: Separation, seed: int) -> list[str]:
             f"The map of the motion found has a correlation of {correlation:.2f} with the height (warning from "
             f"{MAX_HEIGHT_CORRELATION}): it may be tropospheric delay, or deformation partly removed with the delay."
         )
-    if len(found.deformation.pieces) >= MAX_PIECES:
+    if found.deformation.at_limit:
         sentences.append(
             f"The search for motion ended at its limit of {MAX_PIECES} pieces: the weakest motion may have been "
             "removed with the atmosphere."

@@ -153,7 +153,7 @@ def separate(
     clusterer: Clusterer | None = None,
     trainer: Trainer = train,
     progress: Progress | None = None,
-    wide: bool = False,
+    narrow: Deformation | None = None,
 ) -> Separation:
     """Separate the atmosphere of each date from deformation.
 
@@ -170,8 +170,9 @@ def separate(
     trainer : Trainer
         Trains the network; a trainer with a memory lets variants share networks.
     progress : callable, optional
-    wide : bool
-        The pixels are coarse ones of a wide scene, which :mod:`.tiles` refines: motion may be as narrow as a pixel.
+    narrow : Deformation, optional
+        Motion that :mod:`.narrow` has found, on all pixels of the grid. These are coarse ones of a wide scene then,
+        which :mod:`.tiles` refines: other motion too may be as narrow as a pixel.
 
     Raises
     ------
@@ -199,8 +200,10 @@ def separate(
 
     # 3. to 5. Estimate local deformation, the statistics of the sky, and the atmosphere of each date.
     searching = steps_of(progress, "searching local deformation")
-    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable, wide))
-    joint, local, atmosphere = explain(series, dictionary, grid, settings, knowledge, ablation, rng, progress=searching)
+    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable, wide=narrow is not None))
+    known = None if narrow is None else narrow.on(grid.valid.ravel())
+    how = (grid, settings, knowledge, ablation, rng, known, searching)
+    joint, local, atmosphere = explain(series, dictionary, *how)
     clusters = confirm(clusters, flatten(without_height(joint.deformation.series, grid.height)))
     corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)
@@ -332,20 +335,25 @@ def flattened(series: Array, grid: Grid) -> tuple[Flattener, Array]:
 def _functions_of_time(
     clusters: list[Cluster], grid: Grid, dates: Sequence[str], given: Sequence[TimeFunction]
 ) -> list[TimeFunction]:
-    """Functions of time: trend, annual cycle, those of the user, courses of deformation clusters, and scanned ones."""
-    years = grid.years
-    functions = [trend(years)]
-    if years[-1] - years[0] >= 1.0:
-        functions += annual(years)
-    for function in given:
-        if adds_to(functions, function):
-            functions.append(function)
+    """Functions of time: persistent ones, courses of deformation clusters, and scanned ones."""
+    years, functions = grid.years, persistent_functions(grid.years, given)
     courses: list[TimeFunction] = []
     for cluster in sorted(clusters, key=lambda c: -c.energy):
         found = course(cluster.amplitude, years, dates, grid.good) if cluster.kind == "deformation" else None
         if found is not None and adds_to(courses, found):
             courses.append(found)
     return functions + courses + scanned(dates)
+
+
+def persistent_functions(years: Array, given: Sequence[TimeFunction]) -> list[TimeFunction]:
+    """Trend, annual cycle and those ``given`` by the user, of dates in ``years`` (dates,)."""
+    functions = [trend(years)]
+    if years[-1] - years[0] >= 1.0:
+        functions += annual(years)
+    for function in given:
+        if adds_to(functions, function):
+            functions.append(function)
+    return functions
 
 
 def _find_clusters(

@@ -41,15 +41,18 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class NewTask(OnTile):
-    """All that the work on the new dates of one tile needs; its pairs and ``broad`` are those of the new dates.
+    """All that the work on the new dates of one tile needs; its pairs are those of the new dates.
 
     Attributes
     ----------
+    broad : (new dates, rows, columns)
+        Atmosphere of the whole scene, radians.
     memory : TileMemory
     motion : (new dates, rows, columns)
         Motion that raised an alarm in the whole scene, radians.
     """
 
+    broad: Float32
     memory: TileMemory
     motion: Float32
 

@@ -58,14 +58,14 @@ class Tile:
     share: Array
     own: Mask
 
-    def of_scene(self, place: Array, ratio: int) -> Array:
+    def of_scene(self, place: Array, ratio: float) -> Array:
         """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.deformation.Bells`, in cells of the tile."""
         place = place.copy()
         place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (self.rows.start, self.columns.start)
         place[2] += np.log(ratio)
         return place
 
-    def in_scene(self, place: Array, ratio: int) -> Array:
+    def in_scene(self, place: Array, ratio: float) -> Array:
         """The inverse of :meth:`of_scene`."""
         place = place.copy()
         place[:2] = (place[:2] + (self.rows.start, self.columns.start) + 0.5) / ratio - 0.5
@@ -96,15 +96,12 @@ class OnTile:
         Pairs on the cells of the tile, with the confirmed part of a weather model's delay.
     knowledge : Knowledge
         Prior information on the cells of the tile, without stations.
-    broad : (dates, rows, columns)
-        Atmosphere of the whole scene, radians.
     """
 
     number: int
     tile: Tile
     observations: Observations
     knowledge: Knowledge
-    broad: Float32
 
 
 @dataclass(frozen=True)
@@ -113,6 +110,8 @@ class Task(OnTile):
 
     Attributes
     ----------
+    broad : (dates, rows, columns)
+        Atmosphere of the whole scene, radians.
     motion : list of Piece
         Motion of the whole scene; places in cells of the tile.
     courses : (pieces, dates)
@@ -121,6 +120,7 @@ class Task(OnTile):
         Its maps.
     """
 
+    broad: Float32
     motion: list[Piece]
     courses: Array
     maps: Float32
@@ -144,6 +144,8 @@ class Detail:
     guarded : list of Guarded
     memory : TileMemory
         What dates added later need.
+    at_limit : bool
+        Whether the search for motion ended at its largest number of pieces.
     """
 
     turbulent: Float32
@@ -155,6 +157,7 @@ class Detail:
     pieces: list[Piece]
     guarded: list[Guarded]
     memory: TileMemory
+    at_limit: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,8 @@ class Wide:
             guarded=coarse.guarded + frame.guarded,
         )
         series = found.deformation.series + motion[:, valid]
-        deformation = replace(found.deformation, series=series, pieces=found.deformation.pieces + frame.pieces)
+        pieces, at_limit = found.deformation.pieces + frame.pieces, found.deformation.at_limit or frame.at_limit
+        deformation = replace(found.deformation, series=series, pieces=pieces, at_limit=at_limit)
         return replace(
             found,
             atmosphere=atmosphere,
@@ -281,6 +285,8 @@ class Frame:
     guarded : list of Guarded
     tiles : int
         Number of tiles with enough ground.
+    at_limit : bool
+        Whether the search for motion ended at its largest number of pieces in a tile.
     """
 
     phase: PhasePerDate
@@ -291,6 +297,7 @@ class Frame:
     pieces: list[Piece]
     guarded: list[Guarded]
     tiles: int
+    at_limit: bool
 
 
 def assembled(
@@ -309,14 +316,13 @@ def assembled(
     left = np.ones(shape, np.float32)
     pieces: list[Piece] = []
     guarded: list[Guarded] = []
-    tiles = 0
-    number = len(layout(shape))
+    tiles, at_limit, number = 0, False, len(layout(shape))
     for task, detail in details:
         if progress:
             progress(task.number + 1, number, f"tile {task.number + 1}, {len(pieces)} pieces")
         if detail is None:
             continue
-        tiles += 1
+        tiles, at_limit = tiles + 1, at_limit or detail.at_limit
         here, share = (task.tile.rows, task.tile.columns), task.tile.share.astype(np.float32)
         turbulent[:, *here] += share * detail.turbulent
         slope[:, *here] += share * detail.slope[:, None, None]
@@ -348,6 +354,7 @@ def assembled(
         pieces=pieces,
         guarded=guarded,
         tiles=tiles,
+        at_limit=at_limit,
     )
 
 
@@ -463,6 +470,7 @@ class Work:
                 mean,
                 len(task.motion),
             ),
+            at_limit=joint.deformation.at_limit,
         )
 
 

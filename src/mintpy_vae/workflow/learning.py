@@ -17,9 +17,10 @@ from ..log import stage
 from ..method import safety
 from ..method.atmosphere import sentences
 from ..method.components import level_components
-from ..method.deformation import FULL_WIDTH
+from ..method.deformation import FULL_WIDTH, Deformation
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
+from ..method.narrow import Narrow
 from ..method.observations import Observations
 from ..method.separation import Separation, separate, spread
 from ..method.source_model import Fit, Trainer
@@ -38,7 +39,8 @@ from ..stack.workers import worked_on
 from .job import Job, dates_to_learn_from, looks_of, read_prior_information
 
 T = TypeVar("T", bound=OnTile)
-D = TypeVar("D", bound=Detail | NewDetail | None)
+D = TypeVar("D")
+K = TypeVar("K", bound=Detail | NewDetail | None)
 Keep = Callable[[int, TileMemory], None]
 """Takes the number of a tile and what it remembers."""
 ROOM_OF_TILE = 0.6
@@ -259,15 +261,14 @@ def _learn(
     stack, settings, knowledge = job.stack, job.settings, job.knowledge
     with stage("read", timings):
         data = training_data(job, progress)
-    observations = data.observations
-
-    cores = torch.get_num_threads()
+    observations, cores = data.observations, torch.get_num_threads()
+    with stage("narrow motion", timings), single_threaded():
+        narrow = narrow_motion(job, data, cores, progress)
 
     def seed(k: int, progress: Progress | None) -> Separation:
         """Run the method with the ``k``-th seed after that of the settings."""
         own = replace(settings, seed=settings.seed + k)
-        wide = data.cells is not None
-        return separate(observations, own, knowledge, trainer=trainer, progress=progress, wide=wide)
+        return separate(observations, own, knowledge, trainer=trainer, progress=progress, narrow=narrow)
 
     def others() -> list[Array]:
         return [seed(k, _of_seed(k, when_awaited)).corrected for k in range(1, settings.num_seeds)]
@@ -324,6 +325,18 @@ def _of_seed(k: int, progress: Progress) -> Progress:
     return lambda stage, done, total, message: progress(f"seed {k + 1}: {stage}", done, total, message)
 
 
+def narrow_motion(
+    job: Job, data: TrainingData, threads: int = 1, progress: Progress | None = None
+) -> Deformation | None:
+    """Find the narrow motion of a wide scene; None if the scene is not wide. Threads as in :func:`in_detail`."""
+    if data.cells is None:
+        return None
+    cells = data.cells
+    narrow = Narrow(cells.observations, cells.knowledge, cells.ratio, job.settings)
+    found = on_tiles(job, narrow.work(), narrow.tasks(), threads)
+    return narrow.assembled(found, steps_of(progress, "searching narrow motion"))
+
+
 def in_detail(
     job: Job,
     data: TrainingData,
@@ -351,7 +364,7 @@ def on_tiles(job: Job, work: Callable[[T], D], tasks: Iterable[T], threads: int)
     return worked_on(work, tasks, job.stack.compute, threads)
 
 
-def kept(details: Iterable[tuple[T, D]], keep: Keep | None) -> Iterator[tuple[T, D]]:
+def kept(details: Iterable[tuple[T, K]], keep: Keep | None) -> Iterator[tuple[T, K]]:
     """The same tasks and results, each shown to ``keep`` as it comes."""
     for task, detail in details:
         if keep and detail is not None:

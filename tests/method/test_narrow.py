@@ -1,0 +1,114 @@
+"""Motion narrower than the coarse pixels of a wide scene."""
+
+import pickle
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from mintpy_vae.dates import acquisition_years
+from mintpy_vae.method.deformation import bell_map, no_deformation
+from mintpy_vae.method.knowledge import NOTHING, Knowledge
+from mintpy_vae.method.narrow import NARROW, Narrow
+from mintpy_vae.method.observations import Observations, pooled
+from mintpy_vae.method.separation import separate
+from mintpy_vae.settings import Settings
+from mintpy_vae.simulate import simulate
+from mintpy_vae.simulate.scene import WAVELENGTH
+from mintpy_vae.stack.workers import Compute, worked_on
+
+SIDE, RATIO, BODIES = 96, 6, 40
+SETTINGS = Settings(train_steps=10, device="cpu")
+
+
+@lru_cache(maxsize=2)
+def scene(seed, bodies=BODIES, width=(1.2 / SIDE, 1.8 / SIDE)):
+    """A scene in which many small bodies subside, and its cells."""
+    how = {"number": (bodies, bodies), "width": width, "gaps": 0.5, "water": 0.0, "unwrap_errors": 0, "constants": 0}
+    s = simulate("bowl", n_dates=20, size=(SIDE, SIDE), seed=seed, **how)
+    weight = np.where(s.phase != 0, s.coherence, 0) ** 2
+    return s, Observations(s.without_constants(but_of_pairs=True), weight, s.pairs, s.dates, s.height)
+
+
+def found(cells, knowledge=NOTHING, threads=1):
+    narrow = Narrow(cells, knowledge, RATIO, SETTINGS)
+    return narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute(), threads))
+
+
+def rate(series, dates):
+    """Radians per year (pixels,) of a series (dates, pixels), relative to the median."""
+    years = acquisition_years(dates)
+    line = (years - years.mean()) / ((years - years.mean()) ** 2).sum()
+    velocity = line @ series
+    return velocity - np.median(velocity)
+
+
+def true_rate(s):
+    return rate(pooled(-4 * np.pi / WAVELENGTH * s.displacement, RATIO).reshape(len(s.dates), -1), s.dates)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_many_bodies_smaller_than_a_coarse_pixel_keep_their_motion(seed):
+    s, cells = scene(seed)
+    truth, whole, motion = true_rate(s), cells.multilooked(RATIO), found(cells)
+    moving = np.abs(truth) > 0.15 * np.abs(truth).max()
+    assert moving.mean() > 0.2  # not sparse
+    assert np.corrcoef(rate(motion.series, s.dates), truth)[0, 1] > 0.8
+    gain = []
+    for known in (motion, no_deformation(*motion.series.shape)):
+        kept = rate(separate(whole, SETTINGS, narrow=known).corrected, s.dates)[moving]
+        gain.append(kept @ truth[moving] / (truth[moving] @ truth[moving]))
+    assert 0.85 < gain[0] < 1.15 and gain[1] < 0.7
+
+
+def test_the_motion_found_does_not_depend_on_the_number_of_workers():
+    _, cells = scene(3)
+    narrow, alone = Narrow(cells, NOTHING, RATIO, SETTINGS), found(cells)
+    sent = (pickle.loads(pickle.dumps(task)) for task in narrow.tasks())  # as to another process
+    again = narrow.assembled(worked_on(pickle.loads(pickle.dumps(narrow.work())), sent, Compute(), threads=3))
+    assert again.series.tobytes() == alone.series.tobytes() and again.maps.tobytes() == alone.maps.tobytes()
+
+
+def test_motion_in_several_regions_is_counted_once_and_the_whole_scene_keeps_the_broad_one():
+    _, cells = scene(3)
+    narrow = Narrow(cells, NOTHING, RATIO, SETTINGS)
+    assert narrow.looks == 2 and len(list(narrow.tasks())) == 4
+    pieces = found(cells).pieces
+    assert len(pieces) >= 0.8 * BODIES
+    for piece in pieces:
+        assert np.exp(piece.place[2]) < NARROW and not piece.relief
+        assert ((piece.place[:2] > -1) & (piece.place[:2] < SIDE / RATIO)).all()
+    _, broad = scene(5, bodies=1, width=(0.15, 0.15))
+    assert not [piece for piece in found(broad).pieces if piece.probability > 0.9 and np.exp(piece.place[2]) > 0.75]
+
+
+def test_a_map_on_coarse_pixels_is_the_mean_over_its_cells():
+    _, cells = scene(3)
+    motion = found(cells)
+    rows, columns = np.indices((SIDE, SIDE))
+    place = motion.pieces[0].place.copy()
+    place[:2] = (place[:2] + 0.5) * RATIO - 0.5
+    place[2] += np.log(RATIO)
+    fine = bell_map(place, np.array([rows.ravel(), columns.ravel()], float)).reshape(1, SIDE, SIDE)
+    np.testing.assert_allclose(motion.maps[0], pooled(fine, RATIO).ravel(), atol=1e-9)
+    np.testing.assert_allclose(motion.series, motion.weights.T @ motion.maps)
+
+
+def test_prior_information_reaches_the_regions():
+    _, cells = scene(3)
+    stable = np.zeros((SIDE, SIDE), bool)
+    stable[:, : SIDE // 2] = True
+    assert Knowledge(stable=stable).multilooked(RATIO).stable.sum() == (SIDE // RATIO) ** 2 // 2
+    left = [piece for piece in found(cells, Knowledge(stable=stable)).pieces if piece.place[1] < SIDE / RATIO / 2 - 1]
+    assert not left and found(cells).pieces
+
+
+def test_ground_without_data_has_no_motion():
+    _, cells = scene(3)
+    nothing = found(replace(cells, weight=np.zeros_like(cells.weight)))
+    assert nothing.pieces == [] and nothing.series.shape == (20, (SIDE // RATIO) ** 2) and not nothing.series.any()
+    half = cells.weight.copy()
+    half[:, :, : SIDE // 2] = 0
+    pieces = found(replace(cells, weight=half)).pieces
+    assert pieces and min(piece.place[1] for piece in pieces) > SIDE / RATIO / 2 - 1
