@@ -44,14 +44,15 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from mintpy_vae.dates import acquisition_years
+from mintpy_vae.method.bells import make_bells
 from mintpy_vae.method.covariance import date_strength, fill, without_height
-from mintpy_vae.method.deformation import Dictionary, make_bells
 from mintpy_vae.method.inversion import invert_to_dates
 from mintpy_vae.method.joint import Joint, estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE, on_their_own
 from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.profile import Profile, fit_profile
+from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.timefunctions import annual, persistent_of, scanned, trend, without
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.presets import PRESETS

@@ -186,7 +186,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
     import numpy as np
     from cases import METRES
 
-    from mintpy_vae.method.deformation import bell_map
+    from mintpy_vae.method.bells import bell_map
 
     rng = np.random.default_rng(1)
     seen, known, sizes = [], [], []

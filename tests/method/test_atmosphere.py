@@ -5,9 +5,10 @@ from test_separation import ALL, DATES, NO_RELIEF, YEARS, N, bell, turbulence
 
 from conftest import grid_of
 from mintpy_vae.method.atmosphere import estimate
-from mintpy_vae.method.deformation import Dictionary, make_bells
+from mintpy_vae.method.bells import make_bells
 from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import no_local_sky
+from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 
 HERE, THERE = bell(9, 9, 3), bell(22, 24, 3)

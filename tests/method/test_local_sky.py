@@ -9,9 +9,10 @@ from test_separation import ALL, DATES, NO_RELIEF, SHAPE, YEARS, N, bell, turbul
 
 from conftest import grid_of
 from mintpy_vae.method.atmosphere import estimate
-from mintpy_vae.method.deformation import Dictionary, make_bells
+from mintpy_vae.method.bells import make_bells
 from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.local_sky import BLOCKS, estimate_local_sky, local_sky, no_local_sky
+from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.method.timefunctions import annual, scanned, trend, without
 

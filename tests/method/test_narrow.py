@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mintpy_vae.dates import acquisition_years
-from mintpy_vae.method.deformation import bell_map, no_deformation
+from mintpy_vae.method.bells import bell_map
+from mintpy_vae.method.deformation import no_deformation
 from mintpy_vae.method.knowledge import NOTHING, Knowledge
 from mintpy_vae.method.narrow import NARROW, Narrow
 from mintpy_vae.method.observations import Observations, pooled

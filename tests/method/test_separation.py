@@ -7,15 +7,16 @@ import pytest
 
 from conftest import grid_of, observed
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.method import deformation
+from mintpy_vae.method import search
 from mintpy_vae.method.atmosphere import Atmosphere, estimate, sentences
+from mintpy_vae.method.bells import bell_map, make_bells
 from mintpy_vae.method.covariance import date_strength, fill
-from mintpy_vae.method.deformation import Dictionary, bell_map, make_bells
 from mintpy_vae.method.gnss_trend import anchor
 from mintpy_vae.method.joint import estimate_jointly
 from mintpy_vae.method.knowledge import NOTHING, Knowledge, StationRate
 from mintpy_vae.method.local_sky import no_local_sky
 from mintpy_vae.method.observations import Observations
+from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.separation import separate, spread
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.method.training import train
@@ -171,7 +172,7 @@ def slow_sky(seed: int, steady: float = 4.0, seasonal: float = 4.0) -> np.ndarra
 
 
 def test_a_sky_that_is_slow_and_seasonal_is_no_motion(monkeypatch):
-    monkeypatch.setattr(deformation, "MAX_PIECES", 12)
+    monkeypatch.setattr(search, "MAX_PIECES", 12)
     kept, false = [], 0
     for seed in (40, 41):
         sky = slow_sky(seed)

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import wide_scene
 from mintpy_vae.method.alarm import distinct
-from mintpy_vae.method.deformation import bell_map
+from mintpy_vae.method.bells import bell_map
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.tile_update import WideUpdate

@@ -9,8 +9,8 @@ import pytest
 
 from conftest import wide_scene
 from mintpy_vae.errors import NotEnoughEvidence
-from mintpy_vae.method import deformation, tiles
 from mintpy_vae.method import observations as grids
+from mintpy_vae.method import search, tiles
 from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import NOTHING, Knowledge
 from mintpy_vae.method.observations import LARGEST, Observations, looks, pooled
@@ -124,9 +124,9 @@ def test_tiles_remove_what_is_finer_than_the_whole_scene_can_see(refined):
 def test_pieces_of_many_tiles_are_no_search_at_its_limit(refined, monkeypatch):
     of, frame = refined
     piece = Piece(np.zeros(5), False, "trend", 1.0, 0.1, 2.0, 1.0)
-    many = of.summary(replace(frame, pieces=[piece] * (deformation.MAX_PIECES + 1))).deformation
-    assert len(many.pieces) > deformation.MAX_PIECES and not many.at_limit
-    monkeypatch.setattr(deformation, "MAX_PIECES", 0)
+    many = of.summary(replace(frame, pieces=[piece] * (search.MAX_PIECES + 1))).deformation
+    assert len(many.pieces) > search.MAX_PIECES and not many.at_limit
+    monkeypatch.setattr(search, "MAX_PIECES", 0)
     task = next(iter(of.tasks()))
     cut = of.assembled([(task, of.work()(task))])
     assert cut.at_limit and of.summary(cut).deformation.at_limit

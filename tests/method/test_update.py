@@ -8,7 +8,8 @@ import pytest
 from conftest import observed
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.alarm import Alarm, distinct
-from mintpy_vae.method.deformation import Piece, bell_map
+from mintpy_vae.method.bells import bell_map
+from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum

@@ -13,7 +13,7 @@ from conftest import grid_of, job_of, shell
 from mintpy_vae import Settings, correct
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evaluation.injection import Rerun, Signal, inject
-from mintpy_vae.method import deformation, safety, training
+from mintpy_vae.method import safety, search, training
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.results.evidence import pixel_size
@@ -114,7 +114,7 @@ def test_a_search_that_ends_at_its_limit(learned, monkeypatch):
     stack = {"seed": 1, "n_dates": 30, "size": 36, "preset": "bowl", "rate": (-0.06, -0.06)}
     whole = learned(**stack)
     assert len(whole["deformation_pieces"]) > 1 and not any("pieces" in text for text in whole["warnings"])
-    for module in (deformation, safety):
+    for module in (search, safety):
         monkeypatch.setattr(module, "MAX_PIECES", 1)
     cut = learned(61, **stack)  # not the one that was learned before
     assert len(cut["deformation_pieces"]) == 1 and "limit of 1 pieces" in said(cut, "search for motion")

@@ -19,7 +19,7 @@ from .. import metrics
 from ..arrays import Array
 from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
-from ..method.deformation import FULL_WIDTH
+from ..method.bells import FULL_WIDTH
 from ..method.separation import Separation
 from ..results.evidence import Evidence
 from ..stack.geometry import pixel_size

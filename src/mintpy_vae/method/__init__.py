@@ -2,8 +2,9 @@
 
 Start reading at :func:`separate`. It inverts the phase of pairs to the phase of dates (:mod:`.inversion`), separates
 and clusters their sources (:mod:`.vae`, :mod:`.clustering`, :mod:`.labels`), estimates local deformation and the
-covariance of the atmosphere (:mod:`.joint`, :mod:`.sky`, :mod:`.local_sky`), and from these the atmosphere of each date
-(:mod:`.atmosphere`). *Sky* means the atmosphere as a random field: its covariance, strengths and scales.
+covariance of the atmosphere (:mod:`.joint`, :mod:`.search`, :mod:`.sky`, :mod:`.local_sky`), and from these the
+atmosphere of each date (:mod:`.atmosphere`). *Sky* means the atmosphere as a random field: its covariance, strengths
+and scales.
 """
 
 from __future__ import annotations

@@ -11,8 +11,11 @@ from scipy.special import expit
 from scipy.stats import chi2
 
 from ..arrays import Array
-from .deformation import LOG_ODDS, NEAR, Bells, bell_map, chance_exceeds, place_inflation
+from .bells import Bells, bell_map
+from .chance import chance_exceeds, place_inflation
+from .deformation import LOG_ODDS
 from .local_sky import LocalSky
+from .search import NEAR
 from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
 
 FALSE_ALARM = 0.01
@@ -38,7 +41,7 @@ class Alarm:
     ----------
     date : str
     place : (5,)
-        Of the bell, see :class:`~mintpy_vae.method.deformation.Bells`.
+        Of the bell, see :class:`~mintpy_vae.method.bells.Bells`.
     amplitude, std : float
         Radians at the bell's peak, and its standard deviation on a date without motion.
     score : float

@@ -9,8 +9,11 @@ import numpy as np
 
 from ..arrays import Array
 from ..progress import Steps
-from .deformation import CHOSEN, Bells, Chance, Deformation, Dictionary, FoundFrom, ReliefTrend, Search, no_deformation
+from .bells import Bells
+from .chance import Chance
+from .deformation import CHOSEN, Deformation, no_deformation
 from .observations import Grid
+from .search import Dictionary, FoundFrom, ReliefTrend, Search
 from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of, without
 

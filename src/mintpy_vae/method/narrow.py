@@ -18,10 +18,12 @@ from ..arrays import Array
 from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
-from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
+from .bells import bell_map, make_bells
+from .deformation import Deformation, Piece
 from .joint import PASSES, estimate_jointly
 from .knowledge import Knowledge
 from .observations import Observations, pooled
+from .search import Dictionary
 from .separation import Ablation, persistent_functions, to_dates
 from .threads import single_threaded
 from .tiles import OnTile, layout

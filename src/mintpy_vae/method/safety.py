@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..errors import NotEnoughEvidence
-from .deformation import MAX_PIECES
 from .inversion import closure
 from .observations import Observations
+from .search import MAX_PIECES
 from .separation import Separation
 from .source_model import Fit
 

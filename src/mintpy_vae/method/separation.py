@@ -13,9 +13,10 @@ from ..errors import NotEnoughEvidence
 from ..progress import Progress, Steps, steps_of
 from ..settings import Settings
 from .atmosphere import Atmosphere, estimate
+from .bells import make_bells
 from .clustering import Clusterer, Fishdbc, Sources, on_axes, unsigned
 from .covariance import Flattener, date_strength, without_height
-from .deformation import Deformation, Dictionary, FoundFrom, make_bells
+from .deformation import Deformation
 from .inversion import invert_to_dates
 from .joint import PASSES, Joint, estimate_jointly
 from .knowledge import NOTHING, Knowledge
@@ -24,6 +25,7 @@ from .local_sky import LocalSky, estimate_local_sky, no_local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .profile import Profile, fit_profile
+from .search import Dictionary, FoundFrom
 from .sky import Slowness
 from .source_model import Fit, Trainer, sources_of_pairs
 from .threads import single_threaded

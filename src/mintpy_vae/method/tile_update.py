@@ -15,7 +15,7 @@ from ..arrays import Array, Float32
 from ..progress import Steps
 from .alarm import FALSE_ALARM, Alarm
 from .atmosphere import PhasePerDate
-from .deformation import bell_map
+from .bells import bell_map
 from .knowledge import Knowledge
 from .observations import Observations
 from .profile import Profile

@@ -21,13 +21,15 @@ from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
 from .atmosphere import Atmosphere, Guarded, PhasePerDate
+from .bells import bell_map, make_bells
 from .covariance import fill
-from .deformation import Deformation, Dictionary, Piece, bell_map, make_bells
+from .deformation import Deformation, Piece
 from .joint import Joint
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
 from .profile import Profile
+from .search import Dictionary
 from .separation import Ablation, Separation, explain, to_dates
 from .threads import single_threaded
 from .timefunctions import TimeFunction, persistent_of, without
@@ -59,7 +61,7 @@ class Tile:
     own: Mask
 
     def of_scene(self, place: Array, ratio: float) -> Array:
-        """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.deformation.Bells`, in cells of the tile."""
+        """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.bells.Bells`, in cells of the tile."""
         place = place.copy()
         place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (self.rows.start, self.columns.start)
         place[2] += np.log(ratio)

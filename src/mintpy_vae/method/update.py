@@ -16,8 +16,9 @@ from ..arrays import Array, Mask
 from ..dates import acquisition_years
 from .alarm import FALSE_ALARM, LASTING, Alarm, Judge, new_modes, together
 from .atmosphere import Atmosphere, estimate
+from .bells import make_bells
 from .covariance import date_strength, fill, strength_of, without_height
-from .deformation import Deformation, Piece, make_bells
+from .deformation import Deformation, Piece
 from .inversion import invert_to_dates
 from .joint import Joint
 from .knowledge import NOTHING, Knowledge

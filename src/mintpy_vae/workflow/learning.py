@@ -16,8 +16,9 @@ from ..errors import NotEnoughEvidence
 from ..log import stage
 from ..method import safety
 from ..method.atmosphere import sentences
+from ..method.bells import FULL_WIDTH
 from ..method.components import level_components
-from ..method.deformation import FULL_WIDTH, Deformation
+from ..method.deformation import Deformation
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
 from ..method.narrow import Narrow
