@@ -12,6 +12,7 @@ from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.tile_update import WideUpdate
 from mintpy_vae.method.tiles import layout
+from mintpy_vae.method.timefunctions import TimeFunction
 from mintpy_vae.method.update import Learned, update
 from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.results.learned import read_tile, write_tile
@@ -55,6 +56,16 @@ def case(tmp_path_factory):
     for task, detail in details:
         write_tile(folder, task.number, detail.memory)
     return s, cells, early, lambda number: read_tile(folder, number)
+
+
+def test_functions_of_the_user_reach_the_tiles(case):
+    _, cells, early, memory = case
+    whole = cells.multilooked(RATIO)
+    done = update(whole, Learned.of(early.found, cells.dates[:FIRST]))
+    given = [TimeFunction("quadratic", np.arange(float(ALL)) ** 2)]
+    done = replace(done, learned=replace(done.learned, given=given))
+    for task in WideUpdate(done, whole, cells, NOTHING, RATIO, memory).tasks():
+        assert task.memory.learned.given == given
 
 
 def error(removed, scene):

@@ -12,8 +12,9 @@ from mintpy_vae.method.bells import bell_map
 from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
-from mintpy_vae.method.timefunctions import annual, continued, scanned, step, trend, weighted_sum
-from mintpy_vae.method.update import Learned, Statistics, new_series, update
+from mintpy_vae.method.timefunctions import annual, continued, goes_on, prolonged, scanned, step, trend, weighted_sum
+from mintpy_vae.method.update import Learned, Statistics, Unlike, new_series, update
+from mintpy_vae.project.knowledge_input import read_functions
 from mintpy_vae.results.learned import LEARNED, read_learned, write_learned
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import simulate
@@ -59,6 +60,39 @@ def test_functions_of_time_go_on_as_they_were():
     names = ["trend", late.name, decay.name]
     of_terms = np.array([1e-4, 0.6, 0.2]) @ [continued(name, first, dates).values for name in names]
     np.testing.assert_allclose(continued(sums[1].name, first, dates).values, of_terms, atol=1e-12)
+
+
+def test_functions_of_the_user_go_on_from_what_they_were():
+    dates = [f"2020{month:02d}{day:02d}" for month in range(1, 13) for day in (5, 20)]
+    first = dates[:-5]
+    options = {"mintpy.timeFunc.polynomial": "3", "mintpy.timeFunc.exp": f"{first[3]},60"}
+    (given, _), (again, _) = (read_functions(options, some) for some in (first, dates))
+    assert not any(goes_on(f, first) for f in given) and goes_on(trend(acquisition_years(first)), first)
+    assert not np.allclose(again[0].values[: len(first)], given[0].values)  # it is orthogonal over other dates
+    years = acquisition_years(dates)
+    for before, longer in zip(given, prolonged(given, again, dates), strict=True):
+        np.testing.assert_allclose(longer.values[: len(first)], before.values, atol=1e-6 * np.ptp(before.values))
+        if before.name == "quadratic":  # a parabola stays a parabola
+            of_first = np.polyfit(years[: len(first)], before.values, 2)
+            np.testing.assert_allclose(longer.values, np.polyval(of_first, years), atol=1e-5 * np.ptp(before.values))
+    with pytest.raises(ValueError, match="exp"):
+        prolonged(given, again[:-1], dates)
+
+
+def test_a_new_date_is_explained_with_functions_of_the_user():
+    """The sky has an excess variance in these, which a function that is not known at the new date could not have."""
+    observations = observed(simulate("quiet", n_dates=ALL, size=(24, 26), seed=5))
+    options = {"mintpy.timeFunc.polynomial": "2"}
+    knowledge = [Knowledge(read_functions(options, observations.dates[:n])[0]) for n in (FIRST, ALL)]
+    settings = Settings(device="cpu", train_steps=10, num_seeds=1)
+    found = separate(until(observations, FIRST), settings, knowledge[0])
+    learned = Learned.of(found, observations.dates[:FIRST])
+    assert [f.name for f in learned.given] == ["quadratic"] and learned.persistent[-1] == "quadratic"
+    done = update(observations, learned, knowledge[1])
+    assert done.corrected.std() < 0.7 * done.learned.series[FIRST:].std()
+    assert len(done.learned.given[0].values) == ALL
+    with pytest.raises(Unlike, match="quadratic"):
+        update(observations, learned)
 
 
 def test_the_phase_of_a_new_date_comes_from_its_pairs_alone(case):

@@ -17,7 +17,7 @@ from conftest import QUICK, make_simulated, read, shortened
 from mintpy_vae import InputError
 from mintpy_vae.report.data import Data
 from mintpy_vae.results.evidence import read_evidence
-from mintpy_vae.results.learned import LEARNED
+from mintpy_vae.results.learned import LEARNED, read_learned
 from mintpy_vae.stack import hdf5 as reading
 from mintpy_vae.stack import pooling, writing
 from mintpy_vae.workflow import correction
@@ -202,6 +202,27 @@ def test_once_added_they_are_not_added_again(added):
     _, work, _ = added
     project = work.with_name(work.name.removesuffix("_vae"))
     assert run(project, update=True).skipped
+
+
+def test_dates_are_added_where_functions_of_time_are_given(tmp_path):
+    given = "mintpy.timeFunc.polynomial = 2\nmintpy.timeFunc.stepDate = {}\n"
+    make_simulated(tmp_path / "ALL", n_dates=ALL, size=(26, 30), text=QUICK)
+    dates = sorted(set(read(tmp_path / "ALL" / STACK, "date").astype(str).ravel()))
+    project = Path(shutil.copytree(tmp_path / "ALL", tmp_path / "WORK"))
+    template = next(project.glob("*.txt"))
+    own = template.read_text()
+    template.write_text(own + given.format(dates[8]))
+    shortened(project / STACK, FIRST)
+    run(project)
+    shutil.copy(tmp_path / "ALL" / STACK, project / STACK)
+    template.write_text(own + given.format(f"{dates[8]},{dates[10]}"))
+    with pytest.raises(InputError, match="functions of time are given than before|has changed"):
+        run(project, update=True, only_new=True)
+    template.write_text(own + given.format(dates[8]))
+    done = run(project, update=True, only_new=True)
+    assert done.details["update"]["added_dates"] == dates[FIRST:]
+    learned = read_learned(tmp_path / "WORK_vae")
+    assert [f.name for f in learned.given] == ["quadratic"] and len(learned.given[0].values) == ALL
 
 
 @pytest.mark.parametrize("change", ["pair", "dropped", "setting", "many", "unlike", "forgotten", "network"])

@@ -139,6 +139,7 @@ class WideUpdate:
             broad += (new.slope[:, None, None] * height[here]).astype(np.float32)
             if delay is not None:
                 broad += delay[self.done.new, *here]
+            memory = replace(memory, learned=replace(memory.learned, given=learned.given))
             own = pairs.window(*here).without(level)
             yield NewTask(number, tile, own, self.knowledge.window(*here), broad, memory, self._new_motion(tile))
 

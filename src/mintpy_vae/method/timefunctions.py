@@ -158,6 +158,38 @@ def continued(name: str, first: Sequence[str], dates: Sequence[str]) -> TimeFunc
     raise ValueError(f"no function of time is named {name}")
 
 
+def goes_on(function: TimeFunction, dates: Sequence[str]) -> bool:
+    """Whether the name of a function of ``dates`` says how it goes on, as :func:`continued` does."""
+    try:
+        return np.allclose(continued(function.name, dates, dates).values, function.values)
+    except ValueError:
+        return False
+
+
+def prolonged(
+    functions: Sequence[TimeFunction], again: Sequence[TimeFunction], dates: Sequence[str]
+) -> list[TimeFunction]:
+    """Functions of the first dates at all ``dates``, from the same functions given ``again`` at all of them.
+
+    Both may differ by others and by a line: a polynomial that is orthogonal to lower powers depends on the dates.
+
+    Raises
+    ------
+    ValueError
+        If one is no combination of a line and those given again, with its name.
+    """
+    years = acquisition_years(dates)
+    design = np.stack([np.ones(len(years)), years, *(f.values for f in again)], axis=1)
+    longer = []
+    for function in functions:
+        n = len(function.values)
+        weights = np.linalg.lstsq(design[:n], function.values, rcond=None)[0]
+        if not np.allclose(design[:n] @ weights, function.values, atol=1e-6 * float(np.ptp(function.values))):
+            raise ValueError(function.name)
+        longer.append(TimeFunction(function.name, design @ weights, function.family))
+    return longer
+
+
 def _terms(name: str) -> tuple[list[float], list[str]]:
     """Weights and names of the terms in the name of a :func:`weighted_sum`; none in any other name."""
     try:

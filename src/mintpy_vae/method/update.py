@@ -28,7 +28,7 @@ from .prior_mean import coefficients, relative
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Sky, Slowness, sky_statistics
 from .threads import single_threaded
-from .timefunctions import Rotation, TimeFunction, continued, persistent_of, without
+from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, without
 
 MANY = 0.25
 """Largest number of dates that are added to what was learned, as a share of the dates learned from."""
@@ -76,6 +76,8 @@ class Learned:
     station_rate : (pixels,)
     station_slope : float
         See :class:`~.atmosphere.Atmosphere`.
+    given : sequence of TimeFunction
+        Persistent functions of the user whose names do not say how they go on; at all dates.
     """
 
     dates: Sequence[str]
@@ -94,6 +96,7 @@ class Learned:
     delay_share: Array
     station_rate: Array
     station_slope: float = 0.0
+    given: Sequence[TimeFunction] = ()
 
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
@@ -139,6 +142,7 @@ class Learned:
             delay=np.zeros_like(series),
             delay_share=np.zeros(len(series)),
             station_rate=np.zeros(series.shape[1]),
+            given=[f for f in persistent if not goes_on(f, dates)],
         )
 
     def network_input(self) -> Array:
@@ -314,7 +318,7 @@ def update(
         order, and the later ones are new.
     learned : Learned
     knowledge : Knowledge
-        Moving and stable ground are used.
+        Moving and stable ground are used, and the functions of time that were given before.
     significance : float
         Of a weather model, see :func:`~.prior_mean.coefficients`.
     false_alarm : float
@@ -325,6 +329,10 @@ def update(
     Unlike
         If the new dates differ too much from what was learned.
     """
+    try:
+        learned = replace(learned, given=prolonged(learned.given, knowledge.functions, observations.dates))
+    except ValueError as error:
+        raise Unlike(f"the function of time {error} has changed on the earlier dates") from error
     values, covered = new_series(observations, replace(learned, series=learned.series + learned.delay))
     share = covered.sum() / learned.grid.valid.sum()
     if share < LEAST_COVERED or covered.sum() < MIN_PIXELS:
@@ -483,7 +491,8 @@ class Statistics:
 def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
     """The persistent functions at all dates, and the others that motion follows."""
     first = learned.dates[: learned.number]
-    persistent = [replace(continued(name, first, dates), family="") for name in learned.persistent]
+    given = {f.name: replace(f, values=f.values[: len(dates)]) for f in learned.given}
+    persistent = [given.get(name) or replace(continued(name, first, dates), family="") for name in learned.persistent]
     names = sorted({p.function for p in learned.pieces} - set(learned.persistent))
     return persistent, [continued(name, first, dates) for name in names]
 

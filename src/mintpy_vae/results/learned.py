@@ -17,6 +17,7 @@ from ..method.deformation import Piece, independent_errors
 from ..method.observations import Grid
 from ..method.profile import Profile
 from ..method.sky import Slowness
+from ..method.timefunctions import TimeFunction
 from ..method.update import Learned, TileMemory
 from ..stack import open_hdf5
 
@@ -51,6 +52,8 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
         arrays |= {"places": np.array([p.place for p in pieces]).reshape(-1, 5)}
         arrays |= {"relief": np.array([p.relief for p in pieces], dtype=bool)}
         arrays |= {name: np.array([getattr(p, name) for p in pieces], dtype=float) for name in _NUMBERS}
+        f["given"] = np.array([one.name for one in learned.given], "S1" if not learned.given else "S")
+        arrays |= {f"given_{k}": one.values for k, one in enumerate(learned.given)}
         arrays |= {f"slow_{k}": np.hstack(astuple(one)) for k, one in enumerate(learned.slow)}
         arrays |= more
         for name, values in arrays.items():
@@ -102,8 +105,8 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         arrays = {name: item[()] for name, item in f.items()}
         numbers = dict(f.attrs)
     arrays = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
-    dates, persistent, functions = (
-        [text.decode() for text in arrays[name]] for name in ("dates", "persistent", "functions")
+    dates, persistent, functions, given = (
+        [text.decode() for text in arrays.get(name, ())] for name in ("dates", "persistent", "functions", "given")
     )
     grid = Grid(
         valid=arrays["valid"],
@@ -139,5 +142,6 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         delay_share=arrays.get("delay_share", np.zeros(len(dates))),
         station_rate=arrays.get("station_rate", np.zeros(arrays["series"].shape[1])),
         station_slope=float(numbers.get("station_slope", 0.0)),
+        given=[TimeFunction(name, arrays[f"given_{k}"]) for k, name in enumerate(given)],
     )
     return learned, arrays

@@ -24,8 +24,8 @@ from ..method.source_update import NewSources, new_sources, no_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
 from ..method.tiles import Frame
-from ..method.timefunctions import continued, without
-from ..method.update import MANY, TileMemory, Unlike, Update, update
+from ..method.timefunctions import without
+from ..method.update import MANY, TileMemory, Unlike, Update, functions_at, update
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..method.vae import SEPARATOR_SLOTS
@@ -132,9 +132,7 @@ def cannot_grow(job: Job) -> str:
     stack = job.stack
     if len(set(islands(stack.pairs[stack.keep], len(stack.dates))[stack.pairs[stack.keep][:, 0]])) > 1:
         return "the pairs form islands"
-    if job.known.summary:
-        return "MintPy subtracts other delays itself"
-    return "functions of time are given" if job.knowledge.functions else ""
+    return "MintPy subtracts other delays itself" if job.known.summary else ""
 
 
 # ---------------------------------------------------------------------------------------------------- before an update
@@ -156,6 +154,8 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     if not same_input(content, rest):
         changed = [key for key, value in rest.items() if not same_input(content, {key: value})]
         raise InFull(f"something besides the stack has changed ({', '.join(changed)})")
+    if [f.name for f in job.knowledge.functions] != content.get("knowledge", {}).get("functions"):
+        raise InFull("other functions of time are given than before")
     memory, evidence = read_learned(work), read_evidence(work)
     files = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / STD, work / MODEL]
     whole = all(file.is_file() for file in files) and number_of_tiles(work) == content.get("tiles", 0)
@@ -330,10 +330,10 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources:
     some = valid[old.valid]
     corrected, moved = done.corrected, memory.motion[done.new]
     phase = memory.series[done.new] + memory.delay[done.new]
-    n, maps = memory.number, old.maps[:, some]
+    maps = old.maps[:, some]
     before = np.vstack([old.before[:, some], metres * phase])
     after = np.vstack([old.after[:, some], metres * corrected])
-    persistent = [continued(name, memory.dates[:n], memory.dates) for name in memory.persistent]
+    persistent, _ = functions_at(memory, memory.dates)
     still = np.stack([without(x, persistent) for x in (before, after)])
     pairs = np.sort(np.searchsorted(data.used, stack.pairs[stack.keep]), axis=1)
     first, second = pairs.T
@@ -436,9 +436,7 @@ def _details(
 
 def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
     """Spatial standard deviation of the new dates before and after, (new dates, 2) metres."""
-    number = done.learned.number
-    dates = done.learned.dates
-    persistent = [continued(name, dates[:number], dates) for name in done.learned.persistent]
+    persistent, _ = functions_at(done.learned, done.learned.dates)
     series = (np.asarray(x, dtype=np.float64) for x in (evidence.before, evidence.after))
     still = [without(x, persistent)[done.new].std(axis=1) for x in series]
     return np.stack(still, axis=1)
