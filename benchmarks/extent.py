@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=[200, 400, 800, 1600], metavar="N", help="pixels along each side")
-    add("--seeds", type=int, nargs="+", default=[301, 302, 303], metavar="INT", help="of the stacks")
+    add("--seeds", type=int, nargs="+", default=[304, 305, 306], metavar="INT", help="of the stacks")
     add("--threads", type=int, default=1, metavar="N", help="tiles worked on at a time (default: 1)")
     add("--train-steps", type=int, metavar="N", help="optimisation steps of the network, for quick checks")
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="default: %(default)s")

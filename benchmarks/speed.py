@@ -26,13 +26,12 @@ import h5py
 from big_stacks import make_project
 from measured import VAE_CORRECT, VAE_SIMULATE, machine, median, plain_copy, run, table
 
-TILES = "fine scales"
-"""Stage of a wide scene only."""
 STAGES = {
     "checks": "check and hash the input",
     "read": "read and multilook",
+    "narrow motion": "narrow motion of a wide scene",
     "separate": "train, cluster, separate",
-    TILES: "tiles",
+    "fine scales": "tiles of a wide scene",
     "write": "apply and write",
     "report": "report",
     "total": "whole correction",
@@ -106,7 +105,7 @@ def correct(
         if result["status"] != "corrected":
             sys.exit(f"The stack was left uncorrected: {result['reason']}")
         for name in STAGES:
-            seconds[name].append(0.0 if name == TILES and name not in result["timings"] else result["timings"][name])
+            seconds[name].append(result["timings"][name])
         written = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / "vae_std.h5"]
         copies.append(plain_copy(written, project))
         copies_of_stack.append(plain_copy([stack], project))
