@@ -46,7 +46,8 @@ def wide_scene(cells, ratio, settings, knowledge=NOTHING):
     narrow = Narrow(cells, knowledge, ratio, settings)
     motion = narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute()))
     whole = cells.multilooked(ratio)
-    return Wide(separate(whole, settings, narrow=motion), whole, cells, knowledge, ratio, settings)
+    found = separate(whole, settings, knowledge.multilooked(ratio), narrow=motion)
+    return Wide(found, whole, cells, knowledge, ratio, settings)
 
 
 def tree(root):

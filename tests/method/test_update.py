@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mintpy.utils import ptime
 
 from conftest import observed
 from mintpy_vae.dates import acquisition_years
@@ -63,27 +64,32 @@ def test_functions_of_time_go_on_as_they_were():
 
 
 def test_functions_of_the_user_go_on_from_what_they_were():
-    dates = [f"2020{month:02d}{day:02d}" for month in range(1, 13) for day in (5, 20)]
-    first = dates[:-5]
-    options = {"mintpy.timeFunc.polynomial": "3", "mintpy.timeFunc.exp": f"{first[3]},60"}
-    (given, _), (again, _) = (read_functions(options, some) for some in (first, dates))
+    dates = [f"{2018 + k // 24}{k // 2 % 12 + 1:02d}{(5, 20)[k % 2]:02d}" for k in range(60)]
+    first, n = dates[:50], 50  # over two New Years, at which MintPy's years jump
+    options = {"mintpy.timeFunc.polynomial": "3", "mintpy.timeFunc.stepDate": "20200103"}
+    options |= {f"mintpy.timeFunc.{kind}": "20200103,60" for kind in ("exp", "log")}  # alike on the few dates since
+    given, _ = read_functions(options, first)
     assert not any(goes_on(f, first) for f in given) and goes_on(trend(acquisition_years(first)), first)
-    assert not np.allclose(again[0].values[: len(first)], given[0].values)  # it is orthogonal over other dates
-    years = acquisition_years(dates)
-    for before, longer in zip(given, prolonged(given, again, dates), strict=True):
-        np.testing.assert_allclose(longer.values[: len(first)], before.values, atol=1e-6 * np.ptp(before.values))
-        if before.name == "quadratic":  # a parabola stays a parabola
-            of_first = np.polyfit(years[: len(first)], before.values, 2)
-            np.testing.assert_allclose(longer.values, np.polyval(of_first, years), atol=1e-5 * np.ptp(before.values))
-    with pytest.raises(ValueError, match="exp"):
-        prolonged(given, again[:-1], dates)
+    other, _ = read_functions(options, dates)
+    assert not np.allclose(other[0].values[:n], given[0].values, atol=1e-3 * np.ptp(given[0].values))
+    again, _ = read_functions(options, dates, number=n)
+    found = {f.name: f.values for f in prolonged(given, again)}
+    for before in given:
+        np.testing.assert_allclose(found[before.name][:n], before.values, atol=1e-9 * np.ptp(before.values))
+    assert (found["step 20200103"][n:] == 1).all()
+    curve = np.polyfit(ptime.date_list2vector(first)[1], found["quadratic"][:n], 2)
+    expected = np.polyval(curve, ptime.date_list2vector(dates)[1])  # a parabola stays a parabola
+    np.testing.assert_allclose(found["quadratic"], expected, atol=1e-4 * np.ptp(expected))
+    for changed in (again[1:], other):
+        with pytest.raises(ValueError, match="quadratic"):
+            prolonged(given, changed)
 
 
 def test_a_new_date_is_explained_with_functions_of_the_user():
     """The sky has an excess variance in these, which a function that is not known at the new date could not have."""
     observations = observed(simulate("quiet", n_dates=ALL, size=(24, 26), seed=5))
     options = {"mintpy.timeFunc.polynomial": "2"}
-    knowledge = [Knowledge(read_functions(options, observations.dates[:n])[0]) for n in (FIRST, ALL)]
+    knowledge = [Knowledge(read_functions(options, observations.dates[:n], number=FIRST)[0]) for n in (FIRST, ALL)]
     settings = Settings(device="cpu", train_steps=10, num_seeds=1)
     found = separate(until(observations, FIRST), settings, knowledge[0])
     learned = Learned.of(found, observations.dates[:FIRST])

@@ -102,6 +102,11 @@ def make_bells(
     return Bells(np.array(places).reshape(-1, 5), np.array(maps).reshape(-1, pixels.shape[1]), relief, pixels, side)
 
 
+def reach(place: Array, least: float = 0.01) -> float:
+    """Distance in pixels from its centre beyond which a bell of peak 1 is below ``least`` in any direction."""
+    return float(np.sqrt(-2 * np.log(least)) * np.exp(place[2] + np.hypot(place[3], place[4])))
+
+
 def bell_map(place: Array, pixels: Array) -> Array:
     """Gaussian bell of peak 1 at ``place`` (see :class:`Bells`) on ``pixels`` (2, pixels), (pixels,)."""
     y, x = pixels[0] - place[0], pixels[1] - place[1]

@@ -133,10 +133,13 @@ class Deformation:
         amplitude = np.array([piece.amplitude for piece in self.pieces])
         covariance = self.errors * np.sqrt(np.outer(p, p)) + np.diag(p * (1 - p) * amplitude**2)
         share = p * np.where(amplitude == 0, 1.0, amplitude)
-        values, axes = np.linalg.eigh(covariance)
-        found = np.empty((len(lines), self.maps.shape[1]))
-        for variance, of_unit in zip(found, lines @ self.weights.T / share, strict=True):
-            variance[:] = np.maximum(values, 0.0) @ (axes.T @ (self.maps * of_unit[:, None])) ** 2
+        of_unit = lines @ self.weights.T / share
+        variance = np.diag(covariance)
+        alone = np.count_nonzero(covariance, axis=1) <= 1  # independent ones cost little, and may be many
+        found = np.asarray((of_unit[:, alone] ** 2 * variance[alone]) @ self.maps[alone] ** 2)
+        values, axes = np.linalg.eigh(covariance[np.ix_(~alone, ~alone)])
+        for one, unit in zip(found, of_unit[:, ~alone], strict=True):
+            one += np.maximum(values, 0.0) @ (axes.T @ (self.maps[~alone] * unit[:, None])) ** 2
         return found
 
     def joined(self, other: Deformation) -> Deformation:

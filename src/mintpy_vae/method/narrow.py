@@ -2,9 +2,9 @@
 
 On coarse pixels a local motion may fill one pixel. Where many such bodies move, motion is no longer sparse: most of it
 counts as a rough slow sky and is removed. It is sparse on finer pixels, which show its shape. Therefore the scene is
-searched for narrow steady motion in overlapping regions of ``MIDDLE`` times finer pixels. A region is explained as if
-it were a scene of its own. What was found there is known motion to the whole scene, like that of the whole scene to its
-tiles (:mod:`.tiles`). Arrays only.
+searched for narrow steady motion in overlapping regions of pixels two to three times finer. A region is explained as if
+it were a scene of its own; where regions overlap, what each has found counts with its weight, as in :mod:`.tiles`. All
+of it is known motion to the whole scene, like that of the whole scene to its tiles. Arrays only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Floats
 from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
-from .bells import bell_map, make_bells
+from .bells import bell_map, make_bells, reach
 from .deformation import Deformation, Piece
 from .joint import PASSES, estimate_jointly
 from .knowledge import Knowledge
@@ -29,12 +29,30 @@ from .threads import single_threaded
 from .tiles import OnTile, layout
 
 MIDDLE = 3
-"""Pixels of the regions per coarse pixel along both axes, as far as the cells are so fine."""
+"""Largest number of pixels of the regions per coarse pixel along both axes; a pixel has whole cells."""
 NARROW = 1.5
-"""Width below which a motion is narrow, coarse pixels. The whole scene has bells from there on."""
+"""Width below which a motion is narrow, coarse pixels. An ordinary scene of this size has bells from there on."""
+LEAST_SHARE = 0.02
+"""Weight of a region at a place below which the motion that it finds there is left to its neighbours."""
 
-Course = tuple[Piece, Array]
-"""A piece of motion, and its course over time (dates,) in radians."""
+
+@dataclass(frozen=True)
+class Found:
+    """Narrow motion of one region.
+
+    Attributes
+    ----------
+    pieces : list of Piece
+        Places in coarse pixels of the scene.
+    courses : list of (dates,)
+        Their courses over time, radians.
+    at_limit : bool
+        Whether the search ended at its largest number of pieces.
+    """
+
+    pieces: list[Piece]
+    courses: list[Array]
+    at_limit: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class Narrow:
     Attributes
     ----------
     observations : Observations
-        Pairs on the cells.
+        Pairs on the cells. A weather model's delay is not used: it is broad, or follows the height.
     knowledge : Knowledge
         Prior information on the cells.
     ratio : int
@@ -66,7 +84,8 @@ class Narrow:
 
     def tasks(self) -> Iterator[OnTile]:
         """The regions, one by one; their places are in pixels of theirs."""
-        observations, knowledge = self.observations.multilooked(self.looks), self.knowledge.multilooked(self.looks)
+        observations = replace(self.observations, delay=None).multilooked(self.looks)
+        knowledge = self.knowledge.multilooked(self.looks)
         for number, region in enumerate(layout(observations.height.shape)):
             here = (region.rows, region.columns)
             yield OnTile(number, region, observations.window(*here), knowledge.window(*here))
@@ -75,20 +94,35 @@ class Narrow:
         """The work on a region."""
         return Work(self.ratio / self.looks, self.settings, self.ablation)
 
-    def assembled(self, found: Iterable[tuple[OnTile, list[Course]]], progress: Steps | None = None) -> Deformation:
+    def assembled(self, found: Iterable[tuple[OnTile, Found]], progress: Steps | None = None) -> Deformation:
         """Motion of all regions, on all coarse pixels of the scene, (dates, height * width)."""
-        shape, ratio = self.observations.height.shape, self.ratio
+        shape, n_dates = self.observations.height.shape, len(self.observations.dates)
         number = len(layout((-(-shape[0] // self.looks), -(-shape[1] // self.looks))))
-        motion: list[Course] = []
+        pieces: list[Piece] = []
+        courses: list[Array] = []
+        at_limit = False
         for region, own in found:
-            motion += own
+            pieces, courses, at_limit = pieces + own.pieces, courses + own.courses, at_limit or own.at_limit
             if progress:
-                progress(region.number + 1, number, f"region {region.number + 1}, {len(motion)} pieces")
-        pixels = (np.indices(shape).reshape(2, -1) + 0.5) / ratio - 0.5
-        coarse = [pooled(bell_map(piece.place, pixels).reshape(1, *shape), ratio).ravel() for piece, _ in motion]
-        maps = np.array(coarse).reshape(len(motion), -(-shape[0] // ratio) * -(-shape[1] // ratio))
-        weights = np.array([course for _, course in motion]).reshape(len(motion), len(self.observations.dates))
-        return Deformation(weights.T @ maps, [piece for piece, _ in motion], maps, weights)
+                progress(region.number + 1, number, f"region {region.number + 1}, {len(pieces)} pieces")
+        weight = self.observations.weight.mean(axis=0)
+        maps = np.zeros((len(pieces), *(-(-size // self.ratio) for size in shape)))
+        for one, piece in zip(maps, pieces, strict=True):
+            _put(one, piece.place, weight, self.ratio)
+        maps = maps.reshape(len(pieces), maps.shape[1] * maps.shape[2])
+        weights = np.array(courses).reshape(len(pieces), n_dates)
+        return Deformation(weights.T @ maps, pieces, maps, weights, at_limit=at_limit)
+
+
+def _put(coarse: Array, place: Array, weight: Floats, ratio: int) -> None:
+    """Set a map of zeros (height, width) to the mean of a bell over the cells of each pixel, as pairs are averaged."""
+    wide = reach(place, 1e-6)
+    rows, columns = (slice(max(int(c - wide), 0), int(c + wide) + 2) for c in place[:2])
+    cells = weight[rows.start * ratio : rows.stop * ratio, columns.start * ratio : columns.stop * ratio]
+    first = np.array([[rows.start], [columns.start]])
+    pixels = (np.indices(cells.shape).reshape(2, -1) + 0.5) / ratio - 0.5 + first
+    bell = bell_map(place, pixels).reshape(1, *cells.shape)
+    coarse[rows, columns] = np.nan_to_num(pooled(bell, ratio, cells[None]))[0]
 
 
 @dataclass(frozen=True)
@@ -108,21 +142,23 @@ class Work:
     ablation: Ablation = Ablation()
 
     @single_threaded()
-    def __call__(self, task: OnTile) -> list[Course]:
-        """Steady motion that is narrow and centred in the region; places in coarse pixels of the scene."""
+    def __call__(self, task: OnTile) -> Found:
+        """Steady motion that is narrow, as far as it belongs to the region; its share is that of a tile."""
         observations, knowledge = task.observations, task.knowledge
         try:
             phase, grid = to_dates(observations, self.settings, knowledge, self.ablation.robust)
         except NotEnoughEvidence:
-            return []
+            return Found([], [])
         steady = persistent_functions(grid.years, knowledge.functions)
         dictionary = Dictionary(steady, make_bells(grid.valid, grid.height, knowledge.stable))
         rng = np.random.default_rng([self.settings.seed, task.number])
         how = (dictionary, grid, self.settings.significance, rng, self.ablation.slow_sky)
-        found = estimate_jointly(phase - phase.mean(axis=1, keepdims=True), *how, passes=PASSES - 1).deformation
-        own = [
-            (replace(piece, place=task.tile.in_scene(piece.place, self.ratio)), course)
-            for piece, course in zip(found.pieces, found.weights, strict=True)
-            if not piece.relief and task.tile.owns(piece.place)
-        ]
-        return [(piece, course) for piece, course in own if np.exp(piece.place[2]) < NARROW]
+        motion = estimate_jointly(phase - phase.mean(axis=1, keepdims=True), *how, passes=PASSES - 1).deformation
+        found = Found([], [], motion.at_limit)
+        for piece, course in zip(motion.pieces, motion.weights, strict=True):
+            place, share = task.tile.in_scene(piece.place, self.ratio), task.tile.share_at(piece.place)
+            if not piece.relief and share > LEAST_SHARE and np.exp(place[2]) < NARROW:
+                amplitude, std = share * piece.amplitude, np.sqrt(share) * piece.std
+                found.pieces.append(replace(piece, place=place, amplitude=amplitude, std=std))
+                found.courses.append(share * course)
+        return found

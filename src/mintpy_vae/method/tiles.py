@@ -1,12 +1,12 @@
 """Fine scales of a wide scene: the method again, tile by tile, on what the whole scene has left.
 
-The cost of the covariances grows with the third power of the number of pixels. A wide scene is therefore worked on
-twice: as a whole on coarse pixels (:func:`~mintpy_vae.method.separate`), and in overlapping tiles of fine cells. A tile
-takes the functions of time, the broad atmosphere and the broad motion of the whole scene, inverts its own pairs, and
-estimates the rest as if it were a scene of its own, with its own statistics: local motion, the covariance of the sky,
-its slowness and its slope with height. The mean of the tile is removed as well, except for the persistent functions of
-time, whose broad part is decided by the whole scene. Where tiles overlap, their weights change smoothly and add up to
-1. Arrays only.
+The cost of the covariances grows with the third power of the number of pixels. A wide scene is therefore worked on as a
+whole on coarse pixels (:func:`~mintpy_vae.method.separate`, after :mod:`.narrow`), and then in overlapping tiles of
+fine cells. A tile takes the functions of time, the broad atmosphere and the motion of the whole scene, inverts its own
+pairs, and estimates the rest as if it were a scene of its own, with its own statistics: local motion, the covariance of
+the sky, its slowness and its slope with height. The mean of the tile is removed as well, except for the persistent
+functions of time, whose broad part is decided by the whole scene. Where tiles overlap, their weights change smoothly
+and add up to 1. Arrays only.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
 from .atmosphere import Atmosphere, Guarded, PhasePerDate
-from .bells import bell_map, make_bells
+from .bells import bell_map, make_bells, reach
 from .covariance import fill
 from .deformation import Deformation, Piece
-from .joint import Joint
+from .joint import PASSES, Joint
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
@@ -73,6 +73,11 @@ class Tile:
         place[:2] = (place[:2] + (self.rows.start, self.columns.start) + 0.5) / ratio - 0.5
         place[2] -= np.log(ratio)
         return place
+
+    def sees(self, place: Array) -> bool:
+        """Whether a bell reaches into the tile."""
+        outside = np.maximum(np.maximum(-place[:2], place[:2] - (np.array(self.share.shape) - 1)), 0.0)
+        return bool(np.hypot(*outside) < reach(place))
 
     def share_at(self, place: Array) -> float:
         """Weight of the tile at a place."""
@@ -217,10 +222,11 @@ class Wide:
             broad = strip[..., tile.columns].copy()
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
             own = [replace(piece, place=tile.of_scene(piece.place, ratio)) for piece in pieces]
+            near = [k for k, piece in enumerate(own) if piece.relief or tile.sees(piece.place)]
             cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
-            maps = np.array([bell_map(piece.place, cells) for piece in own], np.float32).reshape(-1, *tile.share.shape)
-            maps[relief] = strip_of_relief[..., tile.columns]
-            near = np.flatnonzero(maps.max(axis=(1, 2), initial=0.0) > 0.01)
+            bells = [bell_map(own[k].place, cells) for k in near]
+            maps = np.array(bells, np.float32).reshape(-1, *tile.share.shape)
+            maps[[pieces[k].relief for k in near]] = strip_of_relief[..., tile.columns]
             observations = self.observations.window(*here).without(level)
             observations = replace(observations, delay=None if delay is None else delay[:, *here].copy())
             yield Task(
@@ -231,7 +237,7 @@ class Wide:
                 broad=broad,
                 motion=[own[k] for k in near],
                 courses=found.deformation.weights[near],
-                maps=maps[near],
+                maps=maps,
             )
 
     def work(self) -> Work:
@@ -446,9 +452,8 @@ class Work:
         known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
         rng = np.random.default_rng([self.settings.seed, task.number])
         dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
-        joint, local, atmosphere = explain(
-            series, dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known
-        )
+        how = (dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known)
+        joint, local, atmosphere = explain(series, *how, passes=PASSES - 1)
         own = joint.deformation.series - known.series
         level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
         level -= _unsteady(mean - joint.deformation.series.mean(axis=1), joint)

@@ -166,28 +166,20 @@ def goes_on(function: TimeFunction, dates: Sequence[str]) -> bool:
         return False
 
 
-def prolonged(
-    functions: Sequence[TimeFunction], again: Sequence[TimeFunction], dates: Sequence[str]
-) -> list[TimeFunction]:
-    """Functions of the first dates at all ``dates``, from the same functions given ``again`` at all of them.
-
-    Both may differ by others and by a line: a polynomial that is orthogonal to lower powers depends on the dates.
+def prolonged(functions: Sequence[TimeFunction], again: Sequence[TimeFunction]) -> list[TimeFunction]:
+    """Functions of the first dates at all dates, taken from those of the same names in ``again``.
 
     Raises
     ------
     ValueError
-        If one is no combination of a line and those given again, with its name.
+        If one is missing there or differs on the first dates, with its name.
     """
-    years = acquisition_years(dates)
-    design = np.stack([np.ones(len(years)), years, *(f.values for f in again)], axis=1)
-    longer = []
+    longer = {f.name: f for f in again}
     for function in functions:
-        n = len(function.values)
-        weights = np.linalg.lstsq(design[:n], function.values, rcond=None)[0]
-        if not np.allclose(design[:n] @ weights, function.values, atol=1e-6 * float(np.ptp(function.values))):
+        n, found = len(function.values), longer.get(function.name)
+        if found is None or not np.allclose(found.values[:n], function.values, atol=1e-6 * np.ptp(function.values)):
             raise ValueError(function.name)
-        longer.append(TimeFunction(function.name, design @ weights, function.family))
-    return longer
+    return [longer[f.name] for f in functions]
 
 
 def _terms(name: str) -> tuple[list[float], list[str]]:

@@ -318,7 +318,7 @@ def update(
         order, and the later ones are new.
     learned : Learned
     knowledge : Knowledge
-        Moving and stable ground are used, and the functions of time that were given before.
+        Moving and stable ground are used, and the functions of time that were given before, now at all dates.
     significance : float
         Of a weather model, see :func:`~.prior_mean.coefficients`.
     false_alarm : float
@@ -330,7 +330,7 @@ def update(
         If the new dates differ too much from what was learned.
     """
     try:
-        learned = replace(learned, given=prolonged(learned.given, knowledge.functions, observations.dates))
+        learned = replace(learned, given=prolonged(learned.given, knowledge.functions))
     except ValueError as error:
         raise Unlike(f"the function of time {error} has changed on the earlier dates") from error
     values, covered = new_series(observations, replace(learned, series=learned.series + learned.delay))

@@ -96,7 +96,7 @@ def given_files(settings: Settings, stack: Stack) -> dict[str, Path]:
 
 # --------------------------------------------------------------------------------------------------- functions of time
 def read_functions(
-    template: Mapping[str, Any], dates: Sequence[str], seconds: str | float = 0
+    template: Mapping[str, Any], dates: Sequence[str], seconds: str | float = 0, number: int | None = None
 ) -> tuple[list[TimeFunction], list[str]]:
     """Functions of time of the options ``mintpy.timeFunc.*``: the columns of MintPy's own design matrix.
 
@@ -110,6 +110,8 @@ def read_functions(
         YYYYMMDD, sorted.
     seconds : str or float
         Time of day of the acquisitions (CENTER_LINE_UTC), which MintPy uses to decide whether a date is after a step.
+    number : int, optional
+        A polynomial is orthogonal over the first so many dates, all by default: it goes on as it was given at these.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def read_functions(
             continue
         try:
             model, outside = _read_model(key, template[option], dates)
-            found = list(_columns(model, list(dates), seconds))
+            found = list(_columns(model, list(dates), seconds, slice(number)))
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
             raise InputError(
@@ -172,8 +174,10 @@ def _read_model(key: str, value: Any, dates: Sequence[str]) -> tuple[dict[str, A
     return model, outside
 
 
-def _columns(model: Mapping[str, Any], dates: list[str], seconds: str | float) -> Iterator[tuple[str, Array]]:
-    """Name and values (dates,) of each function of a model, except a line."""
+def _columns(
+    model: Mapping[str, Any], dates: list[str], seconds: str | float, some: slice
+) -> Iterator[tuple[str, Array]]:
+    """Name and values (dates,) of each function of a model, except a line; powers orthogonal over ``some`` dates."""
 
     def design(term: Mapping[str, Any]) -> Array:
         # in MintPy an exponential overflows before its onset, and inf * 0 gives NaN instead of 0
@@ -184,7 +188,7 @@ def _columns(model: Mapping[str, Any], dates: list[str], seconds: str | float) -
     powers = design({"polynomial": model["polynomial"]}) if model["polynomial"] > 1 else np.empty((len(dates), 0))
     for degree in range(2, powers.shape[1]):
         lower, values = powers[:, :degree], powers[:, degree]
-        left = values - lower @ np.linalg.lstsq(lower, values, rcond=None)[0]
+        left = values - lower @ np.linalg.lstsq(lower[some], values[some], rcond=None)[0]
         yield _POWERS.get(degree, f"polynomial {degree}"), left
     for period in model["periodic"]:
         name = _PERIODS.get(period, f"{period:g} yr")

@@ -263,7 +263,7 @@ def _learn(
     with stage("read", timings):
         data = training_data(job, progress)
     observations, cores = data.observations, torch.get_num_threads()
-    with stage("narrow motion", timings), single_threaded():
+    with stage("narrow motion", timings):
         narrow = narrow_motion(job, data, cores, progress)
 
     def seed(k: int, progress: Progress | None) -> Separation:
@@ -287,7 +287,7 @@ def _learn(
         seed_spread = [spread(found, other) for other in background.result()]
     memory = Memory.of(found, observations.dates)
     tiles: dict[str, Any] = {}
-    with stage("fine scales", timings), single_threaded():
+    with stage("fine scales", timings):
         found, frame = in_detail(job, data, found, cores, progress, keep)
     if frame is not None:
         diagnostics = safety.diagnostics(found, observations)
@@ -334,8 +334,9 @@ def narrow_motion(
         return None
     cells = data.cells
     narrow = Narrow(cells.observations, cells.knowledge, cells.ratio, job.settings)
-    found = on_tiles(job, narrow.work(), narrow.tasks(), threads)
-    return narrow.assembled(found, steps_of(progress, "searching narrow motion"))
+    with single_threaded():
+        found = on_tiles(job, narrow.work(), narrow.tasks(), threads)
+        return narrow.assembled(found, steps_of(progress, "searching narrow motion"))
 
 
 def in_detail(
@@ -354,9 +355,10 @@ def in_detail(
         return found, None
     cells = data.cells
     wide = Wide(found, data.observations, cells.observations, cells.knowledge, cells.ratio, job.settings)
-    details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), keep)
-    frame = wide.assembled(details, steps_of(progress, "fine scales"))
-    return wide.summary(frame), frame
+    with single_threaded():
+        details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), keep)
+        frame = wide.assembled(details, steps_of(progress, "fine scales"))
+        return wide.summary(frame), frame
 
 
 def on_tiles(job: Job, work: Callable[[T], D], tasks: Iterable[T], threads: int) -> Iterator[tuple[T, D]]:

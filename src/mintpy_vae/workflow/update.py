@@ -20,6 +20,7 @@ from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
+from ..method.knowledge import Knowledge
 from ..method.source_update import NewSources, new_sources, no_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
@@ -30,6 +31,7 @@ from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..method.vae import SEPARATOR_SLOTS
 from ..progress import Progress, steps_of
+from ..project.knowledge_input import read_functions
 from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
@@ -211,7 +213,7 @@ def extend(
         data = training_data(job, progress, None if every else _with_new_dates(stack, earlier.memory.dates))
     with stage("new dates", timings):
         false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
-        done = update(data.observations, earlier.memory, job.knowledge, settings.significance, false_alarm)
+        done = update(data.observations, earlier.memory, _knowledge(job, earlier), settings.significance, false_alarm)
         sources = _new_sources(earlier, done, data, settings)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
@@ -233,6 +235,13 @@ def extend(
             staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
         )
     return _details(earlier, fingerprint, job, data, done, sources, evidence)
+
+
+def _knowledge(job: Job, earlier: Earlier) -> Knowledge:
+    """Prior information of a job, with functions of time that go on as they were at the dates learned from."""
+    dates, seconds = dates_to_learn_from(job.stack), job.stack.attributes.get("CENTER_LINE_UTC", "0")
+    functions, _ = read_functions(job.template, dates, seconds, earlier.memory.number)
+    return replace(job.knowledge, functions=functions)
 
 
 def _with_new_dates(stack: Stack, earlier: Sequence[str]) -> NDArray[np.bool_]:
