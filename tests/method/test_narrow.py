@@ -24,7 +24,7 @@ SIDE, RATIO, BODIES = 96, 6, 40
 SETTINGS = Settings(train_steps=10, device="cpu")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def scene(seed, bodies=BODIES, width=(1.2 / SIDE, 1.8 / SIDE)):
     """A scene in which many small bodies subside, and its cells."""
     how = {"number": (bodies, bodies), "width": width, "gaps": 0.5, "water": 0.0, "unwrap_errors": 0, "constants": 0}
@@ -33,9 +33,15 @@ def scene(seed, bodies=BODIES, width=(1.2 / SIDE, 1.8 / SIDE)):
     return s, Observations(s.without_constants(but_of_pairs=True), weight, s.pairs, s.dates, s.height)
 
 
-def found(cells, knowledge=NOTHING, threads=1):
+def found(cells, knowledge=NOTHING):
     narrow = Narrow(cells, knowledge, RATIO, SETTINGS)
-    return narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute(), threads))
+    return narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute()))
+
+
+@lru_cache(maxsize=2)
+def found_in(seed):
+    """What is found in a scene; not to be changed."""
+    return found(scene(seed)[1])
 
 
 def rate(series, dates):
@@ -53,7 +59,7 @@ def true_rate(s):
 @pytest.mark.parametrize("seed", [3, 4])
 def test_many_bodies_smaller_than_a_coarse_pixel_keep_their_motion(seed):
     s, cells = scene(seed)
-    truth, whole, motion = true_rate(s), cells.multilooked(RATIO), found(cells)
+    truth, whole, motion = true_rate(s), cells.multilooked(RATIO), found_in(seed)
     moving = np.abs(truth) > 0.15 * np.abs(truth).max()
     assert moving.mean() > 0.2  # not sparse
     assert np.corrcoef(rate(motion.series, s.dates), truth)[0, 1] > 0.8
@@ -66,7 +72,7 @@ def test_many_bodies_smaller_than_a_coarse_pixel_keep_their_motion(seed):
 
 def test_the_motion_found_does_not_depend_on_the_number_of_workers():
     _, cells = scene(3)
-    narrow, alone = Narrow(cells, NOTHING, RATIO, SETTINGS), found(cells)
+    narrow, alone = Narrow(cells, NOTHING, RATIO, SETTINGS), found_in(3)
     sent = (pickle.loads(pickle.dumps(task)) for task in narrow.tasks())  # as to another process
     again = narrow.assembled(worked_on(pickle.loads(pickle.dumps(narrow.work())), sent, Compute(), threads=3))
     assert again.series.tobytes() == alone.series.tobytes() and again.maps.tobytes() == alone.maps.tobytes()
@@ -100,8 +106,7 @@ def test_motion_where_regions_meet_counts_once():
 
 
 def test_the_whole_scene_keeps_the_broad_motion():
-    _, cells = scene(3)
-    pieces = found(cells).pieces
+    pieces = found_in(3).pieces
     assert sum(abs(piece.amplitude) > 1 for piece in pieces) >= 0.8 * BODIES
     for piece in pieces:
         assert np.exp(piece.place[2]) < NARROW and not piece.relief
@@ -111,8 +116,7 @@ def test_the_whole_scene_keeps_the_broad_motion():
 
 
 def test_a_map_on_coarse_pixels_is_the_mean_over_its_cells_like_a_pair():
-    _, cells = scene(3)
-    motion = found(cells)
+    (_, cells), motion = scene(3), found_in(3)
     rows, columns = np.indices((SIDE, SIDE))
     place = motion.pieces[0].place.copy()
     place[:2] = (place[:2] + 0.5) * RATIO - 0.5
@@ -125,7 +129,7 @@ def test_a_map_on_coarse_pixels_is_the_mean_over_its_cells_like_a_pair():
 
 def test_a_search_of_a_region_that_ends_at_its_limit_is_told(monkeypatch):
     _, cells = scene(3)
-    assert not found(cells).at_limit
+    assert not found_in(3).at_limit
     monkeypatch.setattr(search, "MAX_PIECES", 3)
     assert found(cells).at_limit
 
@@ -136,7 +140,7 @@ def test_prior_information_reaches_the_regions():
     stable[:, : SIDE // 2] = True
     assert Knowledge(stable=stable).multilooked(RATIO).stable.sum() == (SIDE // RATIO) ** 2 // 2
     left = [piece for piece in found(cells, Knowledge(stable=stable)).pieces if piece.place[1] < SIDE / RATIO / 2 - 1]
-    assert not left and found(cells).pieces
+    assert not left and found_in(3).pieces
 
 
 def test_ground_without_data_has_no_motion():
