@@ -240,7 +240,6 @@ def explain(
     rng: np.random.Generator,
     known: Deformation | None = None,
     progress: Steps | None = None,
-    passes: int = PASSES,
 ) -> tuple[Joint, LocalSky, Atmosphere]:
     """Explain the phase of each date by motion and atmosphere, sections 3 to 5 of the method.
 
@@ -253,13 +252,13 @@ def explain(
     known : Deformation, optional
         Motion that was found before. It is not searched for again, and its shape is as uncertain as that of other
         motion.
-    passes : int
-        See :func:`~.joint.estimate_jointly`.
     """
     # 3. Estimate local deformation and the statistics of the sky, including its slowness, together.
-    how = (dictionary, grid, settings.significance, rng, ablation.slow_sky, progress, passes)
-    joint = estimate_jointly(series if known is None else series - known.series, *how)
-    if known is not None:
+    how = (dictionary, grid, settings.significance, rng, ablation.slow_sky, progress)
+    if known is None:
+        joint = estimate_jointly(series, *how)
+    else:  # a third pass would lower the factors of a sky that is free of motion already, and find motion in it
+        joint = estimate_jointly(series - known.series, *how, passes=PASSES - 1)
         joint = replace(joint, deformation=joint.deformation.joined(known))
 
     # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.

@@ -24,7 +24,7 @@ from .atmosphere import Atmosphere, Guarded, PhasePerDate
 from .bells import bell_map, make_bells, reach
 from .covariance import fill
 from .deformation import Deformation, Piece
-from .joint import PASSES, Joint
+from .joint import Joint
 from .knowledge import Knowledge
 from .observations import Observations, pooled
 from .prior_mean import relative
@@ -453,7 +453,7 @@ class Work:
         rng = np.random.default_rng([self.settings.seed, task.number])
         dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
         how = (dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known)
-        joint, local, atmosphere = explain(series, *how, passes=PASSES - 1)
+        joint, local, atmosphere = explain(series, *how)
         own = joint.deformation.series - known.series
         level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
         level -= _unsteady(mean - joint.deformation.series.mean(axis=1), joint)
