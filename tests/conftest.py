@@ -17,13 +17,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mintpy_vae.method.knowledge import NOTHING
-from mintpy_vae.method.narrow import Narrow
-from mintpy_vae.method.separation import separate
-from mintpy_vae.method.tiles import Wide
 from mintpy_vae.simulate import simulate, write_project
 from mintpy_vae.stack import file_hash
-from mintpy_vae.stack.workers import Compute, worked_on
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell, whose commands would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,8 +36,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((k for k, room in enumerate(LONGEST) if room in item.path.parts), len(LONGEST)))
 
 
-def wide_scene(cells, ratio, settings, knowledge=NOTHING):
+def wide_scene(cells, ratio, settings, knowledge=None):
     """A wide scene on its cells, seen as a whole: narrow motion first, then all the rest on coarse pixels."""
+    from mintpy_vae.method.knowledge import NOTHING
+    from mintpy_vae.method.narrow import Narrow
+    from mintpy_vae.method.separation import separate
+    from mintpy_vae.method.tiles import Wide
+    from mintpy_vae.stack.workers import Compute, worked_on
+
+    knowledge = knowledge or NOTHING
     narrow = Narrow(cells, knowledge, ratio, settings)
     motion = narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute()))
     whole = cells.multilooked(ratio)

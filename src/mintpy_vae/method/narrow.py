@@ -22,7 +22,7 @@ from .bells import bell_map, make_bells, reach
 from .deformation import Deformation, Piece
 from .joint import PASSES, estimate_jointly
 from .knowledge import Knowledge
-from .observations import Observations, pooled
+from .observations import Observations, multilooked_shape, pooled
 from .search import Dictionary
 from .separation import Ablation, persistent_functions, to_dates
 from .threads import single_threaded
@@ -97,21 +97,23 @@ class Narrow:
     def assembled(self, found: Iterable[tuple[OnTile, Found]], progress: Steps | None = None) -> Deformation:
         """Motion of all regions, on all coarse pixels of the scene, (dates, height * width)."""
         shape, n_dates = self.observations.height.shape, len(self.observations.dates)
-        number = len(layout((-(-shape[0] // self.looks), -(-shape[1] // self.looks))))
+        number = len(layout(multilooked_shape(shape, self.looks)))
         pieces: list[Piece] = []
         courses: list[Array] = []
         at_limit = False
         for region, own in found:
-            pieces, courses, at_limit = pieces + own.pieces, courses + own.courses, at_limit or own.at_limit
+            pieces += own.pieces
+            courses += own.courses
+            at_limit = at_limit or own.at_limit
             if progress:
                 progress(region.number + 1, number, f"region {region.number + 1}, {len(pieces)} pieces")
         weight = self.observations.weight.mean(axis=0)
-        maps = np.zeros((len(pieces), *(-(-size // self.ratio) for size in shape)))
+        maps = np.zeros((len(pieces), *multilooked_shape(shape, self.ratio)))
         for one, piece in zip(maps, pieces, strict=True):
             _put(one, piece.place, weight, self.ratio)
-        maps = maps.reshape(len(pieces), maps.shape[1] * maps.shape[2])
+        flat = maps.reshape(len(pieces), maps.shape[1] * maps.shape[2])
         weights = np.array(courses).reshape(len(pieces), n_dates)
-        return Deformation(weights.T @ maps, pieces, maps, weights, at_limit=at_limit)
+        return Deformation(weights.T @ flat, pieces, flat, weights, at_limit=at_limit)
 
 
 def _put(coarse: Array, place: Array, weight: Floats, ratio: int) -> None:

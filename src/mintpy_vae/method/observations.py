@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..arrays import Array, Float32, Floats, Mask, Pairs
 from .profile import Profile
 
-__all__ = ["Grid", "Observations", "looks", "pooled", "sums"]
+__all__ = ["Grid", "Observations", "looks", "multilooked_shape", "pooled", "sums"]
 
 LARGEST = 3000
 """Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
@@ -56,6 +56,11 @@ def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
     return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
 
 
+def multilooked_shape(shape: tuple[int, ...], ratio: int) -> tuple[int, int]:
+    """Shape of a grid (height, width) of cells on pixels of ``ratio`` x ``ratio`` cells."""
+    return -(-shape[0] // ratio), -(-shape[1] // ratio)
+
+
 def sums(maps: Floats, ratio: int) -> Array:
     """Sums over ``ratio`` x ``ratio`` cells of maps (n, height, width); the last row and column may have fewer."""
     rows, columns = (np.arange(0, size, ratio) for size in maps.shape[1:])
@@ -98,7 +103,7 @@ class Observations:
         """The same pairs on pixels of ``ratio`` x ``ratio`` cells; a pair is averaged by its weight."""
         if ratio == 1:
             return self
-        phase = np.empty((len(self.phase), *(-(-size // ratio) for size in self.height.shape)), np.float32)
+        phase = np.empty((len(self.phase), *multilooked_shape(self.height.shape, ratio)), np.float32)
         weight = np.empty_like(phase)
         for k in range(len(phase)):  # one by one, to limit the memory
             phase[k] = np.nan_to_num(pooled(self.phase[k : k + 1], ratio, self.weight[k : k + 1])[0])

@@ -204,8 +204,9 @@ def separate(
     searching = steps_of(progress, "searching local deformation")
     dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable, wide=narrow is not None))
     known = None if narrow is None else narrow.on(grid.valid.ravel())
-    how = (grid, settings, knowledge, ablation, rng, known, searching)
-    joint, local, atmosphere = explain(series, dictionary, *how)
+    joint, local, atmosphere = explain(
+        series, dictionary, grid, settings, knowledge, ablation, rng, known, progress=searching
+    )
     clusters = confirm(clusters, flatten(without_height(joint.deformation.series, grid.height)))
     corrected = series - atmosphere.turbulent[:, grid.valid] - atmosphere.slope[:, None] * grid.height
     corrected -= corrected.mean(axis=1, keepdims=True)

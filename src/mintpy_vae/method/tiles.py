@@ -452,8 +452,9 @@ class Work:
         known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
         rng = np.random.default_rng([self.settings.seed, task.number])
         dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
-        how = (dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known)
-        joint, local, atmosphere = explain(series, *how)
+        joint, local, atmosphere = explain(
+            series, dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known
+        )
         own = joint.deformation.series - known.series
         level = atmosphere.turbulent[:, grid.valid].mean(axis=1)
         level -= _unsteady(mean - joint.deformation.series.mean(axis=1), joint)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..directory import current
 from ..errors import InputError, NotEnoughEvidence
 from ..log import LOG, LOGGER, ProgressLog, log_environment, log_to, stage, versions
+from ..method.observations import multilooked_shape
 from ..method.update import Unlike
 from ..progress import Progress, Steps, steps_of
 from ..project.known_delays import find_known_delays, space_needed
@@ -166,7 +167,7 @@ def _make(
 def _size_of_tiles(job: Job) -> int:
     """Bytes that the tiles of a wide scene take at most."""
     factor, ratio = looks_of(job.stack, job.settings)
-    rows, columns = (-(-size // factor) for size in job.stack.shape)
+    rows, columns = multilooked_shape(job.stack.shape, factor)
     return size_of_tiles(len(job.stack.dates), rows * columns) if ratio > 1 else 0
 
 
