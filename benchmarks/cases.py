@@ -24,6 +24,7 @@ from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.evaluation.baselines import BASELINES
 from mintpy_vae.method import safety, training
 from mintpy_vae.method.atmosphere import PhasePerDate, sentences
+from mintpy_vae.method.cells import Cells
 from mintpy_vae.method.clustering import Clusterer, Fishdbc, Hdbscan
 from mintpy_vae.method.covariance import without_height
 from mintpy_vae.method.inversion import incidence, invert_to_dates
@@ -318,11 +319,11 @@ class Pairs:
         """Separate as :mod:`mintpy_vae.workflow.learning` does, without files."""
         factor, ratio = looks(self.height.shape, self.pixel, settings.resolution)
         phase, weight = pool_pairs(self.phase, self.weight, factor)
-        cells = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
-        whole = cells.multilooked(ratio)
+        observations = Observations(phase, weight, self.pairs, self.dates, pool_map(self.height, factor))
+        cells, whole = Cells(observations, NOTHING, ratio), observations.multilooked(ratio)
         known = None
         if ratio > 1:
-            narrow = Narrow(cells, NOTHING, ratio, settings, variant.ablation)
+            narrow = Narrow(cells, settings, variant.ablation)
             known = narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute(), threads))
         how = {"ablation": variant.ablation, "clusterer": clusterer, "trainer": trainer, "narrow": known}
         found = separate(whole, settings, **how)
@@ -330,7 +331,7 @@ class Pairs:
         height = found.grid.profile(self.height)
         if ratio == 1 or variant.recipe:
             return Own(found, whole, looked, FullResolution(removed, height, looked), removed)
-        wide = Wide(found, whole, cells, NOTHING, ratio, settings, variant.ablation)
+        wide = Wide(found, whole, cells, settings, variant.ablation)
         details = list(worked_on(wide.work(), wide.tasks(), Compute(), threads))
         frame = wide.assembled(details)
         full = FullResolution(frame.phase, height, factor)

@@ -38,18 +38,19 @@ def pytest_collection_modifyitems(items):
 
 def wide_scene(cells, ratio, settings, knowledge=None):
     """A wide scene on its cells, seen as a whole: narrow motion first, then all the rest on coarse pixels."""
+    from mintpy_vae.method.cells import Cells
     from mintpy_vae.method.knowledge import NOTHING
     from mintpy_vae.method.narrow import Narrow
     from mintpy_vae.method.separation import separate
     from mintpy_vae.method.tiles import Wide
     from mintpy_vae.stack.workers import Compute, worked_on
 
-    knowledge = knowledge or NOTHING
-    narrow = Narrow(cells, knowledge, ratio, settings)
+    fine = Cells(cells, knowledge or NOTHING, ratio)
+    narrow = Narrow(fine, settings)
     motion = narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute()))
     whole = cells.multilooked(ratio)
-    found = separate(whole, settings, knowledge.multilooked(ratio), narrow=motion)
-    return Wide(found, whole, cells, knowledge, ratio, settings)
+    found = separate(whole, settings, fine.knowledge.multilooked(ratio), narrow=motion)
+    return Wide(found, whole, fine, settings)
 
 
 def tree(root):

@@ -10,6 +10,7 @@ import pytest
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method import search
 from mintpy_vae.method.bells import bell_map
+from mintpy_vae.method.cells import Cells
 from mintpy_vae.method.deformation import no_deformation
 from mintpy_vae.method.knowledge import NOTHING, Knowledge
 from mintpy_vae.method.narrow import NARROW, Narrow
@@ -34,7 +35,7 @@ def scene(seed, bodies=BODIES, width=(1.2 / SIDE, 1.8 / SIDE)):
 
 
 def found(cells, knowledge=NOTHING):
-    narrow = Narrow(cells, knowledge, RATIO, SETTINGS)
+    narrow = Narrow(Cells(cells, knowledge, RATIO), SETTINGS)
     return narrow.assembled(worked_on(narrow.work(), narrow.tasks(), Compute()))
 
 
@@ -72,7 +73,7 @@ def test_many_bodies_smaller_than_a_coarse_pixel_keep_their_motion(seed):
 
 def test_the_motion_found_does_not_depend_on_the_number_of_workers():
     _, cells = scene(3)
-    narrow, alone = Narrow(cells, NOTHING, RATIO, SETTINGS), found_in(3)
+    narrow, alone = Narrow(Cells(cells, NOTHING, RATIO), SETTINGS), found_in(3)
     sent = (pickle.loads(pickle.dumps(task)) for task in narrow.tasks())  # as to another process
     again = narrow.assembled(worked_on(pickle.loads(pickle.dumps(narrow.work())), sent, Compute(), threads=3))
     assert again.series.tobytes() == alone.series.tobytes() and again.maps.tobytes() == alone.maps.tobytes()
@@ -96,7 +97,7 @@ def gain_of_bodies(row):
 
 def test_motion_where_regions_meet_counts_once():
     _, cells = scene(3)
-    narrow = Narrow(cells, NOTHING, RATIO, SETTINGS)
+    narrow = Narrow(Cells(cells, NOTHING, RATIO), SETTINGS)
     tiles = [task.tile for task in narrow.tasks()]
     assert narrow.looks == 2 and len(tiles) == 4
     middle = SIDE / 2 - 0.5
@@ -141,6 +142,14 @@ def test_prior_information_reaches_the_regions():
     assert Knowledge(stable=stable).multilooked(RATIO).stable.sum() == (SIDE // RATIO) ** 2 // 2
     left = [piece for piece in found(cells, Knowledge(stable=stable)).pieces if piece.place[1] < SIDE / RATIO / 2 - 1]
     assert not left and found_in(3).pieces
+
+
+def test_a_mask_of_half_a_pixel_counts_unless_the_other_mask_has_the_other_half():
+    stable, moving = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
+    stable[0], moving[1, 2:] = True, True
+    coarse = Knowledge(stable=stable, moving=moving).multilooked(2)
+    assert coarse.stable.tolist() == [[True, False]] and not coarse.moving.any()
+    assert Knowledge(stable=stable).multilooked(2).stable.all() and Knowledge().multilooked(2).moving is None
 
 
 def test_ground_without_data_has_no_motion():

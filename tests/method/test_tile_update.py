@@ -8,6 +8,7 @@ import pytest
 from conftest import wide_scene
 from mintpy_vae.method.alarm import distinct
 from mintpy_vae.method.bells import bell_map
+from mintpy_vae.method.cells import Cells
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.tile_update import WideUpdate
@@ -41,7 +42,7 @@ def more_dates(cells, early, memory):
     """The new dates of all cells: (update, frame, alarms of the tiles)."""
     whole = cells.multilooked(RATIO)
     done = update(whole, Learned.of(early.found, cells.dates[:FIRST]))
-    of = WideUpdate(done, whole, cells, NOTHING, RATIO, memory)
+    of = WideUpdate(done, whole, Cells(cells, NOTHING, RATIO), memory)
     return of, *of.assembled(worked_on(of.work(), of.tasks(), Compute()))
 
 
@@ -64,7 +65,7 @@ def test_functions_of_the_user_reach_the_tiles(case):
     done = update(whole, Learned.of(early.found, cells.dates[:FIRST]))
     given = [TimeFunction("quadratic", np.arange(float(ALL)) ** 2)]
     done = replace(done, learned=replace(done.learned, given=given))
-    for task in WideUpdate(done, whole, cells, NOTHING, RATIO, memory).tasks():
+    for task in WideUpdate(done, whole, Cells(cells, NOTHING, RATIO), memory).tasks():
         assert task.memory.learned.given == given
 
 
@@ -151,7 +152,7 @@ def test_a_tile_that_one_date_does_not_cover_explains_the_next_one(case):
 
     def update_of(observations, learned, memory):
         whole = observations.multilooked(RATIO)
-        of = WideUpdate(update(whole, learned), whole, observations, NOTHING, RATIO, memory)
+        of = WideUpdate(update(whole, learned), whole, Cells(observations, NOTHING, RATIO), memory)
         details = list(worked_on(of.work(), of.tasks(), Compute()))
         return of, of.assembled(details)[0], {task.number: found.memory for task, found in details}
 

@@ -113,7 +113,7 @@ def error(removed):
 def test_tiles_remove_what_is_finer_than_the_whole_scene_can_see(refined):
     of, frame = refined
     height, rows = of.height, slice(0, SIDE)
-    before = error(FullResolution(of.found.atmosphere, height, of.ratio)(rows))
+    before = error(FullResolution(of.found.atmosphere, height, of.cells.ratio)(rows))
     after = error(FullResolution(frame.phase, height, 1)(rows))
     assert after < 0.8 * before
     summary = of.summary(frame)
@@ -137,7 +137,7 @@ def test_seams_do_not_show(refined):
     of, frame = refined
     removed = frame.phase.turbulent + frame.phase.slope * of.height
     steps = np.abs(np.diff(removed - removed.mean(axis=0), axis=2)).mean(axis=(0, 1))
-    edges = {e for tile in layout(of.shape) for e in (tile.columns.start, tile.columns.stop) if 0 < e < SIDE}
+    edges = {e for tile in layout(of.cells.shape) for e in (tile.columns.start, tile.columns.stop) if 0 < e < SIDE}
     at_edges = steps[[e - 1 for e in edges]]
     assert len(edges) > 1 and at_edges.max() < 1.5 * np.median(steps)
 
@@ -155,10 +155,10 @@ def test_the_result_does_not_depend_on_the_number_of_workers(refined):
 def test_constants_of_pairs_do_not_matter(refined):
     """Neither within a tile nor from tile to tile: the level is that of the whole scene."""
     of, frame = refined
-    cells = of.observations
+    cells = of.cells.observations
     constant = np.random.default_rng(1).normal(size=len(cells.pairs)) * 20
     moved = replace(cells, phase=np.where(cells.weight > 0, cells.phase + constant[:, None, None], 0))
-    other = Wide(of.found, moved.multilooked(of.ratio), moved, NOTHING, of.ratio, SETTINGS)
+    other = Wide(of.found, moved.multilooked(of.cells.ratio), replace(of.cells, observations=moved), SETTINGS)
     again = other.assembled(worked_on(other.work(), other.tasks(), Compute()))
     difference = again.phase.turbulent - frame.phase.turbulent
     assert difference.std() < 0.02 * frame.phase.turbulent.std()
@@ -172,7 +172,7 @@ def test_where_a_tile_has_too_little_ground_the_whole_scene_decides(refined):
     results = list(worked_on(part.work(), part.tasks(), Compute()))
     assert results[0][1] is None and any(detail is not None for _, detail in results)
     sparse = part.assembled(results)
-    broad = tiles.CubicSpline(part.found.atmosphere.turbulent, part.shape, part.ratio)(slice(0, SIDE))
+    broad = tiles.CubicSpline(part.found.atmosphere.turbulent, part.cells.shape, part.cells.ratio)(slice(0, SIDE))
     np.testing.assert_allclose(sparse.phase.turbulent[:, :17, :17], broad[:, :17, :17], rtol=1e-5, atol=1e-6)
     assert np.isfinite(sparse.phase.turbulent).all() and np.isfinite(sparse.std).all()
 

@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Mask
+from ..arrays import Floats, Mask
 from .observations import pooled
 from .timefunctions import TimeFunction
+
+
+def half_marked(stable: Floats | None, moving: Floats | None) -> tuple[Mask | None, Mask | None]:
+    """Pixels of which at least half is marked, given the shares (height, width); neither where both masks have half."""
+    if stable is None or moving is None:
+        return None if stable is None else stable >= 0.5, None if moving is None else moving >= 0.5
+    both = (stable >= 0.5) & (moving >= 0.5)
+    return (stable >= 0.5) & ~both, (moving >= 0.5) & ~both
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,11 @@ class Knowledge:
     warnings: list[str] = field(default_factory=list)
 
     def multilooked(self, ratio: int) -> Knowledge:
-        """The same on pixels of ``ratio`` x ``ratio`` cells, without stations; a mask has most of a pixel."""
-        stable, moving = (
-            None if mask is None else pooled(mask[None].astype(np.float32), ratio)[0] > 0.5
-            for mask in (self.stable, self.moving)
+        """The same on pixels of ``ratio`` x ``ratio`` cells, without stations."""
+        masks = (
+            None if m is None else pooled(m[None].astype(np.float32), ratio)[0] for m in (self.stable, self.moving)
         )
+        stable, moving = half_marked(*masks)
         return replace(self, stable=stable, moving=moving, stations=[])
 
     def window(self, rows: slice, columns: slice) -> Knowledge:

@@ -19,10 +19,10 @@ from ..errors import NotEnoughEvidence
 from ..progress import Steps
 from ..settings import Settings
 from .bells import bell_map, make_bells, reach
+from .cells import Cells
 from .deformation import Deformation, Piece
 from .joint import PASSES, estimate_jointly
-from .knowledge import Knowledge
-from .observations import Observations, multilooked_shape, pooled
+from .observations import multilooked_shape, pooled
 from .search import Dictionary
 from .separation import Ablation, persistent_functions, to_dates
 from .threads import single_threaded
@@ -61,43 +61,37 @@ class Narrow:
 
     Attributes
     ----------
-    observations : Observations
-        Pairs on the cells. A weather model's delay is not used: it is broad, or follows the height.
-    knowledge : Knowledge
-        Prior information on the cells.
-    ratio : int
-        Cells per coarse pixel along both axes.
+    cells : Cells
+        A weather model's delay is not used: it is broad, or follows the height.
     settings : Settings
     ablation : Ablation
     """
 
-    observations: Observations
-    knowledge: Knowledge
-    ratio: int
+    cells: Cells
     settings: Settings
     ablation: Ablation = Ablation()
 
     @property
     def looks(self) -> int:
         """Cells per pixel of the regions along both axes."""
-        return -(-self.ratio // MIDDLE)
+        return -(-self.cells.ratio // MIDDLE)
 
     def tasks(self) -> Iterator[OnTile]:
         """The regions, one by one; their places are in pixels of theirs."""
-        observations = replace(self.observations, delay=None).multilooked(self.looks)
-        knowledge = self.knowledge.multilooked(self.looks)
+        observations = replace(self.cells.observations, delay=None).multilooked(self.looks)
+        knowledge = self.cells.knowledge.multilooked(self.looks)
         for number, region in enumerate(layout(observations.height.shape)):
             here = (region.rows, region.columns)
             yield OnTile(number, region, observations.window(*here), knowledge.window(*here))
 
     def work(self) -> Work:
         """The work on a region."""
-        return Work(self.ratio / self.looks, self.settings, self.ablation)
+        return Work(self.cells.ratio / self.looks, self.settings, self.ablation)
 
     def assembled(self, found: Iterable[tuple[OnTile, Found]], progress: Steps | None = None) -> Deformation:
         """Motion of all regions, on all coarse pixels of the scene, (dates, height * width)."""
-        shape, n_dates = self.observations.height.shape, len(self.observations.dates)
-        number = len(layout(multilooked_shape(shape, self.looks)))
+        cells, n_dates = self.cells, len(self.cells.observations.dates)
+        number = len(layout(multilooked_shape(cells.shape, self.looks)))
         pieces: list[Piece] = []
         courses: list[Array] = []
         at_limit = False
@@ -107,10 +101,10 @@ class Narrow:
             at_limit = at_limit or own.at_limit
             if progress:
                 progress(region.number + 1, number, f"region {region.number + 1}, {len(pieces)} pieces")
-        weight = self.observations.weight.mean(axis=0)
-        maps = np.zeros((len(pieces), *multilooked_shape(shape, self.ratio)))
+        weight = cells.observations.weight.mean(axis=0)
+        maps = np.zeros((len(pieces), *multilooked_shape(cells.shape, cells.ratio)))
         for one, piece in zip(maps, pieces, strict=True):
-            _put(one, piece.place, weight, self.ratio)
+            _put(one, piece.place, weight, cells.ratio)
         flat = maps.reshape(len(pieces), maps.shape[1] * maps.shape[2])
         weights = np.array(courses).reshape(len(pieces), n_dates)
         return Deformation(weights.T @ flat, pieces, flat, weights, at_limit=at_limit)

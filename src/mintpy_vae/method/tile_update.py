@@ -16,7 +16,7 @@ from ..progress import Steps
 from .alarm import FALSE_ALARM, Alarm
 from .atmosphere import PhasePerDate
 from .bells import bell_map
-from .knowledge import Knowledge
+from .cells import Cells
 from .observations import Observations
 from .profile import Profile
 from .separation import MIN_PIXELS
@@ -84,31 +84,23 @@ class WideUpdate:
     ----------
     done : Update
         The new dates of the whole scene on pixels of ``ratio`` x ``ratio`` cells.
-    whole, observations : Observations
-        The pairs that contain a new date, perhaps among others, on these pixels and on the cells.
-    knowledge : Knowledge
-        Prior information on the cells.
-    ratio : int
+    whole : Observations
+        The pairs that contain a new date, perhaps among others, on these pixels.
+    cells : Cells
+        The same pairs on the cells.
     memory : callable
         Number of a tile -> what it remembers, or None.
     """
 
     done: Update
     whole: Observations
-    observations: Observations
-    knowledge: Knowledge
-    ratio: int
+    cells: Cells
     memory: Callable[[int], TileMemory | None]
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells along both axes."""
-        return self.observations.height.shape[0], self.observations.height.shape[1]
-
-    @property
     def height(self) -> Array:
-        """Effective heights of the whole scene, metres, 0 where unknown; (height, width)."""
-        return np.nan_to_num(self.done.learned.grid.profile(self.observations.height))
+        """Effective heights of the cells, metres, 0 where unknown; (height, width)."""
+        return self.cells.height(self.done.learned.grid.profile)
 
     @property
     def new(self) -> PhasePerDate:
@@ -118,12 +110,12 @@ class WideUpdate:
 
     def tasks(self) -> Iterator[NewTask]:
         """The tiles that remember something, one by one."""
-        new, shape, ratio, learned = self.new, self.shape, self.ratio, self.done.learned
-        some = (self.observations.pairs >= self.done.new.start).any(axis=1)
-        pairs = self.observations.of_pairs(some)
+        new, learned, shape, observations = self.new, self.done.learned, self.cells.shape, self.cells.observations
+        some = (observations.pairs >= self.done.new.start).any(axis=1)
+        pairs = observations.of_pairs(some)
         level = pair_constants(self.whole.of_pairs(some), learned.series + learned.delay, learned.grid.valid)
-        delay = confirmed_delay(self.observations, learned.delay_share, learned.number)
-        turbulent, height = CubicSpline(new.turbulent, shape, ratio), self.height
+        delay = confirmed_delay(observations, learned.delay_share, learned.number)
+        turbulent, height = CubicSpline(new.turbulent, shape, self.cells.ratio), self.height
         earlier, rows = list(learned.dates[: self.done.new.start]), slice(0, 0)
         for number, tile in enumerate(layout(shape)):
             memory = self.memory(number)
@@ -141,21 +133,21 @@ class WideUpdate:
                 broad += delay[self.done.new, *here]
             memory = replace(memory, learned=replace(memory.learned, given=learned.given))
             own = pairs.window(*here).without(level)
-            yield NewTask(number, tile, own, self.knowledge.window(*here), broad, memory, self._new_motion(tile))
+            knowledge = self.cells.knowledge.window(*here)
+            yield NewTask(number, tile, own, knowledge, broad, memory, self._new_motion(tile))
 
     def _new_motion(self, tile: Tile) -> Float32:
         """Motion of the whole scene's alarms on the cells of a tile."""
         dates = list(self.done.learned.dates[self.done.new])
-        cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
         motion = np.zeros((len(dates), tile.share.size))
         for alarm in self.done.alarms:
-            bell = bell_map(tile.of_scene(alarm.place, self.ratio), cells)
+            bell = bell_map(tile.of_scene(alarm.place, self.cells.ratio), tile.places)
             motion[dates.index(alarm.date)] += alarm.probability * alarm.amplitude * bell
         return motion.reshape(-1, *tile.share.shape).astype(np.float32)
 
     def work(self) -> NewWork:
         """The work on a tile."""
-        return NewWork(self.done.learned.grid.profile, HALF * FALSE_ALARM / len(layout(self.shape)))
+        return NewWork(self.done.learned.grid.profile, HALF * FALSE_ALARM / len(layout(self.cells.shape)))
 
     def assembled(
         self, details: Iterable[tuple[NewTask, NewDetail]], progress: Steps | None = None
@@ -167,19 +159,18 @@ class WideUpdate:
             for task, found in details:
                 for alarm in found.alarms:  # tiles that overlap find the same motion
                     size = alarm.amplitude * task.tile.share_at(alarm.place)
-                    place = task.tile.in_scene(alarm.place, self.ratio)
+                    place = task.tile.in_scene(alarm.place, self.cells.ratio)
                     alarms.append(replace(alarm, place=place, amplitude=size))
                 yield task, found.detail
 
         found, new = self.done.atmosphere, self.new
         coarse = replace(found, turbulent=new.turbulent, slope=new.slope, std=found.std[self.done.new])
-        return assembled(coarse, self.shape, self.ratio, seen(), progress), alarms
+        return assembled(coarse, self.cells.shape, self.cells.ratio, seen(), progress), alarms
 
     def summary(self, frame: Frame, alarms: list[Alarm]) -> Update:
         """The new dates with the tiles, on the coarse pixels of the whole scene."""
         done, learned = self.done, self.done.learned
-        cells = np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)
-        removed, motion, _ = added_by_tiles(frame, self.new, cells, self.height, self.ratio)
+        removed, motion, _ = added_by_tiles(frame, self.new, self.cells, self.height)
         corrected = done.corrected - removed[:, learned.grid.valid]
         corrected -= corrected.mean(axis=1, keepdims=True)
         moved = learned.motion.copy()

@@ -22,6 +22,7 @@ from ..progress import Steps
 from ..settings import Settings
 from .atmosphere import Atmosphere, Guarded, PhasePerDate
 from .bells import bell_map, make_bells, reach
+from .cells import Cells
 from .covariance import fill
 from .deformation import Deformation, Piece
 from .joint import Joint
@@ -59,6 +60,11 @@ class Tile:
     columns: slice
     share: Array
     own: Mask
+
+    @property
+    def places(self) -> Array:
+        """Rows and columns of its cells, (2, cells)."""
+        return np.indices(self.share.shape).reshape(2, -1).astype(np.float64)
 
     def of_scene(self, place: Array, ratio: float) -> Array:
         """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.bells.Bells`, in cells of the tile."""
@@ -177,39 +183,28 @@ class Wide:
         The whole scene on pixels of ``ratio`` x ``ratio`` cells.
     whole : Observations
         Pairs on these pixels.
-    observations : Observations
-        Pairs on the cells.
-    knowledge : Knowledge
-        Prior information on the cells.
-    ratio : int
+    cells : Cells
     settings : Settings
     ablation : Ablation
     """
 
     found: Separation
     whole: Observations
-    observations: Observations
-    knowledge: Knowledge
-    ratio: int
+    cells: Cells
     settings: Settings
     ablation: Ablation = Ablation()
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells along both axes."""
-        return self.observations.height.shape[0], self.observations.height.shape[1]
-
-    @property
     def height(self) -> Array:
-        """Effective heights of the whole scene, metres, 0 where unknown; (height, width)."""
-        return np.nan_to_num(self.found.grid.profile(self.observations.height))
+        """Effective heights of the cells, metres, 0 where unknown; (height, width)."""
+        return self.cells.height(self.found.grid.profile)
 
     def tasks(self) -> Iterable[Task]:
         """The tiles, one by one."""
-        found, shape, ratio = self.found, self.shape, self.ratio
+        found, cells, shape, ratio = self.found, self.cells, self.cells.shape, self.cells.ratio
         turbulent = CubicSpline(found.atmosphere.turbulent, shape, ratio)
         pieces, height = found.deformation.pieces, self.height
-        delay = confirmed_delay(self.observations, found.delay_share)
+        delay = confirmed_delay(cells.observations, found.delay_share)
         level = pair_constants(self.whole, found.series, found.valid)
         relief = np.flatnonzero([piece.relief for piece in pieces])
         of_relief = Bilinear(fill(found.deformation.maps[relief], found.valid), shape, ratio)
@@ -223,17 +218,16 @@ class Wide:
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
             own = [replace(piece, place=tile.of_scene(piece.place, ratio)) for piece in pieces]
             near = [k for k, piece in enumerate(own) if piece.relief or tile.sees(piece.place)]
-            cells = np.indices(tile.share.shape).reshape(2, -1).astype(np.float64)
-            bells = [bell_map(own[k].place, cells) for k in near]
+            bells = [bell_map(own[k].place, tile.places) for k in near]
             maps = np.array(bells, np.float32).reshape(-1, *tile.share.shape)
             maps[[pieces[k].relief for k in near]] = strip_of_relief[..., tile.columns]
-            observations = self.observations.window(*here).without(level)
+            observations = cells.observations.window(*here).without(level)
             observations = replace(observations, delay=None if delay is None else delay[:, *here].copy())
             yield Task(
                 number=number,
                 tile=tile,
                 observations=observations,
-                knowledge=self.knowledge.window(*here),
+                knowledge=cells.knowledge.window(*here),
                 broad=broad,
                 motion=[own[k] for k in near],
                 courses=found.deformation.weights[near],
@@ -246,17 +240,18 @@ class Wide:
 
     def assembled(self, details: Iterable[tuple[Task, Detail | None]], progress: Steps | None = None) -> Frame:
         """The result of the whole scene and of its tiles, in their order."""
-        return assembled(self.found.atmosphere, self.shape, self.ratio, details, progress)
+        return assembled(self.found.atmosphere, self.cells.shape, self.cells.ratio, details, progress)
 
     def summary(self, frame: Frame) -> Separation:
         """The result with the tiles, on the coarse pixels of the whole scene."""
         found, valid, coarse = self.found, self.found.valid, self.found.atmosphere
-        cells = np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)
-        removed, motion, std = added_by_tiles(frame, coarse, cells, self.height, self.ratio)
+        removed, motion, std = added_by_tiles(frame, coarse, self.cells, self.height)
         corrected = found.corrected - removed[:, valid]
         corrected -= corrected.mean(axis=1, keepdims=True)
         steady = persistent_of(found.functions)
-        rate_std, moving = mean_of_cells(np.stack([frame.rate_std**2, frame.moving]), cells, self.ratio)
+        rate_std, moving = mean_of_cells(
+            np.stack([frame.rate_std**2, frame.moving]), self.cells.covered, self.cells.ratio
+        )
         atmosphere = replace(
             coarse,
             turbulent=coarse.turbulent + removed,
@@ -388,26 +383,24 @@ def pair_constants(whole: Observations, series: Array, valid: Mask) -> Float32:
     return constant
 
 
-def mean_of_cells(maps: Floats, cells: Mask, ratio: int) -> Array:
-    """Mean over the ``cells`` (height, width) with data of each coarse pixel, of maps (n, height, width)."""
-    return np.nan_to_num(pooled(np.where(cells, maps, np.nan), ratio))
+def mean_of_cells(maps: Floats, covered: Mask, ratio: int) -> Array:
+    """Mean over the ``covered`` cells (height, width) of each coarse pixel, of maps (n, height, width)."""
+    return np.nan_to_num(pooled(np.where(covered, maps, np.nan), ratio))
 
 
-def added_by_tiles(
-    frame: Frame, coarse: PhasePerDate, cells: Mask, height: Array, ratio: int
-) -> tuple[Array, Array, Array]:
+def added_by_tiles(frame: Frame, coarse: PhasePerDate, cells: Cells, height: Array) -> tuple[Array, Array, Array]:
     """What the tiles add to the whole scene, on its pixels: phase that is removed, motion; and the standard deviation.
 
-    ``cells`` are those with data, and ``height`` (height, width) their effective heights, metres.
+    ``height`` are the effective heights of the cells, metres, (height, width).
     """
-    shape = cells.shape[0], cells.shape[1]
+    shape, ratio, covered = cells.shape, cells.ratio, cells.covered
     before = CubicSpline(coarse.turbulent, shape, ratio)(slice(0, shape[0]))
     removed = np.empty(coarse.turbulent.shape)
     motion, std = np.empty_like(removed), np.empty_like(removed)
     for t in range(len(removed)):
         more = frame.phase.turbulent[t] - before[t] + (frame.phase.slope[t] - coarse.slope[t]) * height
         removed[t], motion[t], variance = mean_of_cells(
-            np.stack([more, frame.motion[t], frame.std[t] ** 2]), cells, ratio
+            np.stack([more, frame.motion[t], frame.std[t] ** 2]), covered, ratio
         )
         std[t] = np.sqrt(variance)
     return removed, motion, std

@@ -20,7 +20,7 @@ from mintpy.utils import ptime, readfile, time_func
 from ..arrays import Array, Mask
 from ..dates import moment
 from ..errors import InputError
-from ..method.knowledge import Knowledge
+from ..method.knowledge import Knowledge, half_marked
 from ..method.timefunctions import TimeFunction
 from ..settings import PREFIX, Settings
 from ..stack import Stack, pool_map, project_of, reason
@@ -208,18 +208,16 @@ def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[M
     """Stable and moving ground on the training grid, and warnings; where both masks are set, neither is used."""
     masks = {key: read_mask(key, files[key], stack) for key in (STABLE, _MOVING) if key in files}
     both = masks[STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)
-    coarse = {key: pool_map((mask & ~both).astype(np.float32), factor) >= 0.5 for key, mask in masks.items()}
-    if len(coarse) == 2:  # both may cover half of a coarse pixel
-        border = coarse[STABLE] & coarse[_MOVING]
-        coarse = {key: mask & ~border for key, mask in coarse.items()}
-    for key, mask in coarse.items():
-        if not mask.any():
-            besides = f", except what {_MOVING if key == STABLE else STABLE} marks too," if len(coarse) == 2 else ""
+    shares = {key: pool_map((mask & ~both).astype(np.float32), factor) for key, mask in masks.items()}
+    stable, moving = half_marked(shares.get(STABLE), shares.get(_MOVING))
+    for key, mask in ((STABLE, stable), (_MOVING, moving)):
+        if mask is not None and not mask.any():
+            besides = f", except what {_MOVING if key == STABLE else STABLE} marks too," if len(masks) == 2 else ""
             raise InputError(f"{key}: {files[key]} marks nothing{besides} that fills a pixel of the training grid.")
-    if _MOVING in coarse and coarse[_MOVING].all():
+    if moving is not None and moving.all():
         raise InputError(f"{_MOVING} marks the whole scene: no other ground is left to estimate the atmosphere from.")
     note = f"{both.mean():.1%} of the scene is marked by both {STABLE} and {_MOVING}; neither mask is used there."
-    return coarse.get(STABLE), coarse.get(_MOVING), [note] if both.any() else []
+    return stable, moving, [note] if both.any() else []
 
 
 def read_mask(key: str, path: Path, stack: Stack) -> Mask:

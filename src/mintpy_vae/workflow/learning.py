@@ -17,6 +17,7 @@ from ..log import stage
 from ..method import safety
 from ..method.atmosphere import sentences
 from ..method.bells import FULL_WIDTH
+from ..method.cells import Cells
 from ..method.components import level_components
 from ..method.deformation import Deformation
 from ..method.inversion import islands
@@ -31,7 +32,7 @@ from ..method.tiles import Detail, Frame, OnTile, Wide
 from ..method.training import train
 from ..method.update import Learned as Memory
 from ..method.update import TileMemory
-from ..method.upsampling import Bilinear, CubicSpline, FullResolution
+from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
@@ -79,32 +80,13 @@ class TrainingData:
 
     def with_motion(self, phase: Array) -> TrainingData:
         """The same pairs with motion added, given by its phase on each date (dates, height, width), radians."""
-        cells = self.cells
-        if cells is not None:
-            shape = cells.observations.height.shape
-            fine = CubicSpline(phase, shape, cells.ratio)(slice(0, shape[0]))
-            cells = replace(cells, observations=cells.observations.with_motion(fine))
+        cells = None if self.cells is None else self.cells.with_motion(phase)
         return replace(self, observations=self.observations.with_motion(phase), cells=cells)
 
-
-@dataclass(frozen=True)
-class Cells:
-    """The fine cells of a wide scene.
-
-    Attributes
-    ----------
-    observations : Observations
-    knowledge : Knowledge
-    factor : int
-        Looks of the cells along both axes.
-    ratio : int
-        Cells per pixel of the training grid along both axes.
-    """
-
-    observations: Observations
-    knowledge: Knowledge
-    factor: int
-    ratio: int
+    @property
+    def finest(self) -> int:
+        """Looks along both axes of the finest grid that is worked on: of the cells, if there are any."""
+        return self.factor if self.cells is None else self.factor // self.cells.ratio
 
 
 def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.bool_] | None = None) -> TrainingData:
@@ -147,7 +129,7 @@ def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.b
     knowledge = read_prior_information(job.template, settings, stack, factor)
     delay = prior(factor * ratio)
     whole = replace(observations.multilooked(ratio), delay=None if delay is None else delay.maps)
-    fine = Cells(observations, knowledge, factor, ratio)
+    fine = Cells(observations, knowledge, ratio)
     return TrainingData(whole, used, factor * ratio, delay, fine, several)
 
 
@@ -307,11 +289,10 @@ def _learn(
         details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
     # dates without a kept pair get the mean atmosphere over the dates, which is 0
     fine = found.atmosphere if frame is None else frame
-    factor = data.factor if data.cells is None else data.cells.factor
     return Learned(
         atmosphere=of_all_dates(phase_removed(found, stack, data, frame), len(stack.dates), data.used, 0.0),
-        std=of_all_dates(Bilinear(fine.std, stack.shape, factor), len(stack.dates), data.used, np.nan),
-        rate_std=Bilinear(fine.rate_std[None], stack.shape, factor),
+        std=of_all_dates(Bilinear(fine.std, stack.shape, data.finest), len(stack.dates), data.used, np.nan),
+        rate_std=Bilinear(fine.rate_std[None], stack.shape, data.finest),
         networks={"separator": found.network},
         details=details,
         stack=stack,
@@ -332,8 +313,7 @@ def narrow_motion(
     """Find the narrow motion of a wide scene; None if the scene is not wide. Threads as in :func:`in_detail`."""
     if data.cells is None:
         return None
-    cells = data.cells
-    narrow = Narrow(cells.observations, cells.knowledge, cells.ratio, job.settings)
+    narrow = Narrow(data.cells, job.settings)
     with single_threaded():
         found = on_tiles(job, narrow.work(), narrow.tasks(), threads)
         return narrow.assembled(found, steps_of(progress, "searching narrow motion"))
@@ -353,8 +333,7 @@ def in_detail(
     """
     if data.cells is None:
         return found, None
-    cells = data.cells
-    wide = Wide(found, data.observations, cells.observations, cells.knowledge, cells.ratio, job.settings)
+    wide = Wide(found, data.observations, data.cells, job.settings)
     with single_threaded():
         details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), keep)
         frame = wide.assembled(details, steps_of(progress, "fine scales"))
@@ -378,10 +357,10 @@ def kept(details: Iterable[tuple[T, K]], keep: Keep | None) -> Iterator[tuple[T,
 def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Frame | None = None) -> Rows:
     """Rows -> (dates, rows, width) phase of the atmosphere in radians, with the confirmed delay of a weather model."""
     height = found.grid.profile(stack.height)
-    if frame is None or data.cells is None:
+    if frame is None:
         full = FullResolution(found.atmosphere, height, data.factor)
     else:
-        full = FullResolution(frame.phase, height, data.cells.factor)
+        full = FullResolution(frame.phase, height, data.finest)
     if data.delay is None or not found.delay_share.any():
         return full
     believed = data.delay.removed(found.delay_share, found.valid)

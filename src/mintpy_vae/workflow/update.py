@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..arrays import Array, Float32, Mask
+from ..arrays import Array, Float32, Floats, Mask
 from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
@@ -255,10 +255,8 @@ def _in_detail(
     """Refine the new dates of a wide scene in tiles, and write what these have learned."""
     if data.cells is None:
         return done, None
-    cells, threads = data.cells, torch.get_num_threads()
-    wide = WideUpdate(
-        done, data.observations, cells.observations, cells.knowledge, cells.ratio, partial(_remembered, work)
-    )
+    threads = torch.get_num_threads()
+    wide = WideUpdate(done, data.observations, data.cells, partial(_remembered, work))
     with single_threaded():
         details = kept(on_tiles(job, wide.work(), wide.tasks(), threads), partial(write_tile, staging))
         frame, alarms = wide.assembled(details, steps_of(progress, "fine scales"))
@@ -290,14 +288,13 @@ def _write(
     stack, memory = job.stack, job.settings.max_memory
     height = done.learned.grid.profile(stack.height)
     new_phase: Rows
-    if frame is not None and data.cells is not None:
-        factor = data.cells.factor
-        new_phase = FullResolution(frame.phase, height, factor)
-        new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (frame.std, frame.rate_std[None]))
+    if frame is None:
+        found, new = done.atmosphere, done.new
+        new_phase = FullResolution(PhasePerDate(found.turbulent[new], found.slope[new]), height, data.finest)
+        std: tuple[Floats, Floats] = (found.std[new], found.rate_std[None])
     else:
-        found, new, factor = done.atmosphere, done.new, data.factor
-        new_phase = FullResolution(PhasePerDate(found.turbulent[new], found.slope[new]), height, factor)
-        new_std, rate_std = (Bilinear(maps, stack.shape, factor) for maps in (found.std[new], found.rate_std[None]))
+        new_phase, std = FullResolution(frame.phase, height, data.finest), (frame.std, frame.rate_std[None])
+    new_std, rate_std = (Bilinear(maps, stack.shape, data.finest) for maps in std)
     if data.delay is not None and done.learned.delay_share.any():
         of_model = data.delay.removed(done.learned.delay_share, done.learned.grid.valid, done.learned.number)
         new_phase = _with_model(new_phase, of_model, done.new)
@@ -305,7 +302,9 @@ def _write(
     names = ("unwrapPhase", "timeseries", "timeseries")
     keys = (dates[stack.pairs], dates, dates)
     late = list(done.learned.dates[done.new])
-    pairs, delay, std = (EarlierLayers.of(work / f, n, key, late) for f, n, key in zip(files, names, keys, strict=True))
+    pairs, delay, earlier_std = (
+        EarlierLayers.of(work / f, n, key, late) for f, n, key in zip(files, names, keys, strict=True)
+    )
     used = np.searchsorted(stack.dates, late)
     phase_of_new = of_all_dates(new_phase, len(dates), used, 0.0)
     std_of_new = of_all_dates(new_std, len(dates), used, np.nan)
@@ -319,7 +318,7 @@ def _write(
 
     write_corrected_stack(stack, staging / files[0], phase_of_all, marks, memory, steps("the stack"), pairs)
     write_delay_file(stack, staging / files[1], phase_of_new, memory, marks, steps("VAE.h5"), delay)
-    write_std_file(stack, staging / files[2], std_of_new, memory, marks, steps(STD), std)
+    write_std_file(stack, staging / files[2], std_of_new, memory, marks, steps(STD), earlier_std)
     write_velocity_std(stack, staging / VELOCITY_STD, rate_std, marks)
 
 
