@@ -18,7 +18,7 @@ PRESET = """presets:
   transient  bells of 25-30 mm that rise within 60 days; half of the motion reverses
   quiet      no deformation
   weak       bowls of 10-15 mm/yr
-  broad      one bowl of 30 mm/yr, 0.15 of the scene wide
+  broad      one bowl of 30 mm/yr with a standard deviation of 0.15 of the scene
   topo       uplift that follows the relief of a summit
   sparse     bowls in 20 dates and 45 pairs
   dirty      bowls under unwrapping errors, holes and strong decorrelation

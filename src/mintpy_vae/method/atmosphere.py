@@ -18,6 +18,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter, median_filter
 
 from ..arrays import Array, Floats
+from .bells import FULL_WIDTH
 from .covariance import fill
 from .events import NEGLIGIBLE, unsteady_motions
 from .gnss_trend import anchor, stations_on
@@ -66,7 +67,7 @@ class Guarded:
         Ratio of the variance to the prediction from finer scales (broad sky), or radians per year: standard deviation
         of the rate (motion), rate from which it would be motion (relief removed).
     size : float
-        Wavelength or width, as a share of the scene's shorter side.
+        Wavelength (broad sky) or full width at half maximum, as a share of the scene's shorter side.
     """
 
     kind: str
@@ -425,7 +426,8 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int, rate_st
         width = float(np.exp(piece.place[2])) / side
         if is_doubtful(piece.function, piece.relief, width, piece.amplitude, piece.std, piece.probability):
             steady, kind = rate_of(piece.function), "relief" if piece.relief else "broad motion"
-            found.append(Guarded(kind, steady * piece.amplitude / years_long, steady * piece.std / years_long, width))
+            per_year = steady / years_long
+            found.append(Guarded(kind, per_year * piece.amplitude, per_year * piece.std, FULL_WIDTH * width))
     kept = any(one.kind == "relief" for one in found)
     if joint.relief and joint.relief.score > UNPROVEN and not kept:
         rate, least = joint.relief.amplitude / years_long, joint.relief.found_from / years_long
@@ -436,7 +438,7 @@ def _guarded(joint: Joint, trend: _Part | None, years: Array, side: int, rate_st
 def is_doubtful(function: str, relief: bool, width: float, amplitude: float, std: float, probability: float) -> bool:
     """Whether a piece is steady motion that follows the relief, or is broad and of doubtful rate.
 
-    ``width`` is a share of the scene's shorter side; the rest as in :class:`~.deformation.Piece`.
+    ``width`` is a standard deviation, as a share of the shorter side; the rest as in :class:`~.deformation.Piece`.
     """
     broad = width >= BROAD and std > DOUBTFUL * abs(amplitude)
     return abs(rate_of(function)) >= STEADY and probability > 0.5 and (relief or broad)

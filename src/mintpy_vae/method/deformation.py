@@ -67,16 +67,19 @@ class Piece:
         """Whether it is more likely motion than chance."""
         return self.probability > 0.5
 
-    def record(self, side: int) -> dict[str, Any]:
-        """Entry in ``vae_result.json``; ``side`` is the shorter side of the grid in pixels."""
+    def record(self, side: int, millimetres: float) -> dict[str, Any]:
+        """Entry in ``vae_result.json``; ``side`` is the shorter side of the grid in pixels.
+
+        ``millimetres`` is the displacement of one radian of phase.
+        """
         return {
             "row": round(float(self.place[0]), 2),
             "column": round(float(self.place[1]), 2),
             "width": round(float(np.exp(self.place[2])) / side, 4),
             "relief": self.relief,
             "function": self.function,
-            "amplitude": self.amplitude,
-            "std": self.std,
+            "amplitude": millimetres * self.amplitude,
+            "std": abs(millimetres) * self.std,
             "score": round(self.score, 3),
             "probability": round(self.probability, 4),
         }

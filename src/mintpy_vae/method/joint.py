@@ -88,7 +88,7 @@ def estimate_jointly(
     progress : callable, optional
         Called with the passes done, the number of passes and a message.
     passes : int
-        One less than ``PASSES`` will do where most of the motion is known before.
+        One less than ``PASSES`` where a search for narrow motion has gone before, and in that search.
     """
     functions, bells = dictionary.functions, dictionary.bells
     persistent = persistent_of(functions)

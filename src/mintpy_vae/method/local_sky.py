@@ -13,7 +13,7 @@ Functions of unsteady motion, which go through all blocks, get the mean over the
 Motion on a few successive dates, such as an intrusion, is therefore hardly learned and removed.
 
 A convolutional decoder in place of the sample covariance, trained with the same likelihood, was not better on real data
-and took twenty times as long (docs/method.md).
+and took a hundred times as long (docs/method.md).
 """
 
 from __future__ import annotations

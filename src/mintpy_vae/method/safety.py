@@ -29,8 +29,7 @@ MAX_LATE_FALL = 0.22
 """Share of the decrease of the loss in the second half of the steps."""
 MAX_MISFIT, MISFIT_REFUSED = 0.02, 0.14
 """Share of the pairs' pixels that contradict the other pairs: limits of the warning and of the refusal. Above the
-second
-limit the share no longer grows with the number of errors, and the wrong pairs cannot be identified."""
+second limit the share no longer grows with the number of errors, and the wrong pairs cannot be identified."""
 MAX_WORSE, WORSE_REFUSED = 0.1, 0.5
 """Share of the pairs that are noisier after the correction."""
 MAX_WORSE_DATES = 0.1

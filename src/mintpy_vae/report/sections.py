@@ -395,7 +395,7 @@ def found_from(data: Data) -> Section | None:
     kinds = ["mm_per_year", "mm_per_year_rough", "step_mm", "step_mm_rough"]
     cells = [[f"{row['width_km']:.1f}", *(f"{row[kind]:.1f}" for kind in kinds)] for row in rows]
     head = ["full width at half maximum [km]", "rate of steady motion [mm/yr]", "roughest", "step [mm]", "roughest"]
-    return Section("found-from", "Weakest motion that is kept", [text], tables=[Table(head, cells)])
+    return Section("found-from", "Motion that is found from", [text], tables=[Table(head, cells)])
 
 
 def detection(data: Data) -> Section | None:

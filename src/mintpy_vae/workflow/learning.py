@@ -406,6 +406,7 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
     mm, dates, pairs = 1000 * abs(stack.metres_per_radian), data.observations.dates, data.observations.pairs
     date_before, date_after = found.noise.std(axis=2)
     moving = float(found.atmosphere.moving[found.valid].mean())
+    of_piece = min(found.valid.shape), 1000 * stack.metres_per_radian
     return {
         "warnings": sentences(found.atmosphere.guarded, mm),
         "device": str(found.network.device),
@@ -415,7 +416,7 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
         "scale_height_km": 1e-3 / bend if (bend := found.grid.profile.bend) else None,
         "local_sky_share": found.local.share,
         "local_sky_gain": found.local.gain,
-        "deformation_pieces": [p.record(min(found.valid.shape)) for p in found.deformation.pieces],
+        "deformation_pieces": [p.record(*of_piece) for p in found.deformation.pieces],
         "moving_share": moving,
         "found_from": _found_from(found, data.factor, stack),
         "loss": [round(float(v), 5) for v in found.network.losses[::10]],

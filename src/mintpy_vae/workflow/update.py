@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
+from ..method.bells import FULL_WIDTH
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
@@ -451,16 +452,16 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
 
 
 def _record(alarm: Alarm, stack: Stack, factor: int, ratio: int) -> dict[str, Any]:
-    """Entry of an alarm: place on the stack's own grid, millimetres towards the satellite."""
+    """Entry of an alarm: place on the stack's own grid, full width at half maximum, mm towards the satellite."""
     row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
-    size = pixel_size(stack.attributes)
+    pixel = float(np.sqrt(np.prod(pixel_size(stack.attributes))))
     mm = 1000 * stack.metres_per_radian
     found = {
         "date": alarm.date,
         "since": alarm.since,
         "row": round(row),
         "column": round(column),
-        "width_km": round(float(np.exp(alarm.place[2])) * factor * float(np.sqrt(size[0] * size[1])) / 1000, 2),
+        "width_km": round(FULL_WIDTH * float(np.exp(alarm.place[2])) * factor * pixel / 1000, 2),
         "mm": round(alarm.amplitude * mm, 1),
         "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
         "probability": round(alarm.probability, 4),
