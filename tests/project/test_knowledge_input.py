@@ -526,6 +526,15 @@ def test_a_bad_table_is_refused(mapped_stack, text, expected):
 
 
 # --------------------------------------------------------------------------------------------------------------- dates
+def test_on_the_command_line_a_date_is_no_file():
+    assert [vae_correct._from_here(x) for x in ("20190103", "20190103,20190115", "20190103T1200")] == [
+        "20190103",
+        "20190103,20190115",
+        "20190103T1200",
+    ]
+    assert vae_correct._from_here("bad.txt") == str(Path("bad.txt").absolute()) and vae_correct._from_here("no") == ""
+
+
 def test_bad_dates_are_found_however_they_are_written(mapped_stack):
     dates = mapped_stack.dates
     wanted = [dates[7], dates[2]]

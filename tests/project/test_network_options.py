@@ -93,6 +93,18 @@ def test_the_water_mask_of_the_geometry_counts(tmp_path):
     assert np.array_equal(prepare(stack, template_file=template).stack.keep, kept)
 
 
+@pytest.mark.parametrize("name", ["waterMask.h5", "inputs/water.h5"])
+def test_a_mask_that_is_named_may_lie_where_others_do(tmp_path, name):
+    lines = ["mintpy.network.coherenceBased = yes", f"mintpy.network.maskFile = {name}"]
+    stack, template = project_with(tmp_path / "WORK", *lines, water=True)
+    with h5py.File(stack.with_name("geometryGeo.h5")) as f, h5py.File(tmp_path / "WORK" / name, "w") as mask:
+        mask["waterMask"] = f["waterMask"][:]
+        mask.attrs.update({**f.attrs, "FILE_TYPE": "waterMask"})
+    before, by_mintpy = tree(tmp_path / "WORK"), kept_by_mintpy(stack, template, tmp_path)
+    assert np.array_equal(prepare(stack, template_file=template).stack.keep, read(stack, "dropIfgram") & by_mintpy)
+    assert tree(tmp_path / "WORK") == before
+
+
 @pytest.mark.parametrize("lines", [[], ["mintpy.network.tempBaseMax = auto"], ["mintpy.network.coherenceBased = no"]])
 def test_without_options_the_stack_decides(tmp_path, lines):
     stack, template = project_with(tmp_path / "WORK", *lines)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from mintpy.reference_date import change_timeseries_ref_date
 
 from conftest import QUICK, check_in_browser, make_simulated, opened, read
 from mintpy_vae import metrics, report
@@ -145,6 +146,17 @@ def test_the_time_series_before_is_that_of_mintpy_alone(mapped, tmp_path):
     both = found.valid & (alone[-1] != 0) & ~equal
     assert both.sum() > 0.9 * found.valid.sum()
     assert (found.before - found.before[:1])[:, both] == pytest.approx((alone - alone[0])[:, both], abs=1e-6)
+
+
+@pytest.mark.parametrize("date", [0, 5, -1])
+def test_whatever_reference_date_mintpy_chooses_the_pixels_with_data_are_the_same(mapped, tmp_path, date):
+    work = Path(shutil.copytree(mapped.work, tmp_path / "WORK_vae"))
+    file = work / "timeseries.h5"
+    change_timeseries_ref_date(str(file), ref_date=read(file, "date")[date].decode(), outfile=str(file), force=True)
+    before, found = read_inverted(mapped.work), read_inverted(work)
+    np.testing.assert_array_equal(found.valid, before.valid)
+    land = before.valid
+    np.testing.assert_allclose(found.after[:, land], (before.after - before.after[date])[:, land], atol=1e-6)
 
 
 def test_multilooked_time_series_keep_the_velocity(mapped):

@@ -237,6 +237,21 @@ def test_a_date_is_new_even_if_an_earlier_file_has_an_empty_layer_of_it(stack, t
     assert of_pairs.new.all()  # the file has none of them
 
 
+def test_components_may_be_floats_with_nan(tmp_path):
+    """As MintPy writes those of NISAR."""
+    file = make_project(tmp_path / "p", connect=True) / "inputs/ifgramStack.h5"
+    found = []
+    for as_written in (lambda parts: parts, lambda parts: np.where(parts > 0, parts, np.nan).astype(np.float32)):
+        with h5py.File(file, "r+") as f:
+            parts = f["connectComponent"][:]
+            parts[:, 10:20, 5:15] = 2
+            del f["connectComponent"]
+            f["connectComponent"] = as_written(parts)
+        found.append(pool_components(open_stack(file), 4, 1.0))
+    assert {1, 2} <= set(np.unique(found[0]))
+    np.testing.assert_array_equal(found[1], found[0])
+
+
 @pytest.mark.parametrize("which", ["kept", "last", "none of the first chunk", "alternating"])
 def test_some_pairs_are_pooled_as_all_are(tmp_path, which):
     root = make_project(tmp_path / "p", chunks=(4, 7, 9), connect=True)

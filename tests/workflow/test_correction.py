@@ -212,6 +212,14 @@ def test_update_skips_what_is_done(simulated, remembered):
     assert times()[work / "inputs" / "VAE.h5"] == stack_time  # the correction was not repeated
     before = times()
     assert correct(stack, **how).skipped and times() == before
+    assert correct(stack, max_memory=0.7, **how).skipped and times() == before  # the result is the same
+    # an option that cannot be used is told, and the result stays
+    plain = template.read_text()
+    template.write_text(plain + "mintpy.reference.yx = 999,999\n")
+    with pytest.raises(InputError, match="lies outside the scene"):
+        correct(stack, **how)
+    template.write_text(plain)
+    assert correct(stack, **how).skipped
     # a comment is no change, an option of MintPy is one; so is a setting, and a result that was cut off
     template.write_text(template.read_text() + "# a comment\n")
     assert correct(stack, **how).skipped
@@ -240,6 +248,7 @@ def test_a_quiet_scene_stays_quiet(tmp_path):
 @pytest.mark.parametrize("few", ["dates", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_too_little_is_left_uncorrected(tmp_path, few):
     template = make_simulated(tmp_path / "WORK", n_dates=9 if few == "dates" else 12)
+    template.write_text(template.read_text().replace("mintpy.troposphericDelay.method", "#"))
     if few == "pairs":
         with open(template, "a") as f:
             f.write("vae.minPair = 500\n")
@@ -251,6 +260,7 @@ def test_too_little_is_left_uncorrected(tmp_path, few):
     wanted = "the stack has 9 dates; 10 are needed" if few == "dates" else "500 are needed"
     assert content["status"] == "uncorrected" and wanted in content["reason"]
     assert f"UNCORRECTED, because {content['reason']}" in done.stdout
+    assert f"mintpy.troposphericDelay.method is no in {tmp_path / 'WORK_vae'}" in " ".join(content["warnings"])
     with h5py.File(stack) as a, h5py.File(tmp_path / "WORK_vae" / "inputs" / "ifgramStack.h5") as b:
         assert a["unwrapPhase"][:].tobytes() == b["unwrapPhase"][:].tobytes()
         assert "atmos_correct_method" not in b.attrs and b["unwrapPhase"].attrs["vae.status"] == "uncorrected"

@@ -153,6 +153,19 @@ def test_the_new_dates_become_quieter_and_are_named(added):
     assert content["update"]["learned_from_stack_sha256"] != content["stack_sha256"]
 
 
+def test_warnings_that_no_longer_hold_are_not_repeated(case):
+    project, work = case
+    content = json.loads((work / "vae_result.json").read_text())
+    gone = [
+        "The report could not be written (PermissionError: no).",
+        "The reference pixel has no data in 3 of 60 pairs.",
+    ]
+    content["warnings"] = [*content["warnings"], *gone]
+    (work / "vae_result.json").write_text(json.dumps(content))
+    warnings = run(project, update=True).warnings
+    assert not set(gone) & set(warnings) and set(content["method_warnings"]) < set(warnings)
+
+
 def test_the_clusters_grow_by_the_sources_of_the_new_pairs(added):
     result, work, before = added
     old, new = (read_evidence(d) for d in (before, work))

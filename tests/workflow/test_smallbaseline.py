@@ -286,10 +286,14 @@ def test_update_and_refusal_of_the_delay_file(simulated, counted, capsys):
     file, before = stack.with_name("VAE.h5"), tree(stack.parents[1])
     arguments = [str(stack), "-t", str(template), "--delay-file", "--update"]
     vae_correct.main(arguments)
-    written = file.stat().st_mtime_ns
+    written, said = file.stat().st_mtime_ns, capsys.readouterr()
     vae_correct.main(arguments)
     assert len(counted) == 1 and file.stat().st_mtime_ns == written
-    assert "Nothing changed since the last run" in capsys.readouterr().out
+    again = capsys.readouterr()
+    assert "Nothing changed since the last run" in again.out
+    assert [x for x in again.out.splitlines() if "WARNING" in x] == [x for x in said.out.splitlines() if "WARNING" in x]
+    told = [out.partition("Add to")[2].partition("time used")[0] for out in (said.out, again.out)]
+    assert "WARNING" in said.out and "mintpy.troposphericDelay" in told[0] == told[1]
     vae_correct.main([*arguments, "--seed", "4"])
     assert len(counted) == 2
     capsys.readouterr()

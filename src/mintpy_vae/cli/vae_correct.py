@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ def _run(inps: Namespace) -> Any:
 
 def _from_here(word: str | None) -> str | None:
     """Make a path from the shell absolute; dates stay unchanged, and ``no`` means no file."""
-    if word is None or word.replace(",", "").isdigit():
+    if word is None or re.fullmatch(r"[\dT,]+", word):
         return word
     return "" if word == "no" else os.path.abspath(os.path.expanduser(word))
 

@@ -277,6 +277,12 @@ def spread(one: Separation, other: Array) -> float:
     return float(np.sqrt((difference**2).mean() / (one.atmosphere.std[:, one.valid] ** 2).mean()))
 
 
+def enough_dates(number: int, settings: Settings, which: str = "dates") -> None:
+    """Refuse a stack of too few dates."""
+    if number < settings.min_dates:
+        raise NotEnoughEvidence(f"the stack has {number} {which}; {settings.min_dates} are needed (vae.minDate)")
+
+
 def to_dates(
     observations: Observations, settings: Settings, knowledge: Knowledge, robust: bool, profile: Profile | None = None
 ) -> tuple[Array, Grid]:
@@ -286,9 +292,7 @@ def to_dates(
     """
     pairs, height, n_dates = observations.pairs, observations.height, len(observations.dates)
     good = np.setdiff1d(np.arange(n_dates), knowledge.bad_dates)
-    if len(good) < settings.min_dates:
-        which = "dates that are not bad" if len(good) < n_dates else "dates"
-        raise NotEnoughEvidence(f"the stack has {len(good)} {which}; {settings.min_dates} are needed (vae.minDate)")
+    enough_dates(len(good), settings, "dates that are not bad" if len(good) < n_dates else "dates")
     if len(pairs) < settings.min_pairs:
         raise NotEnoughEvidence(f"the stack has {len(pairs)} kept pairs; {settings.min_pairs} are needed (vae.minPair)")
     flat_phase, flat_weight = (x.reshape(len(pairs), -1) for x in (observations.phase, observations.weight))

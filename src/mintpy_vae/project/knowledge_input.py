@@ -159,7 +159,7 @@ def _read_model(key: str, value: Any, dates: Sequence[str]) -> tuple[dict[str, A
         read_template2inps(inps.template_file, inps)
         if inps.polynomial < 0:
             raise ValueError("a degree cannot be negative")
-        if inps.polynomial > len(dates) - 2:
+        if inps.polynomial > max(len(dates) - 2, 1):  # a line is always searched for
             raise ValueError(f"{len(dates)} dates are too few to determine it")
         # MintPy refuses these, too, but only in its velocity step
         outside = [d for d in inps.stepDate if not first < ptime.yyyymmdd2years(d) < last]

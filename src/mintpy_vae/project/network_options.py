@@ -59,9 +59,10 @@ def pairs_kept(stack: Stack, project: Path, template: Mapping[str, str]) -> NDAr
 def _bring_files(stack: Stack, project: Path, scratch: Path, given: Mapping[str, str]) -> None:
     """Provide the files that MintPy expects in its current directory (not the project, because MintPy writes there)."""
     named = [given[_PREFIX + key] for key in _FILES if _PREFIX + key in given]
-    for name in (*named, "waterMask.h5", "inputs"):
+    for name in ("inputs", "waterMask.h5", *named):
         link = scratch / os.path.normpath(name)
-        if not os.path.isabs(name) and ".." not in link.parts and (project / name).exists():
+        inside = not os.path.isabs(name) and ".." not in link.parts and (project / name).exists()
+        if inside and not link.exists():  # a file in inputs is there with its directory
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(project / name)
     if stack.land is not None and not (scratch / "waterMask.h5").exists():  # the step makes it itself

@@ -16,7 +16,7 @@ from ..log import LOGGER
 from ..stack import Stack, copy_file
 from .templates import copy_templates, is_on, read_templates
 
-__all__ = ["check_space", "fill_work_dir", "fits"]
+__all__ = ["check_space", "files_to_copy", "fill_work_dir", "fits"]
 
 # Only these results of the original project stay valid, because the correction does not change coherence and masks.
 _AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
@@ -83,12 +83,7 @@ def fill_work_dir(
         If a file cannot be copied, a file that the template names does not fit, or the directory is unsuitable.
     """
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
-    if work.exists() and project.exists() and work.samefile(project):
-        raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
-    options = read_templates(project, template_file)
-    _check_place(work, stack, options)
-    _check_reference(stack, options)
-    copied = _files_that_fit(options, project, stack)
+    copied = files_to_copy(stack, project, work, template_file)
     try:
         (work / "inputs").mkdir(parents=True, exist_ok=True)
         for geometry in sorted(stack.file.parent.glob("geometry*.h5")):
@@ -102,6 +97,16 @@ def fill_work_dir(
     processor = stack.attributes.get("PROCESSOR")
     new = f"mintpy.load.processor = {processor}\n" if processor else ""
     return copy_templates(project, work, template_file, new, off)
+
+
+def files_to_copy(stack: Stack, project: Path, work: Path, template_file: _Path | None = None) -> list[str]:
+    """Names of the files that :func:`fill_work_dir` copies besides geometry and templates, after all of its checks."""
+    if work.exists() and project.exists() and work.samefile(project):
+        raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
+    options = read_templates(project, template_file)
+    _check_place(work, stack, options)
+    _check_reference(stack, options)
+    return _files_that_fit(options, project, stack)
 
 
 def check_space(work_dir: _Path, stack: Stack, size: int, series: int) -> None:

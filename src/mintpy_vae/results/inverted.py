@@ -91,7 +91,7 @@ def read_inverted(work_dir: str | os.PathLike[str], max_pixels: int = PIXELS) ->
         dates = [date.decode() for date in f["date"][:]]
         shape = f["timeseries"].shape[1:]
         factor = max(1, math.ceil(math.sqrt(shape[0] * shape[1] / max_pixels)))
-        good = _mask(work, f["timeseries"], shape)
+        good = _mask(work, f)
         after = np.array(
             [pool_map(np.where(good, layer, np.nan), factor) for layer in f["timeseries"]], dtype=np.float64
         )
@@ -151,16 +151,18 @@ def full_mask(work_dir: str | os.PathLike[str]) -> NDArray[np.bool_]:
     """Valid pixels (length, width) at full resolution, as in :func:`read_inverted`."""
     work = Path(work_dir)
     with open_hdf5(work / "timeseries.h5") as f:
-        return _mask(work, f["timeseries"], f["timeseries"].shape[1:])
+        return _mask(work, f)
 
 
-def _mask(work: Path, series: h5py.Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    good = np.isfinite(series[-1]) & (series[-1] != 0)
+def _mask(work: Path, series: h5py.File) -> NDArray[np.bool_]:
+    reference = str(series.attrs.get("REF_DATE", ""))
+    layer = series["timeseries"][0 if series["date"][-1].decode() == reference else -1]  # that of the reference is 0
+    good = np.isfinite(layer) & (layer != 0)
     for name in ("maskTempCoh.h5", "waterMask.h5"):
         if (work / name).is_file():
             with open_hdf5(work / name) as f:
                 keep = f[name.split(".")[0] if name.split(".")[0] in f else "mask"][:]
-            if keep.shape == shape:
+            if keep.shape == good.shape:
                 good &= keep.astype(bool)
     return good
 

@@ -108,7 +108,7 @@ def log_result(result: Result, what: str = "the stack") -> None:
         left = "contains the phase of the input" if what == "the stack" else "was not written"
         LOGGER.warning("UNCORRECTED, because %s.", result.reason)
         LOGGER.info("%s in %s %s.", what.capitalize(), result.work_dir, left)
-    elif result.details:
+    elif "clusters" in result.details:
         for line in _summary(result.details):
             LOGGER.info(line)
     for warning in result.warnings:

@@ -24,8 +24,8 @@ from ..progress import Progress, Steps, steps_of
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
 from ..project.steps import ensure_reference_point, next_command, run_to_reference_date
-from ..project.templates import copy_templates
-from ..project.work_dir import check_space, fill_work_dir
+from ..project.templates import TROPOSPHERE, copy_templates
+from ..project.work_dir import check_space, files_to_copy, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, write_evidence
 from ..results.learned import size_of_tiles
@@ -156,8 +156,13 @@ def _make(
     except NotEnoughEvidence as refusal:
         status, reason = "uncorrected", str(refusal)
         details = _leave_uncorrected(staging, job.stack, job.settings, fingerprint)
+        if job.template.get(TROPOSPHERE, "auto").lower() != "no":
+            details["warnings"] = [
+                f"{TROPOSPHERE} is no in {target}; for MintPy's own tropospheric correction go on in {job.project}."
+            ]
     job.check_unchanged(fingerprint)
-    warnings = job.warnings + job.known.warnings + details.pop("warnings", [])
+    details["method_warnings"] = details.pop("warnings", [])
+    warnings = job.warnings + job.known.warnings + details["method_warnings"]
     details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
@@ -198,6 +203,7 @@ def _to_be_extended(target: Path, job: Job, fingerprint: Mapping[str, Any], only
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
     """Update the templates of an earlier result; MintPy's own update mode detects what they change."""
+    files_to_copy(stack, project, result.work_dir, template_file)  # an error in an option leaves the result as it is
     result.skipped = False
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)

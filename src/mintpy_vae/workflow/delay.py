@@ -23,7 +23,7 @@ from ..results.result import Result, log_result
 from ..settings import Settings
 from ..stack import COMPLETE, reason, write_delay_file
 from .checkpoints import RememberedTraining
-from .job import log_job, prepare, provenance
+from .job import log_job, prepare, provenance, what_matters
 from .learning import learn
 
 NAME = "VAE.h5"
@@ -72,10 +72,12 @@ def write_delay(
     earlier = _marks(out)
     fingerprint = job.fingerprint({})
     marks = provenance("corrected", job.stack, job.settings, fingerprint)
-    marks["made_of"] = json.dumps({k: v for k, v in fingerprint.items() if not k.endswith("_state")}, sort_keys=True)
+    marks["made_of"] = json.dumps(what_matters(fingerprint), sort_keys=True)
     result = Result("corrected", "", job.project, _next_command(job.project, template_file))
     if update and earlier.get("vae.made_of") == marks["made_of"]:
-        result.skipped = True
+        said = json.loads(earlier.get("vae.said", "{}"))
+        result.skipped, result.warnings = True, said.get("warnings", [])
+        result.details = {"switched_off": said.get("switched_off", [])}
         log_result(result, "the delay file")
         return result
     timings = {"checks": time.time() - start}
@@ -95,10 +97,11 @@ def write_delay(
             out.unlink(missing_ok=True)
             result.status, result.reason = "uncorrected", str(refusal)
         else:
+            result.warnings += learned.details.pop("warnings")
+            marks["said"] = json.dumps({"switched_off": list(known.off), "warnings": result.warnings})
             write_delay_file(
                 job.stack, out, learned.atmosphere, job.settings.max_memory, marks, steps_of(watched, f"writing {NAME}")
             )
-            result.warnings += learned.details.pop("warnings")
             result.details = learned.details | fingerprint | {"timings": timings | {"total": time.time() - start}}
             result.details |= {"known_delays": known.summary, "switched_off": known.off}
     log_result(result, "the delay file")

@@ -184,8 +184,17 @@ def dates_to_learn_from(stack: Stack) -> list[str]:
 
 
 def same_input(earlier: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
-    """Whether two fingerprints have the same contents; the paths of the files do not matter."""
-    return all(earlier.get(key) == value for key, value in fingerprint.items() if not key.endswith("_state"))
+    """Whether an earlier run had the input of this fingerprint."""
+    before = what_matters(earlier)
+    return all(before.get(key) == value for key, value in what_matters(fingerprint).items())
+
+
+def what_matters(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint without what makes no difference to the result: the paths of files, and the memory to use."""
+    kept = {key: value for key, value in fingerprint.items() if not key.endswith("_state")}
+    if "settings" in kept:
+        kept["settings"] = {key: value for key, value in kept["settings"].items() if key != "vae.maxMemory"}
+    return kept
 
 
 def corrected_dir(project: Path) -> Path:

@@ -24,7 +24,7 @@ from ..method.inversion import islands
 from ..method.knowledge import Knowledge
 from ..method.narrow import Narrow
 from ..method.observations import Observations
-from ..method.separation import Separation, separate, spread
+from ..method.separation import Separation, enough_dates, separate, spread
 from ..method.source_model import Fit, Trainer
 from ..method.threads import InBackground, single_threaded
 from ..method.tile_update import NewDetail
@@ -197,10 +197,11 @@ def learn(
     learned, left = [], []
     for k, _ in sizes.most_common():
         part = stack.keep & (label[stack.pairs] == k).all(axis=1)
+        dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
         try:
+            enough_dates(len(dates), job.settings)  # before its prior information is read, which needs some
             learned.append(_learn(job.of_island(part), timings, progress, trainer))
         except NotEnoughEvidence as refusal:
-            dates = [date for date, own in zip(stack.dates, label, strict=True) if own == k]
             left.append((f"The dates {dates[0]} to {dates[-1]} were left uncorrected, because {refusal}.", refusal))
     if not learned:
         raise left[0][1]

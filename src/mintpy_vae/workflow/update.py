@@ -439,7 +439,7 @@ def _details(
     which = ", ".join(added)
     sentences.insert(0, f"The dates {which} were added to what the first {number} say; those keep their atmosphere.")
     details["update"]["sentences"] = sentences
-    kept = [text for text in content["warnings"] if text not in (*said, *job.warnings)]
+    kept = [text for text in content["method_warnings"] if text not in said]
     return details | {"warnings": sentences + kept}
 
 
