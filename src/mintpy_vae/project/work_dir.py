@@ -14,6 +14,7 @@ import h5py
 from ..errors import InputError
 from ..log import LOGGER
 from ..stack import Stack, copy_file
+from ..stack.geometry import geometry_name
 from .templates import copy_templates, is_on, read_templates
 
 __all__ = ["check_space", "files_to_copy", "fill_work_dir", "fits"]
@@ -89,7 +90,7 @@ def fill_work_dir(
         for geometry in sorted(stack.file.parent.glob("geometry*.h5")):
             if fits(geometry, stack):
                 _copy(geometry, work / "inputs" / geometry.name)
-        _copy(stack.geometry_file, work / "inputs" / _geometry_name(stack))
+        _copy(stack.geometry_file, work / "inputs" / geometry_name(stack.attributes))
         for name in copied:
             _copy(project / name, work / name)
     except OSError as error:
@@ -144,10 +145,6 @@ def _check_place(work: Path, stack: Stack, options: Mapping[str, str]) -> None:
             f"The path {work} contains the letters 'geo', which make MintPy's step hdfeos5 fail on a geocoded stack; "
             "choose another directory or set mintpy.save.hdfEos5 = no."
         )
-
-
-def _geometry_name(stack: Stack) -> str:
-    return "geometryGeo.h5" if "Y_FIRST" in stack.attributes else "geometryRadar.h5"
 
 
 def _check_reference(stack: Stack, options: Mapping[str, str]) -> None:

@@ -42,7 +42,7 @@ def exponential_model(distance: Floats, gamma: Floats, number: Floats) -> tuple[
 
 
 def write_covariance(
-    file: str | os.PathLike[str], dates: Sequence[str], residual: Floats, pixel: tuple[float, float]
+    file: str | os.PathLike[str], dates: Sequence[str], residual: Floats, pixel: Floats | Sequence[float]
 ) -> None:
     """Write the table as CSV, one line a date.
 
@@ -53,7 +53,7 @@ def write_covariance(
         YYYYMMDD.
     residual : (dates, h, w)
         Millimetres, NaN where there is no data.
-    pixel : (float, float)
+    pixel : (2,)
         Size of a pixel along rows and columns, kilometres.
     """
     with open(Path(file), "w", newline="") as f:
@@ -61,5 +61,5 @@ def write_covariance(
         table = csv.writer(f, lineterminator="\n")
         table.writerow(["date", "variance_mm2", "nugget_mm2", "sill_mm2", "range_km"])
         for date, layer in zip(dates, residual, strict=True):
-            model = exponential_model(*semivariogram(layer, pixel))
+            model = exponential_model(*semivariogram(layer, (float(pixel[0]), float(pixel[1]))))
             table.writerow([date, *(f"{value:.4g}" for value in (float(np.nanvar(layer)), *model))])

@@ -92,6 +92,12 @@ class Evidence:
     motion: Floats | None = None
     axes: Floats | None = None
 
+    @property
+    def left(self) -> Floats:
+        """What is left of each date besides the motion found, millimetres, (dates, h, w); NaN where not valid."""
+        motion = 0.0 if self.motion is None else self.motion
+        return self.on_grid(1000 * (self.after - motion))
+
     def on_grid(self, values: Floats) -> Floats:
         """Values (..., pixels) of the valid pixels as maps (..., h, w), NaN elsewhere."""
         maps = np.full((*values.shape[:-1], *self.valid.shape), np.nan)
@@ -99,19 +105,18 @@ class Evidence:
         return maps
 
 
-def write_evidence(
-    file: str | os.PathLike[str],
-    found: Separation,
-    observations: Observations,
-    noise: Floats,
-    factor: int,
-    stack: Stack,
-) -> None:
-    """Write the file.
+def baselines(stack: Stack) -> Floats:
+    """Perpendicular baseline of each kept pair, from the earlier to the later date, metres, (pairs,)."""
+    with open_hdf5(stack.file) as f:
+        sign = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)
+        return np.asarray((sign * f["bperp"][:])[stack.keep])
+
+
+def evidence_of(found: Separation, observations: Observations, noise: Floats, factor: int, stack: Stack) -> Evidence:
+    """The evidence of a separation.
 
     Parameters
     ----------
-    file : path
     found : Separation
     observations : Observations
         The observations that were separated.
@@ -122,14 +127,12 @@ def write_evidence(
     stack : Stack
     """
     metres = stack.metres_per_radian
-    with open_hdf5(stack.file) as f:
-        bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
     clusters = found.clusters
     recipe = sources_of_atmosphere(found, observations.pairs)
-    content = Evidence(
+    return Evidence(
         dates=observations.dates,
         pairs=observations.pairs,
-        bperp=bperp,
+        bperp=baselines(stack),
         valid=found.valid,
         moving=found.atmosphere.moving,
         height=observations.height,
@@ -149,10 +152,9 @@ def write_evidence(
         profile=np.array(astuple(found.grid.profile)),
         motion=metres * found.deformation.series,
     )
-    save_evidence(file, content)
 
 
-def save_evidence(file: str | os.PathLike[str], content: Evidence) -> None:
+def write_evidence(file: str | os.PathLike[str], content: Evidence) -> None:
     """Write the file."""
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:

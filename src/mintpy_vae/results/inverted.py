@@ -20,7 +20,7 @@ from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
 from ..stack import open_hdf5, pool_map
-from ..stack.geometry import pixel_size
+from ..stack.geometry import geometry_name, pixel_size
 
 PIXELS = 40_000
 
@@ -169,7 +169,7 @@ def _mask(work: Path, series: h5py.File) -> NDArray[np.bool_]:
 
 def geometry_file(work: Path, attributes: Mapping[str, str]) -> Path:
     """Geometry file of a MintPy directory on the grid of the attributes; there may be another one beside it."""
-    path = work / "inputs" / ("geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5")
+    path = work / "inputs" / geometry_name(attributes)
     if not path.is_file():
         raise InputError(f"There is no geometry file {path}.")
     return path

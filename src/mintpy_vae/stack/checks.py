@@ -15,6 +15,7 @@ import numpy as np
 from ..dates import moment
 from ..errors import InputError
 from . import units
+from .geometry import geometry_name
 from .hdf5 import damage, existing, has_data, linked, lost_source, open_hdf5, refers, slabs
 
 METHOD = "VAE"  # root attribute atmos_correct_method of a corrected stack; save_hdfeos5 reads it
@@ -202,7 +203,7 @@ def geometry_file(path: Path, given: str | os.PathLike[str] | None, attributes: 
     """Find the geometry file by MintPy's rule, ``mintpy.utils.utils.check_loaded_dataset``."""
     if given is not None:
         return existing(given, "geometry")
-    name = "geometryGeo.h5" if "Y_FIRST" in attributes else "geometryRadar.h5"
+    name = geometry_name(attributes)
     neighbour = path.with_name(name)
     if not neighbour.is_file():
         raise InputError(f"There is no geometry file {name} beside {path}; give it with -g.")

@@ -20,13 +20,18 @@ from pyproj.exceptions import CRSError
 
 from ..errors import InputError
 
-__all__ = ["Places", "pixel_size"]
+__all__ = ["Places", "geometry_name", "pixel_size"]
 
 _GEOMETRY = ("geometryRadar.h5", "geometryGeo.h5")
 _NEAR = 3  # pixels; tolerance of MintPy's search in the lookup table
 _NOT_GIVEN = ("", "None")
 
 Projection = Callable[[float, float], tuple[float, float]]  # latitude, longitude -> northing, easting
+
+
+def geometry_name(attributes: Mapping[str, str]) -> str:
+    """MintPy's name of the geometry file on the grid of these attributes."""
+    return _GEOMETRY["Y_FIRST" in attributes]
 
 
 class Places:

@@ -27,7 +27,7 @@ from ..project.steps import ensure_reference_point, next_command, run_to_referen
 from ..project.templates import TROPOSPHERE, copy_templates
 from ..project.work_dir import check_space, files_to_copy, fill_work_dir
 from ..results.covariance import write_covariance
-from ..results.evidence import EVIDENCE, write_evidence
+from ..results.evidence import EVIDENCE, evidence_of, write_evidence
 from ..results.learned import size_of_tiles
 from ..results.result import MINTPY_AT_REST, RESULT, STD, MintpyState, Result, log_result, read_result, write_result
 from ..settings import PREFIX, Settings
@@ -40,7 +40,6 @@ from ..stack import (
     write_std_file,
     write_velocity_std,
 )
-from ..stack.geometry import pixel_size
 from .checkpoints import RememberedTraining, save_networks
 from .job import Job, corrected_dir, dates_to_learn_from, log_job, looks_of, prepare, provenance, same_input
 from .learning import Learned, learn
@@ -272,7 +271,6 @@ def _correct_into(
         write_std_file(stack, staging / STD, learned.std, memory, marks, rows_of(STD))
         write_velocity_std(stack, staging / VELOCITY_STD, learned.rate_std, marks)
         failed = _without_failing("The evidence", lambda: _write_evidence(staging, learned))
-        failed += _without_failing("The covariance", lambda: _write_covariance(staging, learned))
         remembered: dict[str, Any] = {}
         failed += _without_failing(
             "What new dates need", lambda: remembered.update(remember(staging, job, learned, keep))
@@ -282,21 +280,17 @@ def _correct_into(
 
 
 def _write_evidence(staging: Path, learned: Learned) -> None:
+    """Write the evidence, and the covariance of what is left, which follows from it."""
     data = learned.data
+    evidence = evidence_of(learned.found, data.observations, learned.noise, data.factor, learned.stack)
+    files = (staging / EVIDENCE, staging / COVARIANCE)
     try:
-        write_evidence(staging / EVIDENCE, learned.found, data.observations, learned.noise, data.factor, learned.stack)
+        write_evidence(files[0], evidence)
+        write_covariance(files[1], evidence.dates, evidence.left, evidence.pixel / 1000)
     except BaseException:
-        (staging / EVIDENCE).unlink(missing_ok=True)  # an incomplete file would look complete
+        for file in files:  # an incomplete file would look complete
+            file.unlink(missing_ok=True)
         raise
-
-
-def _write_covariance(staging: Path, learned: Learned) -> None:
-    found, stack, factor = learned.found, learned.stack, learned.data.factor
-    residual = 1000 * abs(stack.metres_per_radian) * (found.corrected - found.deformation.series)
-    maps = np.where(found.valid, found.grid.maps(residual), np.nan)
-    size = pixel_size(stack.attributes)
-    pixel = (size[0] * factor / 1000, size[1] * factor / 1000)
-    write_covariance(staging / COVARIANCE, learned.data.observations.dates, maps, pixel)
 
 
 def _leave_uncorrected(

@@ -35,7 +35,7 @@ from ..progress import Progress, steps_of
 from ..project.knowledge_input import read_functions
 from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
-from ..results.evidence import EVIDENCE, Evidence, read_evidence, save_evidence
+from ..results.evidence import EVIDENCE, Evidence, baselines, read_evidence, write_evidence
 from ..results.learned import LEARNED, TILES, number_of_tiles, read_learned, read_tile, write_learned, write_tile
 from ..results.result import STD, read_result
 from ..settings import Settings
@@ -229,12 +229,9 @@ def extend(
         }
         _write(staging, job, data, done, frame, work, marks, progress)
         evidence = _grown_evidence(earlier, data, done, sources, stack)
-        save_evidence(staging / EVIDENCE, evidence)
+        write_evidence(staging / EVIDENCE, evidence)
         write_learned(staging / LEARNED, learned)
-        residual = evidence.on_grid(1000 * (evidence.after - _motion(evidence)))
-        write_covariance(
-            staging / COVARIANCE, list(evidence.dates), residual, (evidence.pixel[0] / 1000, evidence.pixel[1] / 1000)
-        )
+        write_covariance(staging / COVARIANCE, evidence.dates, evidence.left, evidence.pixel / 1000)
     return _details(earlier, fingerprint, job, data, done, sources, evidence)
 
 
@@ -328,10 +325,6 @@ def _with_model(new: Rows, of_model: Rows, dates: slice) -> Rows:
     return lambda rows: np.asarray(new(rows) + of_model(rows)[dates], np.float32)
 
 
-def _motion(evidence: Evidence) -> Any:
-    return 0.0 if evidence.motion is None else evidence.motion
-
-
 def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources: NewSources, stack: Stack) -> Evidence:
     """The earlier evidence with the new dates, pairs and sources, on the pixels that still take part."""
     old, memory, metres = earlier.evidence, done.learned, stack.metres_per_radian
@@ -352,13 +345,11 @@ def _grown_evidence(earlier: Earlier, data: TrainingData, done: Update, sources:
     for k, (i, j) in enumerate(pairs):  # an earlier pair keeps its figures
         if (dates[i], dates[j]) in where:
             noise[:, k] = old.noise[:, where[dates[i], dates[j]]]
-    with open_hdf5(stack.file) as f:
-        bperp = np.where(stack.pairs[:, 0] < stack.pairs[:, 1], 1, -1)[stack.keep] * f["bperp"][:][stack.keep]
     return replace(
         old,
         dates=dates,
         pairs=pairs,
-        bperp=bperp,
+        bperp=baselines(stack),
         valid=valid,
         moving=old.moving & valid,
         before=before,
