@@ -54,12 +54,34 @@ def test_a_pair_without_weight_is_ignored_and_an_unconnected_pixel_is_not_valid(
     assert not found[:, 1].any()
 
 
+def test_pairs_that_do_not_cover_the_ground_say_nothing_of_the_level_of_the_dates(dates_and_pairs):
+    """As in a tile of a frame whose pairs cover different ground."""
+    series, pairs = dates_and_pairs
+    series = series + 3 * np.random.default_rng(2).normal(size=(N_DATES, 1))
+    series -= series.mean(axis=0)
+    pairs, weight = incidence(PAIRS, N_DATES) @ series, np.ones_like(pairs)
+    weight[[4, 9, 15]] = 0.0
+    found, valid = invert_to_dates(np.where(weight > 0, pairs, 0.0), weight, PAIRS, N_DATES)
+    assert valid.all()
+    np.testing.assert_allclose(found, series, atol=1e-6)
+
+
 def test_closure_of_a_difference_of_dates_vanishes(dates_and_pairs):
     _, pairs = dates_and_pairs
     assert len(triplets(PAIRS)) > 10
     assert np.abs(closure(pairs, PAIRS)).max() < 1e-9
+    assert len(closure(pairs, PAIRS, 7)) == 7 and len(closure(pairs, PAIRS, 10**6)) == len(triplets(PAIRS))
     pairs[0, 0] += 1.0
     assert np.abs(closure(pairs, PAIRS)).max() == pytest.approx(1.0)
+
+
+def test_triplets_are_all_closed_triangles():
+    found = {repr(tuple(PAIRS[k].tolist() for k in triplet)) for triplet in triplets(PAIRS)}
+    joined = {tuple(pair) for pair in PAIRS.tolist()}
+    wanted = {
+        repr(([i, j], [j, k], [i, k])) for i, j in joined for second, k in joined if second == j and (i, k) in joined
+    }
+    assert found == wanted and len(triplets(PAIRS)) == len(wanted)
 
 
 def test_islands():

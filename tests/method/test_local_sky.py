@@ -96,6 +96,14 @@ def test_what_happens_on_a_few_dates_does_not_come_back_as_atmosphere(dates, mos
     assert np.mean(leaks) < most
 
 
+def test_each_block_has_as_many_good_dates_wherever_the_bad_ones_are():
+    good = EVERY[-12:]
+    found = estimated(sky_of(clinging(6)), good)
+    assert np.array_equal(np.concatenate(found.blocks), EVERY)
+    assert [np.isin(block, good).sum() for block in found.blocks] == [3] * BLOCKS
+    assert all(np.isfinite(modes).all() for modes in found.modes)
+
+
 def test_no_date_is_in_its_own_covariance():
     sky = sky_of(clinging(6))
     found = estimated(sky, np.setdiff1d(EVERY, [7]))

@@ -18,6 +18,7 @@ from mintpy_vae.method.local_sky import no_local_sky
 from mintpy_vae.method.observations import Observations
 from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.separation import separate, spread
+from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.method.timefunctions import annual, scanned, trend
 from mintpy_vae.method.training import train
 from mintpy_vae.method.upsampling import FullResolution
@@ -85,6 +86,29 @@ def test_strength_of_a_date_ignores_local_motion():
     moved = maps.copy()
     moved[:, :50] += 100
     np.testing.assert_allclose(date_strength(moved), strong, rtol=0.25)
+
+
+def test_the_statistics_of_the_sky_do_not_depend_on_the_mean_of_the_motion_subtracted():
+    """A series has mean 0 over the scene, a bell has not."""
+    sky, step = turbulence(N, 3), np.outer(YEARS[N // 2] < YEARS, bell(14, 20, 3.0))
+    grid = grid_of(ALL, NO_RELIEF, YEARS)
+    plain, with_mean = (sky_statistics(x, grid) for x in (sky, sky - 60 * step.mean(axis=1, keepdims=True)))
+    np.testing.assert_allclose(with_mean.fine, plain.fine, rtol=1e-9)
+    np.testing.assert_allclose(with_mean.modes[2:], plain.modes[2:], atol=1e-12)
+
+
+def test_where_the_highest_ground_is_level_maps_along_the_relief_are_finite():
+    height = np.minimum(bell(14, 20, 6.0) * 1000, 400.0)
+    made = make_bells(ALL, height - height.mean())
+    assert np.isfinite(made.maps).all() and made.relief.any()
+
+
+def test_a_bell_is_left_out_where_its_own_pixel_is_stable():
+    stable = np.zeros(SHAPE, bool)
+    stable[:, SHAPE[1] // 2 :] = True
+    places = make_bells(ALL, NO_RELIEF, stable).places
+    nearest = np.minimum(np.round(places[:, :2]).astype(int), np.array(SHAPE) - 1)
+    assert not stable[tuple(nearest.T)].any() and len(places)
 
 
 def test_fill_takes_the_nearest_valid_pixel():

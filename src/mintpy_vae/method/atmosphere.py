@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter, median_filter
+from scipy.special import gammaincinv
 
 from ..arrays import Array, Floats
 from .bells import FULL_WIDTH
@@ -34,7 +35,7 @@ SHAPE_ERROR = 0.3
 SHAPE_PIXELS = 2.0
 """Correlation length of that error: standard deviation of the Gaussian whose self-convolution is its correlation."""
 FADE = 2.4
-"""The local sky has half its weight where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
+"""The local sky's modes are halved where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 FINE_WINDOW = 9
 """Pixels along each side of the window whose median tells how strong the fine residual is there."""
 MUCH_LEFT = 0.67
@@ -369,7 +370,8 @@ class _Errors:
         for part, share in zip(self.others, along[len(self.blocks) :], strict=True):
             square = ((part.functions @ self.left) ** 2).mean(axis=0)
             local = median_filter(fill(square[None], self.valid)[0], FINE_WINDOW)[self.valid]
-            total += share * local / CHI2_MEDIAN
+            degrees = len(part.functions)  # of chi-squared, whose median the local median has
+            total += share * local * degrees / (2 * gammaincinv(degrees / 2, 0.5))
         return total
 
     def _around(self, square: Array) -> Array:

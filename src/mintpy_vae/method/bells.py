@@ -86,7 +86,7 @@ def make_bells(
         bells = (down[:, None] * across).reshape(len(centres), -1)
         chosen = bells.sum(axis=1) > covered * 2 * np.pi * sigma**2
         if stable is not None:
-            chosen &= ~stable[tuple(np.minimum(centres.astype(int), last).T)]
+            chosen &= ~stable[tuple(np.minimum(np.round(centres).astype(int), last).T)]
         shape = np.broadcast_to([np.log(sigma), 0.0, 0.0], (len(centres), 3))
         places.extend(np.hstack([centres, shape])[chosen])
         maps.extend(bells[chosen])
@@ -94,6 +94,8 @@ def make_bells(
     if np.ptp(height) > LEAST_RELIEF:
         for share in RELIEF:
             high = np.maximum(height - np.quantile(height, share), 0.0)
+            if not high.any():  # the highest ground is level
+                continue
             high /= high.max()
             middle = (pixels * high).sum(axis=1) / high.sum()
             places.append(np.array([*middle, np.log(0.35 * side), 0.0, 0.0]))

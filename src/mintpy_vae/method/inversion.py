@@ -56,18 +56,27 @@ def islands(pairs: Pairs, n_dates: int) -> NDArray[np.int32]:
 def triplets(pairs: Pairs) -> NDArray[np.int64]:
     """Indices of the pairs (ij, jk, ik) of every closed triangle of dates, (triplets, 3)."""
     index = {(int(i), int(j)): k for k, (i, j) in enumerate(pairs)}
+    later: dict[int, list[int]] = {}
+    for i, j in index:
+        later.setdefault(i, []).append(j)
     found = [
-        (first, second, index[i, k])
+        (first, index[j, k], index[i, k])
         for (i, j), first in index.items()
-        for (j2, k), second in index.items()
-        if j2 == j and (i, k) in index
+        for k in later.get(j, ())
+        if (i, k) in index
     ]
     return np.array(found, dtype=np.int64).reshape(-1, 3)
 
 
-def closure(pair_values: Floats, pairs: Pairs) -> Floats:
-    """Closure misfit ``x_ij + x_jk - x_ik`` of every triplet, (triplets, ...) in the unit of the input."""
-    ij, jk, ik = triplets(pairs).T
+def closure(pair_values: Floats, pairs: Pairs, most: int | None = None) -> Floats:
+    """Closure misfit ``x_ij + x_jk - x_ik`` of every triplet, (triplets, ...) in the unit of the input.
+
+    With ``most``, of so many triplets at most, evenly spaced.
+    """
+    found = triplets(pairs)
+    if most is not None and len(found) > most:
+        found = found[np.linspace(0, len(found) - 1, most).astype(int)]
+    ij, jk, ik = found.T
     return pair_values[ij] + pair_values[jk] - pair_values[ik]
 
 
@@ -113,7 +122,8 @@ def invert_to_dates(
         x = np.where(w0 > 0, phase[:, here] - of_pair[:, None], 0.0)
         series[:, here] = _fitted(x, w0, pairs, n_dates, PASSES if robust else 1)
         valid[here] = _connected(w0, pairs, n_dates)
-    series += _fitted(of_pair[:, None], np.ones((len(pairs), 1)), pairs, n_dates, _MOST if robust else 1)
+    seen = np.where((weight > 0).any(axis=1), 1.0, 0.0)[:, None]  # of the other pairs no constant is known
+    series += _fitted(of_pair[:, None], seen, pairs, n_dates, _MOST if robust else 1)
     series -= series.mean(axis=0)
     series[:, ~valid] = 0.0
     return series, valid

@@ -121,6 +121,7 @@ def attribute(
     total = float((sources**2).sum())
     found = []
     n_clusters = int(labels.max(initial=-1)) + 1
+    significance = max(significance, n_clusters / (1 + PERMUTATIONS))  # no smaller p-value is possible
     for label in range(n_clusters):
         member = labels == label
         points = sources[member]

@@ -109,8 +109,9 @@ def _with_share(share: float, blocks: list[NDArray[np.intp]], others: list[Array
 def _blocks_and_others(
     sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]
 ) -> tuple[list[NDArray[np.intp]], list[Array]]:
-    """Blocks of dates, and for each the good dates of the others, (others, pixels)."""
-    blocks = np.array_split(np.arange(len(sky.unit)), BLOCKS)
+    """Blocks of dates, of as many good ones each, and for each the good dates of the others, (others, pixels)."""
+    starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
+    blocks = np.split(np.arange(len(sky.unit)), starts)
     return blocks, [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
 
 

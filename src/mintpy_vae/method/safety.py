@@ -23,6 +23,8 @@ MAX_HEIGHT_CORRELATION = 0.35
 SHORT_SPAN = 1.0
 """Years within which a trend and the season of the atmosphere are the same slow change."""
 FEW_DATES = 18
+MOST_TRIPLETS = 300
+"""Triplets that are looked at, so that their closures take no more memory than the pairs of a stack may."""
 MAX_UNCLUSTERED = 0.5
 """Share of the sources that are in no cluster."""
 MAX_LATE_FALL = 0.22
@@ -158,7 +160,7 @@ def phase_units(observations: Observations) -> list[str]:
             f"The phase of most pairs varies by no more than {np.median(spread):.2g} within the scene (warning below "
             f"{LEAST_SPREAD:g} rad): is it in metres instead of radians?"
         ]
-    closed = closure(np.where(has_data, phase, np.nan), observations.pairs)
+    closed = closure(np.where(has_data, phase, np.nan), observations.pairs, MOST_TRIPLETS)
     off = [np.abs(v - np.median(v)) for layer in closed if (v := layer[np.isfinite(layer)]).size]
     if not off:
         return []

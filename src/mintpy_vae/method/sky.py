@@ -274,6 +274,7 @@ def sky_statistics(residual: Array, grid: Grid) -> Sky:
         The spectrum is estimated from the good dates; the strength of bad dates is multiplied by ``BAD``.
     """
     height, valid, good = grid.height, grid.valid, grid.good
+    residual = residual - residual.mean(axis=1, keepdims=True)  # the mean of what was subtracted is no sky
     slopes = height_slopes(residual, height)
     turbulent = residual - slopes[:, None] * height
     strength = date_strength(turbulent)
