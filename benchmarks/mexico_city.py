@@ -88,16 +88,20 @@ def against_gnss(work: Path, corrected: Sequence[Path]) -> None:
     mask = readfile.read(str(work / "maskTempCoh.h5"))[0] > 0
     inverted = read_inverted(corrected[0])
     years = inverted.years
-    stations = locate(read_series([work / "gnss_ngl.csv"]), "ICMX", corrected[0], inverted, SITES)
-    (_, y, x, _), (_, v, u, truth) = stations
+    (first, second), _ = locate(read_series([work / "gnss_ngl.csv"]), "ICMX", corrected[0], inverted, SITES)
+    truth = second.minus(first, inverted.dates)
     known = compare(truth, truth, years)
+
+    def double(maps: np.ndarray) -> np.ndarray:
+        return near(maps, second.row, second.column) - near(maps, first.row, first.column)
+
     print(f"GNSS rate {known['gnss_rate']:.1f} mm/yr, {known['dates']} of {len(years)} dates\n")
     print("| | rate mm/yr | RMS mm | minimum velocity mm/yr |\n|---|---|---|---|")
     rows = {"uncorrected": [work / "timeseries.h5"], "MintPy height correlation": [work / "height.h5"]}
     for name, files in (rows | {"vae_correct.py": [c / "timeseries.h5" for c in corrected]}).items():
         series = [readfile.read(str(file), datasetName="timeseries")[0] for file in files]
         for label, maps in ((name, series), ("&nbsp; a line per pixel through it", [_line(s, years) for s in series])):
-            found = [compare(near(m, v, u) - near(m, y, x), truth, years) for m in maps]
+            found = [compare(double(m), truth, years) for m in maps]
             rates = [np.polyfit(years, m.reshape(len(years), -1), 1)[0].reshape(mask.shape) for m in maps]
             lowest = [1e3 * float(np.nanmin(r[mask])) for r in rates]
             cells = [spread([f[k] for f in found], form) for k, form in (("rate", ".1f"), ("rms", ".2f"))]

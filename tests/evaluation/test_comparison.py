@@ -1,11 +1,13 @@
 """Figures of a row against closed forms, on a made scene."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mintpy_vae.evaluation.comparison import compare, scores
+from mintpy_vae.evaluation.gnss_series import Station
 from mintpy_vae.evaluation.methods import EvaluationData
 from mintpy_vae.results.inverted import Inverted
 
@@ -34,6 +36,13 @@ def noise():
     """White in space and time, metres; beside it, ground that moves."""
     white = 1e-3 * SIGMA * np.random.default_rng(0).normal(size=(N, *SHAPE))
     return white + np.where(X < 35, 0, 0.5 * YEARS[:, None, None] * X)
+
+
+def station(name, row, column, values=None, some=slice(None)):
+    """A GNSS station with displacements (dates,) in metres, none by default, on some of the dates."""
+    days = [int(np.datetime64("2020-01-01").astype(int)) + 12 * k for k in range(N)][some]
+    values = np.zeros(N) if values is None else values
+    return Station(name, row, column, dict(zip(days, values[some].tolist(), strict=True)))
 
 
 def test_white_noise_has_the_figures_of_white_noise(noise):
@@ -74,7 +83,7 @@ def test_over_several_stations_all_baselines_count(noise):
     slow = np.zeros((N, *SHAPE))
     slow[:, 20:25, 20:25] = 0.03 * YEARS[:, None, None]
     slow[:, 40:45, 20:25] = -0.04 * YEARS[:, None, None]
-    stations = [("REFS", 5, 5, np.zeros(N)), ("A", 22, 22, np.zeros(N)), ("B", 42, 22, np.zeros(N))]
+    stations = [station("REFS", 5, 5), station("A", 22, 22), station("B", 42, 22)]
     both, one = (scores(slow, scene(noise, stations=stations[:k])) for k in (3, 2))
     assert one["gnss_rate_error"] == pytest.approx(30) and one["gnss_rms"] == pytest.approx(30 * YEARS.std())
     rms = np.sqrt((30**2 + 40**2 + 70**2) / 3)
@@ -86,8 +95,8 @@ def test_over_several_stations_all_baselines_count(noise):
 def test_each_station_has_rates_relative_to_the_network_and_the_rms_of_its_baselines(noise):
     slow = np.zeros((N, *SHAPE))
     slow[:, 20:25, 20:25] = 0.03 * YEARS[:, None, None]
-    lost = np.where(np.arange(N) < N - 2, np.nan, 0.0)  # two dates are too few for a rate
-    stations = [("REFS", 5, 5, np.zeros(N)), ("A", 22, 22, 0.01 * YEARS), ("B", 42, 22, np.zeros(N)), ("L", 9, 9, lost)]
+    stations = [station("REFS", 5, 5), station("A", 22, 22, 0.01 * YEARS), station("B", 42, 22)]
+    stations.append(station("L", 9, 9, some=slice(N - 2, N)))  # two dates are too few for a rate
     still = scene(slow, stations=stations)
     found = compare(still, ["uncorrected"], None, str)["gnss"]
     rows = {row["station"]: row for row in found["rates"]}
@@ -96,6 +105,34 @@ def test_each_station_has_rates_relative_to_the_network_and_the_rms_of_its_basel
     rms = 20 * YEARS.std()  # of a baseline with A; the others agree
     assert [rows[n]["before_rms"] for n in ("REFS", "A")] == pytest.approx([rms / np.sqrt(2), rms])
     assert np.isnan(rows["L"]["before_rate"]) and (rows["L"]["row"], rows["L"]["column"]) == (9, 9)
+
+
+def test_no_station_costs_the_others_their_dates(noise):
+    """The first one has data late only, or lies on masked ground: the others are compared as without it."""
+    first, others = station("REFS", 5, 5, some=slice(N - 1, N)), [station("A", 22, 22), station("B", 42, 22)]
+    alone = scene(noise, stations=others)
+    masked = noise.copy()
+    masked[:, 3:8, 3:8] = np.nan
+    for of in (scene(noise, stations=[first, *others]), scene(masked, stations=[station("REFS", 5, 5), *others])):
+        row = scores(of.inverted.before, of)
+        assert row["gnss_rms"] == pytest.approx(scores(noise, alone)["gnss_rms"])
+        found = compare(of, ["uncorrected", "line"], None, str)
+        assert any("Not compared: REFS, with too few dates" in text for text in found["warnings"])
+
+
+def test_the_verdict_speaks_of_the_rms_that_the_table_has(noise):
+    stations = [station("REFS", 5, 5), station("A", 22, 22), station("B", 42, 22)]
+    found = compare(scene(noise, stations=stations), ["uncorrected", "height_correlation"], None, str)
+    rms = sorted(row["gnss_rms"] for row in found["table"])
+    said = re.findall(r"([0-9.]+) mm\)", found["verdict"])
+    assert [float(x) for x in said] == pytest.approx(rms, abs=0.051)
+    assert "GNSS at 3 stations (REFS, A, B)" in found["verdict"]
+
+
+def test_stations_that_cannot_tell_are_said_not_to(noise):
+    stations = [station("A", 22, 22, some=slice(0, 9)), station("B", 42, 22, some=slice(20, N))]
+    found = compare(scene(noise, stations=stations), ["uncorrected", "height_correlation"], None, str)
+    assert found["verdict"].startswith("Which correction is best cannot be told from the GNSS stations")
 
 
 def test_with_a_truth_the_gain_and_both_errors_are_there(noise):

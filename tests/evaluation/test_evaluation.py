@@ -24,15 +24,16 @@ from mintpy_vae.evaluation.injection import Signal, inject, kept, parse_signals,
 from mintpy_vae.evaluation.methods import METHODS, Method
 from mintpy_vae.evaluation.rerun import Rerun
 from mintpy_vae.evaluation.run import consistency, evaluate
-from mintpy_vae.evaluation.scene import evaluation_data
+from mintpy_vae.evaluation.scene import evaluation_data, read_truth
 from mintpy_vae.method.inversion import incidence
 from mintpy_vae.method.profile import Profile
+from mintpy_vae.report import write_report
 from mintpy_vae.report.charts import gains
 from mintpy_vae.report.data import Data
 from mintpy_vae.report.sections import gnss
-from mintpy_vae.results.inverted import read_inverted
+from mintpy_vae.results.inverted import full_mask, read_inverted
 from mintpy_vae.settings import Settings
-from mintpy_vae.stack import open_stack
+from mintpy_vae.stack import open_stack, pool_map
 
 PLACES = {"REFS": (10, 12), "MOVE": (30, 41)}
 
@@ -444,12 +445,17 @@ CHOICES = {
     "duration of no sense": (["{}/WORK", "--detect", "1:-3"], "--detect 1:-3: WIDTHS_KM:DAYS is needed"),
     "step that no date sees": (["{}/WORK", "--inject", "step:3:9:20100101"], "there must be dates before"),
     "gnss missing": (["{}/WORK", "--gnss", "{}/none.csv"], "cannot be read"),
+    "point of no place": (["{}/WORK", "--inject", "bowl:3:9", "--point", "P"], "NAME:LATITUDE:LONGITUDE is needed"),
+    "point elsewhere": (["{}/WORK", "--inject", "bowl:3:9", "--point", "P:0:0"], "lies outside the scene"),
+    "no place to write": (["{}/WORK", "--inject", "bowl:3:9", "-o", "{}/WORK/bowl.txt/x"], "cannot be written to"),
 }
 
 
 @pytest.mark.parametrize("case", CHOICES)
-def test_a_bad_choice_is_refused_in_one_line(copies, case):
+def test_a_bad_choice_is_refused_in_one_line(copies, case, monkeypatch):
     arguments, reason = CHOICES[case]
+    if case != "method unknown":  # which the comparison itself says
+        monkeypatch.setattr(evaluation, "compare", None)  # before any work
     with pytest.raises(SystemExit) as stop:
         main([a.format(copies[0].parent) for a in arguments])
     assert stop.value.code.startswith("ERROR: ") and reason in stop.value.code and "\n" not in stop.value.code
@@ -470,6 +476,74 @@ def test_the_template_of_another_phase_is_refused(copies, tmp_path):
     (tmp_path / "my.txt").write_text("mintpy.unwrapError.method = bridging")
     with pytest.raises(InputError, match="was corrected, not unwrapPhase_bridging; give the template"):
         run(copies[0], template_file=tmp_path / "my.txt")
+
+
+@pytest.mark.parametrize("option", ["mintpy.network.tempBaseMax = 30", "mintpy.timeFunc.periodic = 1.0"])
+def test_the_options_of_the_correction_hold_and_others_are_refused(copies, no_page, tmp_path, option):
+    """With the template of the correction forgotten, or another one given."""
+    project, work = copies
+    key, value = option.split(" = ")
+    content = json.loads((work / "vae_result.json").read_text())
+    content["network" if "network" in key else "functions"][key] = value
+    (work / "vae_result.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"{key} is auto, but was {value} in the correction; give the template"):
+        run(project, methods=["uncorrected"])
+    with open(work / content["template"], "a") as f:  # as the correction leaves it there
+        f.write(option + "\n")
+    run(project, methods=["uncorrected"])
+    (tmp_path / "my.txt").write_text(f"{key} = 1.5\n")
+    with pytest.raises(InputError, match=f"{key} is 1.5, but was {value}"):
+        run(project, template_file=tmp_path / "my.txt", methods=["uncorrected"])
+
+
+def test_the_stack_that_was_corrected_is_the_one_that_is_evaluated(copies, no_page):
+    """It may have another name, and its geometry too."""
+    project, work = copies
+    for name in ("ifgramStack.h5", "geometryGeo.h5"):
+        (project / "inputs" / name).rename(project / "inputs" / f"sub_{name}")
+    content = json.loads((work / "vae_result.json").read_text())
+    assert content["input_files"] == ["inputs/ifgramStack.h5", "inputs/geometryGeo.h5"]
+    content["input_files"] = [name.replace("/", "/sub_") for name in content["input_files"]]
+    (work / "vae_result.json").write_text(json.dumps(content))
+    assert not any("has changed" in text for text in run(project, methods=["vae"])["warnings"])
+
+
+def test_a_comparison_of_an_earlier_result_is_not_shown_with_a_new_one(copies):
+    project, work = copies
+    run(project, methods=["uncorrected", "vae"])
+    shown = "Comparison with other corrections"
+    assert shown in (work / "vae_report.html").read_text()
+    content = json.loads((work / "vae_result.json").read_text())
+    (work / "vae_result.json").write_text(json.dumps(content | {"template_sha256": "another"}))
+    page = write_report(work).read_text()
+    assert f"<h2>{shown}" not in page and "is of an earlier result and left out; run vae_evaluate.py again" in page
+
+
+def test_with_one_of_the_two_series_the_stations_are_still_drawn(copies, tmp_path):
+    project, work = copies
+    run(project, methods=["vae", "zero"], gnss_files=[write_gnss(SimpleNamespace(project=project), tmp_path / "g.csv")])
+    page = (work / "vae_report.html").read_text()
+    assert "MOVE minus REFS" in page and "could not be made" not in page
+
+
+def test_a_correction_without_evidence_is_not_said_to_be_none(copies):
+    (copies[1] / "vae_evidence.h5").unlink()
+    page = write_report(copies[1]).read_text()
+    assert "Left uncorrected" not in page and "its evidence was not written" in page
+
+
+def test_a_truth_is_multilooked_like_the_series(copies):
+    """Over ground with data only: a perfect correction has no error at a coast."""
+    project, work = copies
+    inverted, good = read_inverted(work, max_pixels=300), full_mask(work)
+    assert inverted.factor > 1
+    with h5py.File(project / "truth.h5", "r+") as f:
+        truth = f["timeseries"][:]
+        truth[:, ~good] = 7.0  # under water, say
+        f["timeseries"][:] = truth
+    found, _ = read_truth(project / "truth.h5", inverted, good)
+    pooled = np.array([pool_map(np.where(good, layer, np.nan), inverted.factor) for layer in truth])
+    np.testing.assert_allclose(found[:, inverted.valid], inverted.referenced(pooled)[:, inverted.valid], atol=1e-6)
 
 
 def test_without_mintpy_s_inversion_it_says_what_to_do(copies):

@@ -44,10 +44,11 @@ def by_both(stack, tmp_path, places, enu=(0.0, 0.0, 1.0)):
         for k, place in enumerate(places)
     }
     grid = SimpleNamespace(attributes=stack.attributes, factor=1, dates=stack.dates)
-    series = locate(stations, None, stack.file.parents[1], grid)
-    assert [s.name for s in rates] == [name for name, *_ in series]
-    pixels = [[(s.row, s.column) for s in rates], [(row, column) for _, row, column, _ in series]]
-    seen = [[-s.rate * WAVELENGTH / (4 * np.pi) for s in rates[1:]], [float(truth[1]) for *_, truth in series[1:]]]
+    series, _ = locate(stations, None, stack.file.parents[1], grid)
+    assert [s.name for s in rates] == [s.name for s in series]
+    pixels = [[(s.row, s.column) for s in some] for some in (rates, series)]
+    double = [float(s.minus(series[0], stack.dates)[1]) for s in series[1:]]
+    seen = [[-s.rate * WAVELENGTH / (4 * np.pi) for s in rates[1:]], double]
     return pixels, seen, notes
 
 
@@ -162,7 +163,8 @@ def test_a_station_outside_the_swath_costs_no_other(tmp_path):
         f"S{k}": StationSeries(f"S{k}", np.array([0]), np.zeros((1, 3)), *p) for k, p in enumerate((corner, *others))
     }
     grid = SimpleNamespace(attributes=stack.attributes, factor=1, dates=stack.dates)
-    assert [name for name, *_ in locate(stations, "S1", project, grid)] == ["S1", "S2"]
+    found, outside = locate(stations, "S1", project, grid)
+    assert [station.name for station in found] == ["S1", "S2"] and outside == ["S0"]
     with pytest.raises(InputError, match="lacks incidenceAngle"):
         locate(stations, "S0", project, grid)
 

@@ -52,7 +52,7 @@ READERS = {
     "geometry": ("inputs/geometryGeo.h5", prepare),
     "mask": ("mask.h5", lambda stack: prepare(stack, stable_mask="mask.h5")),
     "delay file": ("inputs/VAE.h5", write_delay),
-    "truth": ("mask.h5", lambda stack: read_truth(stack.parents[1] / "mask.h5", SimpleNamespace(factor=1, dates=[]))),
+    "truth": ("mask.h5", lambda stack: read_truth(stack.parents[1] / "mask.h5", SimpleNamespace(), np.ones((2, 2)))),
     "in a step of MintPy": ("inputs/ifgramStack.h5", with_mintpy),
 }
 

@@ -151,6 +151,8 @@ def test_the_new_dates_become_quieter_and_are_named(added):
     assert all(date in result.warnings[0] and date in (work / "vae_report.html").read_text() for date in new)
     assert list(read_evidence(work).dates)[FIRST:] == new
     assert content["update"]["learned_from_stack_sha256"] != content["stack_sha256"]
+    noise = np.array(list(content["noise_per_pair_mm"].values()))
+    assert content["pairs_worse"] == pytest.approx((noise[:, 1] > noise[:, 0]).mean(), abs=0.02)
 
 
 def test_warnings_that_no_longer_hold_are_not_repeated(case):

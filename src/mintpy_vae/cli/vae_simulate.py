@@ -93,6 +93,7 @@ def create_parser(subparsers: Any = None) -> ArgumentParser:
         default="real",
         help="kind of atmosphere, see below (default: %(default)s).",
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -106,9 +107,10 @@ def main(iargs: Sequence[str] | None = None) -> None:
     with command(iargs):
         inps = cmd_line_parse(iargs)
         with libraries_loading():
-            from mintpy_vae.simulate import simulate, write_project
+            from mintpy_vae.simulate import check_unused, simulate, write_project
 
         size, outdir = (inps.size[0], inps.size[1]), Path(inps.outdir).absolute()
+        check_unused(outdir)  # now, not after minutes
         folder = next(p for p in (outdir, *outdir.parents) if p.is_dir())  # on the disk that is written to
         scene = simulate(inps.preset, inps.dates, size, inps.seed, inps.coord, inps.sky, folder)
         template = write_project(scene, outdir)

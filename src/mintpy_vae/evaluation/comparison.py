@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from .. import metrics
 from ..arrays import Floats, Mask
 from ..errors import InputError
 from . import gnss_series
-from .methods import METHODS, EvaluationData, Method, Unavailable
+from .methods import EVERYWHERE, METHODS, EvaluationData, Method, Unavailable
 from .rerun import Rerun
 
 SAMPLED_PAIRS = 40
@@ -104,22 +103,31 @@ def squared_errors(series: Floats, scene: EvaluationData) -> Floats:
         error = error - np.nanmedian(error[:, scene.stable[scene.inverted.valid]], axis=1, keepdims=True)
         error = error - np.nanmean(error, axis=0)
         return np.asarray(np.nanmean(error**2, axis=1))
-    if len(scene.stations) < 2:
+    if not scene.baselines:
         return np.full(len(series), np.nan)
-    residuals = np.array([np.zeros(len(series)), *(values - truth for values, (*_, truth) in _doubles(series, scene))])
+    residuals = np.array([values - truth for values, truth in _doubles(series, scene).values()])
     known = np.isfinite(residuals)
-    number = np.maximum(known.sum(axis=0), 1)
-    level = np.nansum(residuals, axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
-    residuals = residuals - level
-    residuals = residuals - np.nansum(residuals, axis=0) / number  # of the network: no station is the reference
-    return np.where(known.sum(axis=0) > 1, np.nansum(residuals**2, axis=0) / number, np.nan)
+    residuals = np.where(known, residuals, 0.0)
+    level = residuals.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    squares, number = np.where(known, (residuals - level) ** 2, 0.0).sum(axis=0), known.sum(axis=0)
+    return np.where(number > 0, squares / np.maximum(number, 1), np.nan)
+
+
+def _compared(scene: EvaluationData) -> list[str]:
+    """Names of the stations with enough dates in common with the stack and another station."""
+    figures = _figures(scene.inverted.before, scene)
+    used = {k for pair, found in figures.items() if np.isfinite(found["rms"]) for k in pair}
+    return [scene.stations[k].name for k in sorted(used)]
 
 
 def _judge(scene: EvaluationData) -> str:
+    """What the corrections are compared with; empty if there is nothing."""
     if scene.truth is not None:
         return "the truth"
-    names = [name for name, *_ in scene.stations]
-    return f"GNSS at {len(names)} station{'s' * (len(names) > 1)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+    names = _compared(scene)
+    if not names:
+        return "the GNSS stations" if scene.stations else ""
+    return f"GNSS at {len(names)} stations ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
 
 
 def verdict(errors: Mapping[str, Floats], judge: str) -> str:
@@ -132,16 +140,22 @@ def verdict(errors: Mapping[str, Floats], judge: str) -> str:
     errors : mapping of str to (dates,)
         Of :func:`squared_errors`, by label.
     judge : str
-        What they were compared with.
+        What they were compared with; empty if with nothing.
     """
-    table = np.array(list(errors.values()))
+    judged = {label: own for label, own in errors.items() if np.isfinite(own).sum() >= FEWEST_DATES}
+    table, labels = np.array(list(judged.values())), list(judged)
     known = np.isfinite(table).all(axis=0) if len(table) > 1 else np.zeros(0, dtype=bool)
-    if known.sum() < FEWEST_DATES:
+    if not judge:
         return (
             "Noise alone cannot tell which correction is best, since removing everything removes the noise too: give "
             "GNSS (--gnss) or a truth (--truth)."
         )
-    table, labels = table[:, known], list(errors)
+    if known.sum() < FEWEST_DATES:
+        return (
+            f"Which correction is best cannot be told from {judge}: fewer than two corrections, or fewer than "
+            f"{FEWEST_DATES} dates, can be compared."
+        )
+    table = table[:, known]
     rms = 1000 * np.sqrt(table.mean(axis=1))
     order = np.argsort(rms)
     draws = np.random.default_rng(0).integers(0, table.shape[1], (DRAWS, table.shape[1]))
@@ -164,7 +178,7 @@ def _mean_variogram(maps: list[Floats], km: tuple[float, float]) -> tuple[Floats
 
 def _against_gnss(series: Floats, scene: EvaluationData) -> dict[str, float]:
     """Root mean square over all baselines between stations: no station is more of a reference than another."""
-    found = list(_baselines(series, scene).values())
+    found = list(_figures(series, scene).values())
     if not found:
         return {}
     errors = [f["rate"] - f["gnss_rate"] for f in found]
@@ -174,18 +188,10 @@ def _against_gnss(series: Floats, scene: EvaluationData) -> dict[str, float]:
     return {key: _rms(values) for key, values in both}
 
 
-def _baselines(series: Floats, scene: EvaluationData) -> dict[tuple[int, int], dict[str, float]]:
-    """Comparison of each baseline, the second station minus the first, by the numbers of its stations."""
-    if len(scene.stations) < 2:
-        return {}
+def _figures(series: Floats, scene: EvaluationData) -> dict[tuple[int, int], dict[str, float]]:
+    """Comparison of each baseline by the numbers of its stations, see :func:`.gnss_series.compare`."""
     years = scene.inverted.years
-    reference: Floats = np.zeros(len(years))
-    network: list[tuple[Floats, Floats]] = [(reference, reference)]
-    network += [(values, truth) for values, (*_, truth) in _doubles(series, scene)]
-    return {
-        (i, j): gnss_series.compare(network[j][0] - network[i][0], network[j][1] - network[i][1], years)
-        for i, j in itertools.combinations(range(len(network)), 2)
-    }
+    return {pair: gnss_series.compare(*both, years) for pair, both in _doubles(series, scene).items()}
 
 
 def _rms(values: Sequence[float]) -> float:
@@ -193,11 +199,10 @@ def _rms(values: Sequence[float]) -> float:
     return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
 
 
-def _doubles(series: Floats, scene: EvaluationData) -> list[tuple[Floats, tuple[str, int, int, Floats]]]:
-    """InSAR double difference (metres) of each validation station with the reference station."""
-    _, row, column, _ = scene.stations[0]
-    reference = gnss_series.near(series, row, column)
-    return [(gnss_series.near(series, s[1], s[2]) - reference, s) for s in scene.stations[1:]]
+def _doubles(series: Floats, scene: EvaluationData) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+    """Double differences of each two stations, the second minus the first: of the series and of GNSS, metres."""
+    values = [gnss_series.near(series, station.row, station.column) for station in scene.stations]
+    return {(i, j): (values[j] - values[i], truth) for (i, j), truth in scene.baselines.items()}
 
 
 def compare(
@@ -269,7 +274,7 @@ def compare(
         "columns": {key: value for key, value in COLUMNS.items() if key in present},
         "table": table,
         "skipped": skipped,
-        "warnings": _warnings(scene, share, table),
+        "warnings": _warnings(scene, table),
         "gnss": _gnss_record(scene, series),
         "verdict": verdict(errors, _judge(scene)),
         "pairs_worse": worse,
@@ -277,10 +282,16 @@ def compare(
     }
 
 
-def _warnings(scene: EvaluationData, share: float, table: list[dict[str, Any]]) -> list[str]:
+def _warnings(scene: EvaluationData, table: list[dict[str, Any]]) -> list[str]:
     sentences = []
-    if share == 1.0 and scene.truth is None:
-        sentences.append("No ground is marked as moving: the figures of stable ground include all motion (see --mask).")
+    everywhere = scene.source == EVERYWHERE or scene.stable.sum() == scene.inverted.valid.sum()
+    if everywhere and scene.truth is None:
+        sentences.append("All ground counts as stable: the figures of stable ground include all motion (see --mask).")
+    names = _compared(scene)
+    if left := [station.name for station in scene.stations if station.name not in names]:
+        sentences.append(
+            f"Not compared: {', '.join(left)}, with too few dates in common with the stack and another station."
+        )
     for row in table:
         if row["name"] == "vae" and row.get("gain_velocity", 1.0) < 0.9:
             sentences.append(
@@ -294,16 +305,23 @@ def _gnss_record(scene: EvaluationData, series: Mapping[str, Floats]) -> dict[st
     if len(scene.stations) < 2:
         return {}
     stations: dict[str, dict[str, list[float | None]]] = {}
-    rows = [{"station": name, "row": row, "column": column} for name, row, column, _ in scene.stations]
+    rows = [{"station": one.name, "row": one.row, "column": one.column} for one in scene.stations]
     for key, name in (("before", "uncorrected"), ("after", "vae")):
         if name not in series:
             continue
-        for values, (station, _, _, truth) in _doubles(series[name], scene):
-            entry = stations.setdefault(station, {"gnss": _listed(truth - np.nanmean(truth))})
-            entry[key] = _listed(values - np.nanmean(values[np.isfinite(truth)]))
-        for k, figures in enumerate(_of_stations(_baselines(series[name], scene), len(rows))):
+        for (reference, k), (values, truth) in _doubles(series[name], scene).items():
+            if reference == 0:
+                entry = stations.setdefault(scene.stations[k].name, {"gnss": _listed(_about_mean(truth, truth))})
+                entry[key] = _listed(_about_mean(values, truth))
+        for k, figures in enumerate(_of_stations(_figures(series[name], scene), len(rows))):
             rows[k] |= {"gnss_rate": figures["gnss_rate"], f"{key}_rate": figures["rate"], f"{key}_rms": figures["rms"]}
-    return {"reference": scene.stations[0][0], "dates": scene.inverted.dates, "stations": stations, "rates": rows}
+    return {"reference": scene.stations[0].name, "dates": scene.inverted.dates, "stations": stations, "rates": rows}
+
+
+def _about_mean(values: Floats, truth: Floats) -> Floats:
+    """Values relative to their mean over the dates with GNSS."""
+    known = np.isfinite(values) & np.isfinite(truth)
+    return values - values[known].mean() if known.any() else values
 
 
 def _of_stations(baselines: Mapping[tuple[int, int], Mapping[str, float]], number: int) -> list[dict[str, float]]:

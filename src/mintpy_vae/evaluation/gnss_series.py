@@ -52,6 +52,34 @@ class StationSeries:
         values = ut.enu2los(*self.enu.T, inc_angle=incidence, az_angle=azimuth)
         return dict(zip(self.days.tolist(), values.tolist(), strict=True))
 
+    def joined(self, other: StationSeries) -> StationSeries:
+        """The days of both."""
+        days, enu = np.r_[self.days, other.days], np.vstack([self.enu, other.enu])
+        place = self if np.isfinite(self.latitude + self.longitude) else other
+        return StationSeries(self.name, days, enu, place.latitude, place.longitude)
+
+
+@dataclass(frozen=True)
+class Station:
+    """A station on the grid of the evaluation.
+
+    Attributes
+    ----------
+    name : str
+    row, column : int
+    sight : mapping
+        Displacement towards the satellite (metres) by day, relative to any constant.
+    """
+
+    name: str
+    row: int
+    column: int
+    sight: Mapping[int, float]
+
+    def minus(self, other: Station, dates: Sequence[str]) -> Floats:
+        """Double difference with another station at acquisitions, metres, (dates,)."""
+        return double_difference(self.sight, other.sight, dates)
+
 
 def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = None) -> dict[str, StationSeries]:
     """Read stations from files of the Nevada Geodetic Laboratory (``.tenv3``) or from plain CSV.
@@ -71,7 +99,7 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
         if folder is not None and not path.exists() and re.fullmatch("[A-Za-z0-9]{4}", str(file)):
             path = _download(str(file).upper(), folder)
         try:
-            text = path.read_text(encoding="utf8")
+            text = path.read_text(encoding="utf-8-sig")  # with the byte order mark of some editors
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"The GNSS file {path} cannot be read as text: {error}.") from error
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -82,7 +110,8 @@ def read_series(files: Iterable[str | os.PathLike[str]], folder: Path | None = N
             raise InputError(f"The GNSS file {path} is not {wanted}: {error}.") from error
         if not stations:
             raise InputError(f"The GNSS file {path} contains no positions.")
-        found |= stations
+        for name, station in stations.items():  # one file per year, for example
+            found[name] = found[name].joined(station) if name in found else station
     return found
 
 
@@ -103,7 +132,8 @@ def double_difference(first: Mapping[int, float], second: Mapping[int, float], d
     """
     found = []
     for date in dates:
-        common = [d for d in first if d in second and abs(d - _day(date)) <= WINDOW]
+        days = range(_day(date) - WINDOW, _day(date) + WINDOW + 1)
+        common = [d for d in days if d in first and d in second]
         found.append(np.mean([first[d] - second[d] for d in common]) if common else np.nan)
     return np.array(found)
 
@@ -147,7 +177,8 @@ def _day(text: str) -> int:
 def _csv(lines: list[str]) -> dict[str, StationSeries]:
     rows: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader(lines):
-        rows.setdefault(row["station"].strip(), []).append(row)
+        if all(np.isfinite(float(row[c])) for c in "enu"):
+            rows.setdefault(row["station"].strip(), []).append(row)
     return {
         name: StationSeries(
             name,
@@ -186,7 +217,7 @@ def _tenv3(lines: list[str]) -> dict[str, StationSeries]:
         return {}
     days = np.array([int(r[3]) - 40587 for r in rows], dtype=np.int64)  # modified Julian day of 1970-01-01
     parts = np.array([[float(r[k]) for k in range(7, 13)] for r in rows])
-    enu = parts[:, 0::2] - parts[0, 0::2] + parts[:, 1::2]
+    enu = parts[:, 0::2] + parts[:, 1::2]
     place = (float(rows[0][20]), float(rows[0][21])) if len(rows[0]) > 21 else (float("nan"), float("nan"))
     longitude = (place[1] + 180.0) % 360.0 - 180.0  # some files have longitudes down to -360
     return {rows[0][0]: StationSeries(rows[0][0], days, enu, place[0], longitude)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import socket
@@ -35,13 +36,15 @@ from ..results.inverted import Inverted, full_mask, geometry_file, read_delay
 from ..stack import Rows, Stack, pool_map
 from ..workflow.learning import phase_removed
 from .baselines import BASELINES, Baseline
+from .gnss_series import Station
 from .rerun import Rerun
 
 CDS = "cds.climate.copernicus.eu"
 NO_DELAYS = ("ERA5.h5", "SET.h5")
 """Time series in ``inputs`` with a row of their own, and those that MintPy subtracts in any case."""
 
-Stations = list[tuple[str, int, int, Floats]]
+EVERYWHERE = "all of them"
+"""Origin of the stable ground where hardly any is known: all pixels."""
 
 
 class Unavailable(Exception):
@@ -69,8 +72,8 @@ class EvaluationData:
         True displacement, metres.
     moves : (h, w) bool or None
         Ground that moves according to the truth.
-    stations : list of (name, row, column, GNSS double difference)
-        Stations on the grid; the first is the reference, with double difference 0.
+    stations : list of Station
+        GNSS stations on the grid; series are shown relative to the first.
     """
 
     inverted: Inverted
@@ -82,7 +85,15 @@ class EvaluationData:
     template: Mapping[str, str]
     truth: Floats | None = None
     moves: Mask | None = None
-    stations: Stations = field(default_factory=list)
+    stations: list[Station] = field(default_factory=list)
+
+    @cached_property
+    def baselines(self) -> dict[tuple[int, int], Floats]:
+        """GNSS double difference of each two stations, the second minus the first, metres, (dates,)."""
+        return {
+            (i, j): self.stations[j].minus(self.stations[i], self.inverted.dates)
+            for i, j in itertools.combinations(range(len(self.stations)), 2)
+        }
 
     def noise_of_pairs(self, series: Floats) -> Floats:
         """Standard deviation on stable ground of each pair of a series (dates, h, w), (pairs,) metres."""
@@ -194,7 +205,10 @@ def vae_sources(scene: EvaluationData, rerun: Rerun) -> Floats:
     if evidence is None:
         raise Unavailable(f"{EVIDENCE}, which vae_correct.py writes beside a corrected stack, does not exist")
     if evidence.recipe is None or evidence.recipe_slope is None or evidence.profile is None:
-        raise Unavailable(f"{EVIDENCE} is of an earlier version and lacks it; run vae_correct.py again")
+        raise Unavailable(
+            f"{EVIDENCE} lacks it, since dates were added or it is of an earlier version; a full run of vae_correct.py "
+            "writes it"
+        )
     if lacking := set(scene.inverted.dates) - set(evidence.dates):
         raise Unavailable(f"the network has several islands, and {len(lacking)} dates are not in the largest")
     metres = rerun.stack.metres_per_radian

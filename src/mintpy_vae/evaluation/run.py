@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,23 @@ from ..method.inversion import closure
 from ..method.observations import Observations
 from ..project.knowledge_input import STABLE, given_files
 from ..project.known_delays import find_known_delays
+from ..project.network_options import network_options
 from ..project.templates import read_templates
 from ..report import write_report
 from ..results.evidence import read_evidence
 from ..results.inverted import Inverted, read_inverted
-from ..results.result import RESULT
+from ..results.result import RESULT, RESULT_OF
 from ..settings import Settings
 from ..stack import Stack, content_hash, open_hdf5, pool_map
-from ..workflow.job import Job, corrected_dir, open_with_network, read_prior_information, with_prior
+from ..workflow.job import (
+    Job,
+    corrected_dir,
+    dates_to_learn_from,
+    open_with_network,
+    read_prior_information,
+    time_functions,
+    with_prior,
+)
 from . import gnss_series
 from .comparison import compare
 from .detection import alarms, detect, parse_wanted
@@ -108,19 +118,23 @@ def evaluate(
         raise InputError(f"{target} is the original project, which is only read; choose another directory with -o.")
     result = json.loads((work / RESULT).read_text())
     settings = Settings.from_template(result["settings"])
-    template = read_templates(source, template_file)
+    template = _template_of(result, source, work, template_file)
     wanted = parse_signals(signals)
     curves = None if detection is None else parse_wanted(detection)
-    stack = open_with_network(source / "inputs" / "ifgramStack.h5", None, template)
+    files = [source / name for name in result.get("input_files", ("inputs/ifgramStack.h5",))]
+    stack = open_with_network(files[0], files[1] if len(files) > 1 else None, template)
     if stack.phase_name != result["dataset"]:
         raise InputError(
             f"{result['dataset']} was corrected, not {stack.phase_name}; give the template of that correction with -t."
         )
     inverted, evidence = read_inverted(work), read_evidence(work)
+    # refuse what cannot be done before the work starts
     for signal in wanted:
-        signal.course(stack.dates)  # refuse an unsuitable date before the work starts
+        signal.course(dates_to_learn_from(stack))
+    shown = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
+    _check_writable(target)
     found = gnss_series.read_series(gnss_files, target / "GNSS-UNR")
-    places = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else []
+    places, outside = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else ([], [])
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = evaluation_data(stack, source, work, inverted, evidence, template, mask, truth_file, places)
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
@@ -141,17 +155,54 @@ def evaluate(
         except NotEnoughEvidence as reason:  # the table is still written
             outcome[key] = []
             outcome["warnings"].append(f"{lost}, because {reason}.")
-    outcome["warnings"] += circular(outcome["stations_given"], [name for name, *_ in places])
+    outcome["warnings"] += [f"Not compared: {', '.join(outside)}, outside the scene."] if outside else []
+    outcome["warnings"] += circular(outcome["stations_given"], [station.name for station in places])
     outcome["warnings"] += unsafe(outcome["injection"])
-    outcome |= {"version": __version__, "project": source.name, "stack_sha256": result["stack_sha256"]}
+    outcome |= {"version": __version__, "project": source.name} | {key: result.get(key) for key in RESULT_OF}
     outcome["stack"] = consistency(work, rerun.data.observations, inverted)
-    outcome["points"] = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
+    outcome["points"] = shown
     if content_hash(stack.file) != result["stack_sha256"]:
         outcome["warnings"].append(f"The stack in {source.name} has changed since it was corrected; correct it again.")
     say(text_table(outcome))
     _write(outcome, target)
     say(f"report: {write_report(work, target)}")
     return outcome
+
+
+def _template_of(
+    result: Mapping[str, Any], source: Path, work: Path, template_file: str | os.PathLike[str] | None
+) -> dict[str, str]:
+    """Options of the correction: of its template, by default of the copy that it left in its directory.
+
+    Raises
+    ------
+    InputError
+        If the options that decide what was learned are others.
+    """
+    copy = work / str(result.get("template"))
+    template = read_templates(source, template_file or (copy if copy.is_file() else None))
+    for key, options in (("network", network_options(template)), ("functions", time_functions(template))):
+        known = result.get(key, options)
+        for name in sorted({*known, *options}):
+            here, there = options.get(name, "auto"), known.get(name, "auto")
+            if here != there:
+                raise InputError(
+                    f"{name} is {here}, but was {there} in the correction; give the template of that correction with "
+                    "-t, or correct again."
+                )
+    return template
+
+
+def _check_writable(target: Path) -> None:
+    """Refuse a directory that cannot be written to."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written to: {error.strerror}. Choose another directory with -o."
+        ) from error
 
 
 def _stable_mask(

@@ -11,11 +11,12 @@ from ..arrays import Floats, Mask
 from ..errors import InputError
 from ..project.knowledge_input import read_mask
 from ..results.evidence import Evidence
-from ..results.inverted import Inverted, geometry_file
+from ..results.inverted import Inverted, full_mask, geometry_file
 from ..stack import Stack, open_hdf5, pool_map
 from ..stack.geometry import Places
 from . import gnss_series
-from .methods import EvaluationData, Stations
+from .gnss_series import Station
+from .methods import EVERYWHERE, EvaluationData
 
 FEW_STABLE = 0.05
 """Share of stable ground in the scene below which all ground counts as stable."""
@@ -48,11 +49,13 @@ def stable_ground(
         found = inverted.valid & ~evidence.moving[np.ix_(rows.astype(int), columns.astype(int))]
         if found.sum() > FEW_STABLE * inverted.valid.sum():
             return found, "where the correction found no motion"
-    return inverted.valid.copy(), "all of them"
+    return inverted.valid.copy(), EVERYWHERE
 
 
-def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
+def read_truth(file: Path, inverted: Inverted, good: Mask) -> tuple[Floats, Mask]:
     """True displacement (dates, h, w) in metres and deforming ground, from a truth file of ``vae_simulate.py``.
+
+    Multilooked like the series, over its ``good`` pixels (length, width).
 
     Raises
     ------
@@ -62,12 +65,13 @@ def read_truth(file: Path, inverted: Inverted) -> tuple[Floats, Mask]:
     try:
         with open_hdf5(file) as f:
             rows = {date.decode(): k for k, date in enumerate(f["date"][:])}
-            maps = np.array([pool_map(f["timeseries"][rows[d]], inverted.factor) for d in inverted.dates])
-            moves = pool_map(f["deforming"][:].astype(np.float32), inverted.factor) > 0
+            if f["timeseries"].shape[1:] != good.shape:
+                raise InputError(f"{file} has another size than the stack.")
+            layers = (np.where(good, f["timeseries"][rows[date]], np.nan) for date in inverted.dates)
+            maps = np.array([pool_map(layer, inverted.factor) for layer in layers])
+            moves = pool_map(np.where(good, f["deforming"][:], np.nan), inverted.factor) > 0
     except (OSError, KeyError) as error:
         raise InputError(f"{file} is not a truth file of this stack: {error}.") from error
-    if maps.shape[1:] != inverted.valid.shape:
-        raise InputError(f"{file} has another size than the stack.")
     return inverted.referenced(maps), moves
 
 
@@ -77,8 +81,8 @@ def locate(
     work: Path,
     inverted: Inverted,
     sites: Mapping[str, tuple[float, float]] = {},
-) -> Stations:
-    """Stations on the grid with their line-of-sight double difference to the reference station.
+) -> tuple[list[Station], list[str]]:
+    """Stations on the grid, the reference station first, and the names of those outside the scene.
 
     Parameters
     ----------
@@ -101,8 +105,8 @@ def locate(
     if first not in stations:
         raise InputError(f"--gnss-ref {first}: there is no such station in the files, only {', '.join(names)}.")
     places = places_of(work, inverted)
-    found: Stations = []
-    sights: dict[str, dict[int, float]] = {}
+    found: list[Station] = []
+    outside: list[str] = []
     for name in [first, *(n for n in names if n != first)]:
         latitude, longitude = sites.get(name, (stations[name].latitude, stations[name].longitude))
         if not np.isfinite(latitude + longitude):
@@ -115,13 +119,13 @@ def locate(
         except InputError:
             if name == first:
                 raise
-            continue  # a station outside the scene is ignored
-        sights[name] = stations[name].line_of_sight(*angles)
-        truth = gnss_series.double_difference(sights[name], sights[first], inverted.dates)
-        found.append((name, place[0] // inverted.factor, place[1] // inverted.factor, truth))
+            outside.append(name)
+            continue
+        row, column = (axis // inverted.factor for axis in place)
+        found.append(Station(name, row, column, stations[name].line_of_sight(*angles)))
     if len(found) < 2:
         raise InputError("A double difference needs two GNSS stations on the scene.")
-    return found
+    return found, outside
 
 
 def places_of(work: Path, inverted: Inverted) -> Places:
@@ -150,14 +154,16 @@ def evaluation_data(
     template: Mapping[str, str],
     mask: tuple[str, Path] | None = None,
     truth_file: Path | None = None,
-    stations: Stations | None = None,
+    stations: list[Station] | None = None,
 ) -> EvaluationData:
     """Data with which the methods are compared; for the mask see :func:`stable_ground`."""
     index = {date: k for k, date in enumerate(inverted.dates)}
     names = [[stack.dates[i] for i in pair] for pair in stack.pairs[stack.keep]]
     pairs = np.array([[index[a], index[b]] for a, b in names if a in index and b in index])
     stable, source = stable_ground(stack, inverted, evidence, mask)
-    truth, moves = read_truth(truth_file, inverted) if truth_file is not None else (None, None)
-    if moves is not None and truth_file is not None and mask is None:
-        stable, source = inverted.valid & ~moves, f"from {truth_file.name}"
+    truth, moves = None, None
+    if truth_file is not None:
+        truth, moves = read_truth(truth_file, inverted, full_mask(work))
+        if mask is None:
+            stable, source = inverted.valid & ~moves, f"from {truth_file.name}"
     return EvaluationData(inverted, work, project, pairs, stable, source, template, truth, moves, stations or [])

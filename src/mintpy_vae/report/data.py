@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..method.atmosphere import is_doubtful
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
+from ..results.result import RESULT_OF
 from ..stack import open_hdf5
 from ..stack.geometry import pixel_size
 from .frame import Frame, Mark, frame
@@ -27,6 +28,10 @@ LINE = 60
 """Letters in a line of a text that the pointer shows."""
 GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the relief", "Signals that are not kept"
 """Beginnings of warnings that have a place;"""
+EARLIER = (
+    "The comparison with other corrections (evaluation.json) is of an earlier result and left out; run vae_evaluate.py "
+    "again."
+)
 NEW = "New motion"
 """those of dates that were added later."""
 
@@ -39,7 +44,11 @@ def is_guarded(piece: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Data:
-    """Data of a report; `evidence` is None for an uncorrected stack, `inverted` is None if MintPy has not run."""
+    """Data of a report.
+
+    `evidence` is None for an uncorrected stack, and where it could not be written; `inverted` is None if MintPy has not
+    run. An evaluation of an earlier result is left out.
+    """
 
     work: Path
     result: dict[str, Any]
@@ -54,6 +63,9 @@ class Data:
             inverted = read_inverted(work, PIXELS)
         except InputError:
             inverted = None
+        if evaluation and any(evaluation.get(key) != result.get(key) for key in RESULT_OF):
+            result = result | {"warnings": [*result["warnings"], EARLIER]}
+            evaluation = None
         return cls(work, result, evaluation, read_evidence(work), inverted)
 
     @property

@@ -248,7 +248,7 @@
       return { x: cells.map(along), y: cells.map((c) => (indexAt(...c) === data.nothing ? null : values[indexAt(...c)])),
         name: title(name), mode: "lines", line: LOOK[name], hovertemplate: `%{x:.2f} km: %{y:.1f} ${unit()}` };
     });
-    Plotly.react(chart.line, curves, plotLayout("distance [km]", `${state.mode} [${unit()}]`, {}), data.config);
+    Plotly.react(chart.line, curves, plotLayout("distance [km]", `${state.mode === "velocity" ? "velocity" : "displacement"} [${unit()}]`, {}), data.config);
     by("along").textContent = state.end ? `Profile from ${where(state.pixel)} to ${where(state.end)}.` : "Profile along the row of the pixel.";
     const ends = [cells[0], cells.at(-1)].map((c) => place(...c)), here = place(...state.pixel);
     const points = [ends[0], here, ends[1]];

@@ -28,8 +28,12 @@ SOME_OF_IT = 0.05
 
 def lead(data: Data) -> str:
     """The result in a few sentences."""
-    if data.result["status"] != "corrected" or data.evidence is None:
+    if data.result["status"] != "corrected":
         return f"{bold('Left uncorrected')}, because {bold(data.result['reason'] or 'there is no record of it')}."
+    if data.evidence is None:
+        return (
+            f"{bold('Corrected')}. The maps and charts of the method are missing, because its evidence was not written."
+        )
     before, after = (float(np.median(n)) * 1000 for n in data.found.noise)
     worse = data.result["pairs_worse"]
     return (
@@ -323,7 +327,7 @@ def time_series(data: Data) -> Section | None:
     shown = []
     gnss = (data.evaluation or {}).get("gnss", {})
     for name, station in gnss.get("stations", {}).items():
-        curves = {k: np.array(station[k], dtype=float) for k in ("before", "after")}
+        curves = {k: np.array(station[k], dtype=float) for k in ("before", "after") if k in station}
         curves["GNSS"] = np.array(station["gnss"], dtype=float)
         shown.append(draw.time_series(gnss["dates"], curves, f"{name} minus {gnss['reference']}, line of sight"))
     if data.inverted is not None:

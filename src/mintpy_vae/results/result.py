@@ -17,6 +17,7 @@ __all__ = [
     "MINTPY_AT_REST",
     "REPORT",
     "RESULT",
+    "RESULT_OF",
     "STD",
     "MintpyState",
     "Result",
@@ -28,6 +29,10 @@ __all__ = [
 
 RESULT, REPORT, STD = "vae_result.json", "vae_report.html", "vae_std.h5"
 """Files of a corrected directory that more than one package names."""
+
+
+RESULT_OF = ("stack_sha256", "template_sha256")
+"""Keys that what is made from a result repeats, so that it can be told whether the result is still the same."""
 
 
 class MintpyState(StrEnum):

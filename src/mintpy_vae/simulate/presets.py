@@ -71,8 +71,8 @@ class Preset:
     unwrap_patch: tuple[float, float] = (0.04, 0.15)
     """Share of the scene that such a patch covers; drawn from this range."""
     constants: float = 20.0
-    """Largest offset of each pair in cycles; in every second pair a whole number. The connected components have different
-    additional offsets of up to 3 whole cycles. 0: no offsets."""
+    """Largest offset of each pair in cycles; in every second pair a whole number. The connected components have other
+    ones in addition, of up to 3 whole cycles. 0: no offsets."""
     holes: float = 0.0
     """Share of the land that is masked (phase 0) pair by pair."""
 

@@ -70,12 +70,19 @@ def write_project(scene: Scene, outdir: str | Path, reference: bool = True) -> P
     return template
 
 
-def _claim(outdir: Path) -> None:
+def check_unused(outdir: Path) -> None:
+    """Refuse a directory that is not empty."""
     try:
-        outdir.mkdir(parents=True, exist_ok=True)
-        if any(outdir.iterdir()):
+        if outdir.exists() and any(outdir.iterdir()):
             raise InputError(f"{outdir} is not empty; choose another directory.")
-        (outdir / "inputs").mkdir()
+    except OSError as error:
+        raise InputError(f"{outdir} cannot be written ({error.strerror}); choose another directory.") from None
+
+
+def _claim(outdir: Path) -> None:
+    check_unused(outdir)
+    try:
+        (outdir / "inputs").mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{outdir} cannot be written ({error.strerror}); choose another directory.") from None
 

@@ -41,7 +41,7 @@ from ..stack import (
     write_velocity_std,
 )
 from .checkpoints import RememberedTraining, save_networks
-from .job import Job, corrected_dir, dates_to_learn_from, log_job, looks_of, prepare, provenance, same_input
+from .job import Job, corrected_dir, dates_to_learn_from, log_job, looks_of, prepare, provenance, same_input, seen_from
 from .learning import Learned, learn
 from .update import COVARIANCE, MODEL, VELOCITY_STD, InFull, KeptTiles, cannot_grow, extend, remember, to_be_extended
 
@@ -163,6 +163,7 @@ def _make(
     details["method_warnings"] = details.pop("warnings", [])
     warnings = job.warnings + job.known.warnings + details["method_warnings"]
     details["known_delays"], details["switched_off"] = job.known.summary, job.known.off
+    details["input_files"] = [seen_from(job.project, path) for path in (job.stack.file, job.stack.geometry_file)]
     details["knowledge"] = job.knowledge.summary(dates_to_learn_from(job.stack))
     details.update(fingerprint, template=template, timings=timings, versions=versions(), mintpy=MintpyState.NOT_RUN)
     return Result(status, reason, target, next_command(target, target / template), warnings, details)

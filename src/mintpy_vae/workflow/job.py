@@ -88,7 +88,7 @@ class Job:
         return {
             **known,
             "knowledge_sha256": {key: file_hash(path) for key, path in given_files(self.settings, self.stack).items()},
-            "functions": {key: value for key, value in self.template.items() if key.startswith("mintpy.timeFunc.")},
+            "functions": time_functions(self.template),
             "delay_options": [options(self.template), sorted(self._files())],
             "network": network_options(self.template),
             "settings": self.settings.as_dict(),
@@ -171,6 +171,16 @@ def read_prior_information(
     """Read the user's prior information onto the grid with ``factor`` looks, by default that of the whole scene."""
     own = factor or math.prod(looks_of(stack, settings))
     return read_knowledge(template, settings, stack, dates_to_learn_from(stack), own)
+
+
+def seen_from(project: Path, file: Path) -> str:
+    """Path of a file, relative to the project if it is inside."""
+    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
+
+
+def time_functions(template: Mapping[str, str]) -> dict[str, str]:
+    """Options ``mintpy.timeFunc.*`` of a template."""
+    return {key: value for key, value in template.items() if key.startswith("mintpy.timeFunc.")}
 
 
 def looks_of(stack: Stack, settings: Settings) -> tuple[int, int]:

@@ -38,7 +38,7 @@ from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
 from ..stack.geometry import pixel_size
 from ..stack.workers import worked_on
-from .job import Job, dates_to_learn_from, looks_of, read_prior_information
+from .job import Job, dates_to_learn_from, looks_of, read_prior_information, seen_from
 
 T = TypeVar("T", bound=OnTile)
 D = TypeVar("D")
@@ -287,7 +287,10 @@ def _learn(
         )
     if data.delay is not None:
         coefficients = coefficients_by_date(observations.dates, found.delay_share)
-        details["prior_delay"] = {"file": _named(data.delay, stack), "coefficients": coefficients}
+        details["prior_delay"] = {
+            "file": seen_from(project_of(stack.file), data.delay.delay.file),
+            "coefficients": coefficients,
+        }
     # dates without a kept pair get the mean atmosphere over the dates, which is 0
     fine = found.atmosphere if frame is None else frame
     return Learned(
@@ -371,12 +374,6 @@ def phase_removed(found: Separation, stack: Stack, data: TrainingData, frame: Fr
 def coefficients_by_date(dates: Sequence[str], shares: Array) -> dict[str, float]:
     """Coefficients of a weather model's delay (dates,), for ``vae_result.json``."""
     return {date: round(float(share), 4) for date, share in zip(dates, shares, strict=True)}
-
-
-def _named(delay: PriorOfDates, stack: Stack) -> str:
-    """Path of the file, relative to the project if it is inside."""
-    file, project = delay.delay.file, project_of(stack.file)
-    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
 
 
 def of_all_dates(of_some: Rows, n_dates: int, used: NDArray[np.integer], others: float) -> Rows:

@@ -22,6 +22,7 @@ from ..method.bells import FULL_WIDTH
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
+from ..method.safety import NOISIER
 from ..method.source_update import NewSources, new_sources, no_sources
 from ..method.threads import single_threaded
 from ..method.tile_update import HALF, WideUpdate
@@ -405,6 +406,9 @@ def _details(
     details["noise_per_date_mm"] = dict(content["noise_per_date_mm"])
     for date, values in zip(dates[done.new], _noise_of_dates(evidence, done), strict=True):
         details["noise_per_date_mm"][date] = [round(float(v * mm), 3) for v in values]
+    details["pairs_worse"] = float((evidence.noise[1] > evidence.noise[0]).mean())
+    of_dates = np.array(list(details["noise_per_date_mm"].values()))
+    details["dates_worse"] = float((of_dates[:, 1] > NOISIER * of_dates[:, 0]).mean())
     ratio = 1 if data.cells is None else data.cells.ratio
     alarms = [_record(alarm, stack, data.factor, ratio) for alarm in distinct(done.alarms)]
     before = content.get("update", {})
