@@ -123,7 +123,9 @@ class Leg:
             self.learned = done.learned
             rows.append(done.corrected[0])
             self.misfit.append(float(done.misfit[0]))
-            here = [a for a in done.alarms if known[tuple(np.clip(a.place[:2].round().astype(int), 0, last))]]
+            here = [
+                a for a in done.alarms if a.raised and known[tuple(np.clip(a.place[:2].round().astype(int), 0, last))]
+            ]
             self.alarms[dates[k]] = here
         self.seconds = once + float(np.median(seconds))
         both = full.valid & first.grid.valid & known

@@ -168,11 +168,27 @@ def test_a_step_raises_the_alarm_where_it_is_and_stays_in_the_data(case):
     size = 10.0
     moved = statistics.explain(values + size * (bell - bell.mean()), dates, learned)
     strongest = max(moved.alarms, key=lambda alarm: alarm.score)
-    assert calm.alarms == []
+    assert distinct(calm.alarms) == []
     assert np.hypot(*(strongest.place[:2] - place[:2])) < 2.5
     assert abs(strongest.amplitude - size) < 0.3 * size and strongest.probability > 0.99
     kept = moved.corrected[0] - calm.corrected[0]
     assert kept @ bell > 0.8 * size * (bell @ (bell - bell.mean()))
+
+
+def test_what_is_kept_of_new_motion_does_not_jump_at_the_threshold(case):
+    observations, learned = case
+    statistics, dates = Statistics(learned), observations.dates[: FIRST + 1]
+    values, _ = new_series(until(observations, FIRST + 1), learned)
+    values -= values.mean(axis=1, keepdims=True)
+    place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
+    bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
+    sizes, shares, raised = np.geomspace(1.5, 9.0, 40), [], []
+    for size in sizes:
+        alarms, motion, *_ = statistics.search(values + size * (bell - bell.mean()), dates, learned)
+        shares.append(float(motion[0] @ bell / (bell @ bell)) / size)
+        raised.append(bool(distinct(alarms)))
+    assert not raised[0] and raised[-1] and shares[-1] - shares[0] > 0.6
+    assert np.abs(np.diff(shares)).max() < 0.25  # it was 0.5 between any two sizes at the threshold
 
 
 LONG = 40
@@ -196,7 +212,7 @@ def one_by_one(long_case, course):
     for n in range(LONG + 1, LONG + len(course) + 1):
         done = update(until(moved, n), learned)
         learned = done.learned
-        alarms.append([a for a in done.alarms if np.hypot(*(a.place[:2] - place[:2])) < 3])
+        alarms.append([a for a in done.alarms if a.raised and np.hypot(*(a.place[:2] - place[:2])) < 3])
         motion.append(learned.grid.maps(learned.motion[-1:])[0][12, 20])
     return alarms, np.array(motion)
 

@@ -50,7 +50,12 @@ def create_parser(subparsers: Any = None) -> Any:
     parser = create_argument_parser(name, synopsis=synopsis, description=synopsis, epilog=epilog, subparsers=subparsers)
     parser.add_argument("project", metavar="PROJECT", help="MintPy directory of the original stack (read only)")
     parser.add_argument("work_dir", metavar="PROJECT_vae", nargs="?", help="output of vae_correct.py for it")
-    parser.add_argument("-t", "--template", dest="template_file", help="MintPy template of the correction (default: the copy it has left)")
+    parser.add_argument(
+        "-t",
+        "--template",
+        dest="template_file",
+        help="MintPy template of the correction (default: the copy it has left)",
+    )
     parser.add_argument("--methods", nargs="+", help="methods to compare (default: all but vae_hdbscan)")
     parser.add_argument("--mask", dest="mask_file", type=Path, help="mask of stable ground (default: vae.stableMask)")
     parser.add_argument("--truth", dest="truth_file", type=Path, help="truth.h5 of a simulated project")

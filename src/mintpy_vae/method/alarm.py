@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import chi2
 
 from ..arrays import Array
@@ -15,7 +15,7 @@ from .bells import Bells, bell_map
 from .chance import chance_exceeds, place_inflation
 from .deformation import LOG_ODDS
 from .local_sky import LocalSky
-from .search import NEAR
+from .search import NEAR, UNLIKELY
 from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
 
 FALSE_ALARM = 0.01
@@ -23,7 +23,9 @@ FALSE_ALARM = 0.01
 LASTING = (1, 2, 4)
 """Numbers of successive dates whose common motion is tested; they share the false alarms."""
 MOST_ALARMS = 10
-"""Largest number of places at which one date raises the alarm, for each length."""
+"""Largest number of places at which one date shows new motion, for each length."""
+LEAST_SCORE = 1.0 + float(logit(UNLIKELY)) / LOG_ODDS
+"""Score of motion of the probability ``UNLIKELY``."""
 FEW_DATES = 20
 """Number of dates learned from with which a new one would exceed its threshold twice as often as it should, because the
 distribution that is fitted to their largest scores is uncertain itself."""
@@ -35,7 +37,7 @@ FEW_CELLS, NEARLY_WHOLE = 2.0, 0.25
 
 @dataclass(frozen=True)
 class Alarm:
-    """New motion that one date shows, alone or in common with those before.
+    """New motion that one date shows, alone or in common with those before; faint motion raises no alarm.
 
     Attributes
     ----------
@@ -62,6 +64,11 @@ class Alarm:
         """Probability that it is not due to chance, as for any other motion."""
         return float(expit(LOG_ODDS * (self.score - 1.0)))
 
+    @property
+    def raised(self) -> bool:
+        """Whether it is more likely motion than chance, and told."""
+        return self.score >= 1.0
+
     def cycles(self, cells: float = 1.0) -> int:
         """Number of whole cycles that it nearly has on one or two cells, as an unwrapping error does; else 0.
 
@@ -73,20 +80,21 @@ class Alarm:
 
 
 def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
-    """One alarm for each place and date: several bells that describe one motion are added up.
+    """The alarms that are raised, one for each place and date: several bells that describe one motion are added up.
 
-    A motion takes bells of several widths, also from the tiles of a wide scene. Each belongs to the widest one near it;
-    the sum has the place of the clearest one, and the width of the widest.
+    A motion takes bells of several widths, also from the tiles of a wide scene, and some may be faint. Each belongs to
+    the widest raised one near it; the sum has the place of the clearest one, and the width of the widest.
     """
     groups: list[list[Alarm]] = []
-    for alarm in sorted(alarms, key=lambda one: -one.place[2]):
+    for alarm in sorted(alarms, key=lambda one: (not one.raised, -one.place[2])):
         for group in groups:
             near = np.hypot(*(alarm.place[:2] - group[0].place[:2])) < NEAR * np.exp(group[0].place[2])
             if near and alarm.date == group[0].date:
                 group.append(alarm)
                 break
         else:
-            groups.append([alarm])
+            if alarm.raised:
+                groups.append([alarm])
     found = []
     for group in groups:
         clearest = max(group, key=lambda one: one.score)
@@ -159,8 +167,9 @@ class Judge:
         return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
 
     def alarms(self, unit: Array, length: int = 1) -> list[tuple[Array, Array, float, float, float]]:
-        """Place, bell, amplitude, standard deviation and score of each new motion.
+        """Place, bell, amplitude, standard deviation and score of each new motion, down to the faintest.
 
+        Each is weighted with its probability, so that no threshold causes a jump; one below ``UNLIKELY`` is none.
         ``unit`` (pixels,) is what is left of so many dates :func:`together`, one of ``lasting``.
         """
         threshold = self.threshold[self.lasting.index(length)]
@@ -176,7 +185,7 @@ class Judge:
         while len(chosen) < MOST_ALARMS:
             scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * threshold)
             best = int(scores.argmax())
-            if scores[best] < 1.0 or best in chosen:
+            if scores[best] < LEAST_SCORE or best in chosen:
                 break
             chosen.append(best)
             reached.append(float(scores[best]))

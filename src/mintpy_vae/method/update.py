@@ -251,6 +251,7 @@ class Update:
     corrected : (new dates, pixels)
         Radians.
     alarms : list of Alarm
+        New motion, also such as is too faint to raise an alarm; each is weighted with its probability.
     misfit : (new dates,)
         Of each new date to what was learned, in robust standard deviations of the dates learned from.
     """
