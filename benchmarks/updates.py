@@ -210,7 +210,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
                         _, unit, _, _ = leg.statistics.innovation(series[j : j + 1], learned.dates[: j + 1], before)
                         known.append(clear(leg, unit[-1], bell))
                     found = leg.statistics.search(series[j : j + 1], learned.dates[: j + 1], before)[0]
-                    near = [a for a in found if np.hypot(*(a.place[:2] - centre)) < 1.5 * width]
+                    near = [a for a in found if a.raised and np.hypot(*(a.place[:2] - centre)) < 1.5 * width]
                     if near:
                         after = j - k + 1
                         sizes.append(near[0].amplitude * 1e3 * METRES)
