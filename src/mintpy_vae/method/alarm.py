@@ -82,19 +82,18 @@ class Alarm:
 def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
     """The alarms that are raised, one for each place and date: several bells that describe one motion are added up.
 
-    A motion takes bells of several widths, also from the tiles of a wide scene, and some may be faint. Each belongs to
-    the widest raised one near it; the sum has the place of the clearest one, and the width of the widest.
+    A motion takes bells of several widths, also from the tiles of a wide scene. Each belongs to the widest one near it;
+    the sum has the place of the clearest one, and the width of the widest.
     """
     groups: list[list[Alarm]] = []
-    for alarm in sorted(alarms, key=lambda one: (not one.raised, -one.place[2])):
+    for alarm in sorted((one for one in alarms if one.raised), key=lambda one: -one.place[2]):
         for group in groups:
             near = np.hypot(*(alarm.place[:2] - group[0].place[:2])) < NEAR * np.exp(group[0].place[2])
             if near and alarm.date == group[0].date:
                 group.append(alarm)
                 break
         else:
-            if alarm.raised:
-                groups.append([alarm])
+            groups.append([alarm])
     found = []
     for group in groups:
         clearest = max(group, key=lambda one: one.score)
@@ -166,10 +165,11 @@ class Judge:
         middle = np.median(known)
         return np.asarray((np.log(found) - middle) / (1.4826 * np.median(np.abs(known - middle))))
 
-    def alarms(self, unit: Array, length: int = 1) -> list[tuple[Array, Array, float, float, float]]:
-        """Place, bell, amplitude, standard deviation and score of each new motion, down to the faintest.
+    def alarms(
+        self, unit: Array, length: int = 1, least: float = 1.0
+    ) -> list[tuple[Array, Array, float, float, float]]:
+        """Place, bell, amplitude, standard deviation and score of each new motion of a score of ``least`` or more.
 
-        Each is weighted with its probability, so that no threshold causes a jump; one below ``UNLIKELY`` is none.
         ``unit`` (pixels,) is what is left of so many dates :func:`together`, one of ``lasting``.
         """
         threshold = self.threshold[self.lasting.index(length)]
@@ -185,7 +185,7 @@ class Judge:
         while len(chosen) < MOST_ALARMS:
             scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * threshold)
             best = int(scores.argmax())
-            if scores[best] < LEAST_SCORE or best in chosen:
+            if scores[best] < least or best in chosen:
                 break
             chosen.append(best)
             reached.append(float(scores[best]))

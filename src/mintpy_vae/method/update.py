@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..dates import acquisition_years
-from .alarm import FALSE_ALARM, LASTING, Alarm, Judge, new_modes, together
+from .alarm import FALSE_ALARM, LASTING, LEAST_SCORE, Alarm, Judge, new_modes, together
 from .atmosphere import Atmosphere, estimate
 from .bells import make_bells
 from .covariance import date_strength, fill, strength_of, without_height
@@ -441,25 +441,28 @@ class Statistics:
             date = m + k
             recent = unit[: date - n + 1].copy()
             scales = scale[: len(recent)]
-            lengths = [length for length in self.judge.lasting if length <= len(recent)]
-            while lengths:
-                found = {length: self._alarms(recent, scales, length) for length in lengths}
-                best = max(lengths, key=lambda length: max((one[4] for one in found[length]), default=0.0))
-                for place, bell, amplitude, std, score in found[best]:
-                    since = dates[date + 1 - best]
-                    alarms.append(alarm := Alarm(dates[date], place, amplitude, std, score, since))
-                    motion[k] += alarm.probability * amplitude * bell
-                    recent[-best:] -= amplitude / scales[-best:, None] * bell
-                # a longer window still contains the same motion on its earlier dates
-                lengths = [length for length in lengths if length < best] if found[best] else []
+            for least in (1.0, LEAST_SCORE):  # first what raises an alarm, then what is fainter in the rest
+                lengths = [length for length in self.judge.lasting if length <= len(recent)]
+                while lengths:
+                    found = {length: self._alarms(recent, scales, length, least) for length in lengths}
+                    best = max(lengths, key=lambda length: max((one[4] for one in found[length]), default=0.0))
+                    for place, bell, amplitude, std, score in found[best]:
+                        since = dates[date + 1 - best]
+                        alarms.append(alarm := Alarm(dates[date], place, amplitude, std, score, since))
+                        motion[k] += alarm.probability * amplitude * bell
+                        recent[-best:] -= amplitude / scales[-best:, None] * bell
+                    # a longer window still contains the same motion on its earlier dates
+                    lengths = [length for length in lengths if length < best] if found[best] else []
             left[k] = recent[-1]
         return alarms, motion, left, strength[m - n :]
 
-    def _alarms(self, unit: Array, scale: Array, length: int) -> list[tuple[Array, Array, float, float, float]]:
+    def _alarms(
+        self, unit: Array, scale: Array, length: int, least: float
+    ) -> list[tuple[Array, Array, float, float, float]]:
         """Those of :meth:`Judge.alarms` for the last ``length`` dates (dates, pixels) at unit strength, in radians."""
         scale = scale[-length:]
         size = (scale**-2.0).sum() ** -0.5
-        found = self.judge.alarms(together(unit[-length:].T, scale, length)[:, 0], length)
+        found = self.judge.alarms(together(unit[-length:].T, scale, length)[:, 0], length, least)
         in_radians = [(place, bell, size * amplitude, size * std, s) for place, bell, amplitude, std, s in found]
         # what the last date does not show itself has not lasted
         return [one for one in in_radians if length == 1 or self._on_last(unit, scale, one[1]) / one[2] > 0.5]
