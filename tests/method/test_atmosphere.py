@@ -34,5 +34,5 @@ def error_here(seed, there):
 
 def test_a_motion_costs_nothing_at_other_places():
     """On its ground the sky is interpolated in its own functions of time, not in those of motion elsewhere."""
-    ratios = [error_here(seed, there=True) / error_here(seed, there=False) for seed in range(3)]
+    ratios = [error_here(seed, there=True) / error_here(seed, there=False) for seed in range(2)]
     assert np.mean(ratios) < 1.1

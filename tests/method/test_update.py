@@ -204,12 +204,12 @@ def long_case():
     return observations, Learned.of(found, observations.dates[:LONG]), place, bell
 
 
-def one_by_one(long_case, course):
-    """Alarms near the bell on each new date, and motion at its peak, for a motion of this ``course``."""
+def one_by_one(long_case, course, most=6):
+    """Alarms near the bell and motion at its peak, on each of ``most`` new dates, for a motion of this ``course``."""
     observations, learned, place, bell = long_case
     moved = observations.with_motion(np.r_[np.zeros(LONG), course][:, None, None] * bell)
     alarms, motion = [], []
-    for n in range(LONG + 1, LONG + len(course) + 1):
+    for n in range(LONG + 1, LONG + most + 1):
         done = update(until(moved, n), learned)
         learned = done.learned
         alarms.append([a for a in done.alarms if a.raised and np.hypot(*(a.place[:2] - place[:2])) < 3])
@@ -219,7 +219,7 @@ def one_by_one(long_case, course):
 
 def test_a_step_too_weak_for_its_first_date_is_seen_when_it_has_lasted(long_case):
     dates = long_case[0].dates
-    seen = {size: one_by_one(long_case, np.full(6, size))[0][:4] for size in np.arange(0.0, 12.0)}
+    seen = {size: one_by_one(long_case, np.full(6, size), 4)[0] for size in np.arange(0.0, 12.0)}
     late = [size for size, of_dates in seen.items() if not of_dates[0] and any(of_dates)]
     assert not any(seen[0.0]) and seen[11.0][0]  # none without motion, at once if it is strong
     assert len(late) >= 2

@@ -197,7 +197,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c == "both" else c for c in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in ("both", "phase closure") else c for c in CASES]
+)
 def test_it_is_corrected_as_the_clean_stack_and_inverted(clean, remembered, tmp_path, case):
     spoil, options, allowed = CASES[case]
     project = Path(shutil.copytree(clean[0], tmp_path / "WORK"))
