@@ -120,11 +120,10 @@ def _compared(scene: EvaluationData) -> list[str]:
     return [scene.stations[k].name for k in sorted(used)]
 
 
-def _judge(scene: EvaluationData) -> str:
-    """What the corrections are compared with; empty if there is nothing."""
+def _judge(scene: EvaluationData, names: Sequence[str]) -> str:
+    """What the corrections are compared with, a truth or stations of these names; empty if there is nothing."""
     if scene.truth is not None:
         return "the truth"
-    names = _compared(scene)
     if not names:
         return "the GNSS stations" if scene.stations else ""
     return f"GNSS at {len(names)} stations ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
@@ -142,14 +141,14 @@ def verdict(errors: Mapping[str, Floats], judge: str) -> str:
     judge : str
         What they were compared with; empty if with nothing.
     """
-    judged = {label: own for label, own in errors.items() if np.isfinite(own).sum() >= FEWEST_DATES}
-    table, labels = np.array(list(judged.values())), list(judged)
-    known = np.isfinite(table).all(axis=0) if len(table) > 1 else np.zeros(0, dtype=bool)
     if not judge:
         return (
             "Noise alone cannot tell which correction is best, since removing everything removes the noise too: give "
             "GNSS (--gnss) or a truth (--truth)."
         )
+    judged = {label: own for label, own in errors.items() if np.isfinite(own).sum() >= FEWEST_DATES}
+    table, labels = np.array(list(judged.values())), list(judged)
+    known = np.isfinite(table).all(axis=0) if len(table) > 1 else np.zeros(0, dtype=bool)
     if known.sum() < FEWEST_DATES:
         return (
             f"Which correction is best cannot be told from {judge}: fewer than two corrections, or fewer than "
@@ -263,7 +262,7 @@ def compare(
             errors[label] = squared_errors(corrected, scene)
     present = {key for row in table for key, value in row.items() if key in COLUMNS and not _nan(value)}
     inverted = scene.inverted
-    share = float(scene.stable.sum() / inverted.valid.sum())
+    share, names = float(scene.stable.sum() / inverted.valid.sum()), _compared(scene)
     note = (
         f"{len(inverted.dates)} dates, {len(scene.pairs)} pairs, {inverted.valid.shape[0]} x {inverted.valid.shape[1]} "
         f"pixels ({inverted.factor} x {inverted.factor} looks), MintPy's inversion. Stable ground: {share:.0%} of the "
@@ -274,21 +273,20 @@ def compare(
         "columns": {key: value for key, value in COLUMNS.items() if key in present},
         "table": table,
         "skipped": skipped,
-        "warnings": _warnings(scene, table),
+        "warnings": _warnings(scene, table, names),
         "gnss": _gnss_record(scene, series),
-        "verdict": verdict(errors, _judge(scene)),
+        "verdict": verdict(errors, _judge(scene, names)),
         "pairs_worse": worse,
         "factor": inverted.factor,
     }
 
 
-def _warnings(scene: EvaluationData, table: list[dict[str, Any]]) -> list[str]:
+def _warnings(scene: EvaluationData, table: list[dict[str, Any]], compared: Sequence[str]) -> list[str]:
     sentences = []
     everywhere = scene.source == EVERYWHERE or scene.stable.sum() == scene.inverted.valid.sum()
     if everywhere and scene.truth is None:
         sentences.append("All ground counts as stable: the figures of stable ground include all motion (see --mask).")
-    names = _compared(scene)
-    if left := [station.name for station in scene.stations if station.name not in names]:
+    if left := [station.name for station in scene.stations if station.name not in compared]:
         sentences.append(
             f"Not compared: {', '.join(left)}, with too few dates in common with the stack and another station."
         )

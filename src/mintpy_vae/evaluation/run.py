@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,22 +122,24 @@ def evaluate(
     template = _template_of(result, source, work, template_file)
     wanted = parse_signals(signals)
     curves = None if detection is None else parse_wanted(detection)
-    files = [source / name for name in result.get("input_files", ("inputs/ifgramStack.h5",))]
-    stack = open_with_network(files[0], files[1] if len(files) > 1 else None, template)
+    stack_file, geometry = result.get("input_files", ("inputs/ifgramStack.h5", None))
+    stack = open_with_network(source / stack_file, geometry and source / geometry, template)
     if stack.phase_name != result["dataset"]:
         raise InputError(
             f"{result['dataset']} was corrected, not {stack.phase_name}; give the template of that correction with -t."
         )
     inverted, evidence = read_inverted(work), read_evidence(work)
     # refuse what cannot be done before the work starts
+    dates = dates_to_learn_from(stack)
     for signal in wanted:
-        signal.course(dates_to_learn_from(stack))
+        signal.course(dates)
     shown = {name: pixel_of(work, inverted, *place, name) for name, place in map(_site, points)}
-    _check_writable(target)
     found = gnss_series.read_series(gnss_files, target / "GNSS-UNR")
     places, outside = locate(found, gnss_ref, work, inverted, dict(_site(s) for s in sites)) if found else ([], [])
     mask = _stable_mask(mask_file, truth_file, template, settings, stack)
     scene = evaluation_data(stack, source, work, inverted, evidence, template, mask, truth_file, places)
+    with _writing_to(target), tempfile.TemporaryFile(dir=target):
+        pass
     template_here = template | dict.fromkeys(result.get("switched_off", ()), "no")
     job = with_prior(Job(source, template_here, settings, stack, read_prior_information(template, settings, stack)))
     rerun = Rerun(replace(job, known=find_known_delays(stack, source, template_here, work)))
@@ -193,12 +196,12 @@ def _template_of(
     return template
 
 
-def _check_writable(target: Path) -> None:
-    """Refuse a directory that cannot be written to."""
+@contextmanager
+def _writing_to(target: Path) -> Iterator[None]:
+    """Make a directory, and refuse it if it cannot be written to."""
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target):
-            pass
+        yield
     except OSError as error:
         raise InputError(
             f"{target} cannot be written to: {error.strerror}. Choose another directory with -o."
@@ -279,8 +282,7 @@ def _short(value: float | None) -> str:
 
 
 def _write(outcome: Mapping[str, Any], target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
+    with _writing_to(target):
         (target / f"{TABLE}.json").write_text(json.dumps(_plain(outcome), indent=1, allow_nan=False))
         with open(target / f"{TABLE}.csv", "w", newline="", encoding="utf8") as f:
             writer = csv.writer(f)
@@ -288,10 +290,6 @@ def _write(outcome: Mapping[str, Any], target: Path) -> None:
             writer.writerow(["method", *(f"{c['title']} [{c['unit']}]".replace(" []", "") for c in columns.values())])
             for row in outcome["table"]:
                 writer.writerow([row["method"], *(row.get(key) for key in columns)])
-    except OSError as error:
-        raise InputError(
-            f"{target} cannot be written to: {error.strerror}. Choose another directory with -o."
-        ) from error
 
 
 def _plain(value: Any) -> Any:

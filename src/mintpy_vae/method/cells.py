@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Cells:
         """Cells along both axes."""
         return self.observations.height.shape[0], self.observations.height.shape[1]
 
-    @property
+    @cached_property
     def covered(self) -> Mask:
         """Cells with data, (height, width)."""
         return np.isfinite(self.observations.height) & (self.observations.weight > 0).any(axis=0)

@@ -137,11 +137,11 @@ class WideUpdate:
             yield NewTask(number, tile, own, knowledge, broad, memory, self._new_motion(tile))
 
     def _new_motion(self, tile: Tile) -> Float32:
-        """Motion of the whole scene's alarms on the cells of a tile."""
-        dates = list(self.done.learned.dates[self.done.new])
+        """New motion of the whole scene on the cells of a tile, faint motion included."""
+        dates, places = list(self.done.learned.dates[self.done.new]), tile.places
         motion = np.zeros((len(dates), tile.share.size))
         for alarm in self.done.alarms:
-            bell = bell_map(tile.of_scene(alarm.place, self.cells.ratio), tile.places)
+            bell = bell_map(tile.of_scene(alarm.place, self.cells.ratio), places)
             motion[dates.index(alarm.date)] += alarm.probability * alarm.amplitude * bell
         return motion.reshape(-1, *tile.share.shape).astype(np.float32)
 

@@ -218,7 +218,8 @@ class Wide:
             broad += found.atmosphere.slope.astype(np.float32)[:, None, None] * height[here].astype(np.float32)
             own = [replace(piece, place=tile.of_scene(piece.place, ratio)) for piece in pieces]
             near = [k for k, piece in enumerate(own) if piece.relief or tile.sees(piece.place)]
-            bells = [bell_map(own[k].place, tile.places) for k in near]
+            places = tile.places
+            bells = [bell_map(own[k].place, places) for k in near]
             maps = np.array(bells, np.float32).reshape(-1, *tile.share.shape)
             maps[[pieces[k].relief for k in near]] = strip_of_relief[..., tile.columns]
             observations = cells.observations.window(*here).without(level)

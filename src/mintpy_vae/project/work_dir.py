@@ -17,7 +17,7 @@ from ..stack import Stack, copy_file
 from ..stack.geometry import geometry_name
 from .templates import copy_templates, is_on, read_templates
 
-__all__ = ["check_space", "files_to_copy", "fill_work_dir", "fits"]
+__all__ = ["check_files", "check_space", "fill_work_dir", "fits"]
 
 # Only these results of the original project stay valid, because the correction does not change coherence and masks.
 _AUXILIARY = ("avgSpatialCoh.h5", "maskConnComp.h5", "waterMask.h5")
@@ -84,7 +84,9 @@ def fill_work_dir(
         If a file cannot be copied, a file that the template names does not fit, or the directory is unsuitable.
     """
     project, work = Path(os.path.abspath(project_dir)), Path(os.path.abspath(work_dir))
-    copied = files_to_copy(stack, project, work, template_file)
+    copied, left = check_files(stack, project, work, template_file)
+    if left:
+        LOGGER.warning("%s: not copied, because it is not on the grid of %s.", ", ".join(left), stack.file.name)
     try:
         (work / "inputs").mkdir(parents=True, exist_ok=True)
         for geometry in sorted(stack.file.parent.glob("geometry*.h5")):
@@ -100,8 +102,10 @@ def fill_work_dir(
     return copy_templates(project, work, template_file, new, off)
 
 
-def files_to_copy(stack: Stack, project: Path, work: Path, template_file: _Path | None = None) -> list[str]:
-    """Names of the files that :func:`fill_work_dir` copies besides geometry and templates, after all of its checks."""
+def check_files(
+    stack: Stack, project: Path, work: Path, template_file: _Path | None = None
+) -> tuple[list[str], list[str]]:
+    """The checks of :func:`fill_work_dir`; files that it copies besides geometry and templates, and those it leaves."""
     if work.exists() and project.exists() and work.samefile(project):
         raise InputError(f"{work} is the original project; choose another directory for the corrected one.")
     options = read_templates(project, template_file)
@@ -160,8 +164,8 @@ def _check_reference(stack: Stack, options: Mapping[str, str]) -> None:
         )
 
 
-def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> list[str]:
-    """Files named by the template that are on the stack's grid; MintPy makes the others, or they are refused."""
+def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> tuple[list[str], list[str]]:
+    """Files named by the template that are on the stack's grid, and others, which MintPy makes or which are refused."""
     named = dict(_named_files(options, project))
     chosen: list[str] = []
     left: list[str] = []
@@ -175,9 +179,7 @@ def _files_that_fit(options: Mapping[str, str], project: Path, stack: Stack) -> 
                 f"{named[name]} = {name} is not on the same grid as {stack.file.name}; cut it with subset.py, or set "
                 "the option to auto."
             )
-    if left:
-        LOGGER.warning("%s: not copied, because it is not on the grid of %s.", ", ".join(left), stack.file.name)
-    return chosen
+    return chosen, left
 
 
 def _named_files(options: Mapping[str, str], project: Path) -> Iterator[tuple[str, str]]:

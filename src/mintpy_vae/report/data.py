@@ -28,12 +28,12 @@ LINE = 60
 """Letters in a line of a text that the pointer shows."""
 GUARDED, RELIEF, INJECTED = "Slow change that ", "Slow change that follows the relief", "Signals that are not kept"
 """Beginnings of warnings that have a place;"""
+NEW = "New motion"
+"""those of dates that were added later."""
 EARLIER = (
     "The comparison with other corrections (evaluation.json) is of an earlier result and left out; run vae_evaluate.py "
     "again."
 )
-NEW = "New motion"
-"""those of dates that were added later."""
 
 
 def is_guarded(piece: Mapping[str, Any]) -> bool:

@@ -149,9 +149,8 @@ def pool_components(stack: Stack, factor: int, max_memory: float, some: np.ndarr
     with open_hdf5(stack.file) as f:
         source = linked(f, COMPONENTS)
         shape = (len(stack.pairs), length, width)
-        if (
-            not isinstance(source, h5py.Dataset) or source.shape != shape or source.dtype.kind not in "iuf"
-        ):  # NISAR: float
+        # NISAR's numbers are floats, NaN where there is none
+        if not isinstance(source, h5py.Dataset) or source.shape != shape or source.dtype.kind not in "iuf":
             return None
         found = np.zeros((int(some.sum()), math.ceil(length / factor), math.ceil(width / factor)), np.int64)
         step = factor * max(1, (source.chunks or (1, factor))[1] // factor)

@@ -25,7 +25,7 @@ from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
 from ..project.steps import ensure_reference_point, next_command, run_to_reference_date
 from ..project.templates import TROPOSPHERE, copy_templates
-from ..project.work_dir import check_space, files_to_copy, fill_work_dir
+from ..project.work_dir import check_files, check_space, fill_work_dir
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, evidence_of, write_evidence
 from ..results.learned import size_of_tiles
@@ -203,7 +203,7 @@ def _to_be_extended(target: Path, job: Job, fingerprint: Mapping[str, Any], only
 
 def _take_options(result: Result, stack: Stack, project: Path, template_file: str | os.PathLike[str] | None) -> None:
     """Update the templates of an earlier result; MintPy's own update mode detects what they change."""
-    files_to_copy(stack, project, result.work_dir, template_file)  # an error in an option leaves the result as it is
+    check_files(stack, project, result.work_dir, template_file)  # an error in an option leaves the result as it is
     result.skipped = False
     result.details["mintpy"] = MintpyState.PENDING
     write_result(result.work_dir, result)

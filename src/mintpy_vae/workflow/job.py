@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import InputError
 from ..log import LOGGER
+from ..method.bells import FULL_WIDTH
 from ..method.knowledge import Knowledge
 from ..method.observations import looks
 from ..method.training import choose_device
@@ -186,6 +187,11 @@ def time_functions(template: Mapping[str, str]) -> dict[str, str]:
 def looks_of(stack: Stack, settings: Settings) -> tuple[int, int]:
     """Stack pixels per cell, and cells per pixel of the whole scene's grid, along both axes; see :func:`looks`."""
     return looks(stack.shape, pixel_size(stack.attributes), settings.resolution)
+
+
+def full_width_km(stack: Stack, factor: int, width: float) -> float:
+    """Full width at half maximum, km, of a bell with this standard deviation in pixels of so many looks."""
+    return 1e-3 * FULL_WIDTH * width * factor * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
 
 
 def dates_to_learn_from(stack: Stack) -> list[str]:

@@ -16,7 +16,6 @@ from ..errors import NotEnoughEvidence
 from ..log import stage
 from ..method import safety
 from ..method.atmosphere import sentences
-from ..method.bells import FULL_WIDTH
 from ..method.cells import Cells
 from ..method.components import level_components
 from ..method.deformation import Deformation
@@ -36,9 +35,8 @@ from ..method.upsampling import Bilinear, FullResolution
 from ..progress import Progress, steps_of
 from ..project.prior_delay import PriorOfDates
 from ..stack import Rows, Stack, check_phase, pool_components, pool_map, pool_pairs, project_of
-from ..stack.geometry import pixel_size
 from ..stack.workers import worked_on
-from .job import Job, dates_to_learn_from, looks_of, read_prior_information, seen_from
+from .job import Job, dates_to_learn_from, full_width_km, looks_of, read_prior_information, seen_from
 
 T = TypeVar("T", bound=OnTile)
 D = TypeVar("D")
@@ -435,10 +433,10 @@ def _found_from(found: Separation, factor: int, stack: Stack) -> list[dict[str, 
     First at the median place, then at the roughest tenth of all places.
     """
     mm, years = 1000 * abs(stack.metres_per_radian), float(np.ptp(found.grid.years))
-    side = 1e-3 * factor * min(found.valid.shape) * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
+    side = min(found.valid.shape)
     return [
         {
-            "width_km": round(side * FULL_WIDTH * one.width, 3),
+            "width_km": round(full_width_km(stack, factor, side * one.width), 3),
             "mm_per_year": round(mm * one.trend[0] / years, 3),
             "mm_per_year_rough": round(mm * one.trend[1] / years, 3),
             "step_mm": round(mm * one.step[0], 3),

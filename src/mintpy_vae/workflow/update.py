@@ -18,7 +18,6 @@ from ..errors import InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
-from ..method.bells import FULL_WIDTH
 from ..method.clustering import Fishdbc
 from ..method.inversion import islands
 from ..method.knowledge import Knowledge
@@ -53,9 +52,8 @@ from ..stack import (
     write_std_file,
     write_velocity_std,
 )
-from ..stack.geometry import pixel_size
 from .checkpoints import read_network
-from .job import Job, dates_to_learn_from, provenance, same_input
+from .job import Job, dates_to_learn_from, full_width_km, provenance, same_input
 from .learning import Learned, TrainingData, coefficients_by_date, kept, of_all_dates, on_tiles, training_data
 
 MODEL, VELOCITY_STD, COVARIANCE = "vae_model.pt", "velocity_vae_std.h5", "vae_covariance.csv"
@@ -449,14 +447,13 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
 def _record(alarm: Alarm, stack: Stack, factor: int, ratio: int) -> dict[str, Any]:
     """Entry of an alarm: place on the stack's own grid, full width at half maximum, mm towards the satellite."""
     row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
-    pixel = float(np.sqrt(np.prod(pixel_size(stack.attributes))))
     mm = 1000 * stack.metres_per_radian
     found = {
         "date": alarm.date,
         "since": alarm.since,
         "row": round(row),
         "column": round(column),
-        "width_km": round(FULL_WIDTH * float(np.exp(alarm.place[2])) * factor * pixel / 1000, 2),
+        "width_km": round(full_width_km(stack, factor, float(np.exp(alarm.place[2]))), 2),
         "mm": round(alarm.amplitude * mm, 1),
         "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
         "probability": round(alarm.probability, 4),
