@@ -91,7 +91,7 @@ def run_case(project: Path, inps: argparse.Namespace) -> dict[str, Any]:
         while n < len(dates):
             end = min(int(n * (1 + MANY)), len(dates))
             full = separate(until(end), settings, trainer=trainer)
-            legs.append(Leg(early, full, n, end, until, truth, known))
+            legs.append(Leg(early, full, n, end, until, truth, known, settings.significance))
             early, n = full, end
     return figures(legs, dates)
 
@@ -99,7 +99,9 @@ def run_case(project: Path, inps: argparse.Namespace) -> dict[str, Any]:
 class Leg:
     """Dates ``n`` to ``end`` one by one, after a full run of the first ``n``, and a full run of all of them."""
 
-    def __init__(self, early: Any, full: Any, n: int, end: int, until: Any, truth: Any, known: Any) -> None:
+    def __init__(
+        self, early: Any, full: Any, n: int, end: int, until: Any, truth: Any, known: Any, significance: float
+    ) -> None:
         import numpy as np
         from cases import METRES
 
@@ -109,7 +111,7 @@ class Leg:
         self.n, self.known = n, known
         self.learned = first = Learned.of(early, dates[:n])
         begin = time.process_time()
-        self.statistics = Statistics(first)
+        self.statistics = Statistics(first, significance=significance)
         once = time.process_time() - begin
         rows, self.alarms, self.misfit, seconds = [], {}, [], []
         last = np.array(known.shape) - 1
@@ -189,6 +191,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
     from cases import METRES
 
     from mintpy_vae.method.bells import bell_map
+    from mintpy_vae.method.update import going_on
 
     rng = np.random.default_rng(1)
     seen, known, sizes = [], [], []
@@ -206,10 +209,12 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
                 after = DATES + 1
                 for j in range(k, min(k + DATES, number)):
                     before = replace(learned.until(j), series=series[:j])
+                    values, dates = series[j : j + 1], learned.dates[: j + 1]
+                    motion = going_on(before, dates)[0].series
                     if j == k:
-                        _, unit, _, _ = leg.statistics.innovation(series[j : j + 1], learned.dates[: j + 1], before)
+                        unit = leg.statistics.innovation(values, dates, before, motion)[0]
                         known.append(clear(leg, unit[-1], bell))
-                    found = leg.statistics.search(series[j : j + 1], learned.dates[: j + 1], before)[0]
+                    found = leg.statistics.search(values, dates, before, motion)[0]
                     near = [a for a in found if a.raised and np.hypot(*(a.place[:2] - centre)) < 1.5 * width]
                     if near:
                         after = j - k + 1

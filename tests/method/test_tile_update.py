@@ -41,7 +41,7 @@ def wide(cells):
 def more_dates(cells, early, memory):
     """The new dates of all cells: (update, frame, alarms of the tiles)."""
     whole = cells.multilooked(RATIO)
-    done = update(whole, Learned.of(early.found, cells.dates[:FIRST]))
+    done = update(whole, Learned.of(early.found, cells.dates[:FIRST]), again=False)
     of = WideUpdate(done, whole, Cells(cells, NOTHING, RATIO), memory)
     return of, *of.assembled(worked_on(of.work(), of.tasks(), Compute()))
 
@@ -62,7 +62,7 @@ def case(tmp_path_factory):
 def test_functions_of_the_user_reach_the_tiles(case):
     _, cells, early, memory = case
     whole = cells.multilooked(RATIO)
-    done = update(whole, Learned.of(early.found, cells.dates[:FIRST]))
+    done = update(whole, Learned.of(early.found, cells.dates[:FIRST]), again=False)
     given = [TimeFunction("quadratic", np.arange(float(ALL)) ** 2)]
     done = replace(done, learned=replace(done.learned, given=given))
     for task in WideUpdate(done, whole, Cells(cells, NOTHING, RATIO), memory).tasks():
@@ -156,7 +156,7 @@ def test_a_tile_that_one_date_does_not_cover_explains_the_next_one(case):
 
     def update_of(observations, learned, memory):
         whole = observations.multilooked(RATIO)
-        of = WideUpdate(update(whole, learned), whole, Cells(observations, NOTHING, RATIO), memory)
+        of = WideUpdate(update(whole, learned, again=False), whole, Cells(observations, NOTHING, RATIO), memory)
         details = list(worked_on(of.work(), of.tasks(), Compute()))
         return of, of.assembled(details)[0], {task.number: found.memory for task, found in details}
 

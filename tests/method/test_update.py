@@ -14,7 +14,7 @@ from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, goes_on, prolonged, scanned, step, trend, weighted_sum
-from mintpy_vae.method.update import Learned, Statistics, Unlike, new_series, update
+from mintpy_vae.method.update import Learned, Statistics, Unlike, going_on, new_series, update
 from mintpy_vae.project.knowledge_input import read_functions
 from mintpy_vae.results.learned import LEARNED, read_learned, write_learned
 from mintpy_vae.settings import Settings
@@ -150,9 +150,14 @@ def test_motion_with_the_course_of_a_cluster_goes_on(case, tmp_path):
         series=learned.series + size * np.outer(values, bell - bell.mean()),
     )
     write_learned(tmp_path / LEARNED, moved)
-    done = update(observations, read_learned(tmp_path))
+    read = read_learned(tmp_path)
+    motion, functions = going_on(read, observations.dates)
     rate = 2.0 * size / years[FIRST - 1]
     expected = moved.motion[-1] + np.outer(rate * (years[FIRST:] - years[FIRST - 1]), bell)
+    np.testing.assert_allclose(motion.series[FIRST:], expected, atol=1e-9)
+    np.testing.assert_allclose(motion.series[:FIRST], moved.motion, atol=1e-9)
+    assert [f.name for f in functions if f.of_cluster] == [course.name]
+    done = update(observations, read, again=False)
     np.testing.assert_allclose(done.learned.motion[done.new], expected, atol=1e-9)
 
 
@@ -184,7 +189,8 @@ def test_what_is_kept_of_new_motion_does_not_jump_at_the_threshold(case):
     bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
     sizes, shares, raised = np.geomspace(1.5, 9.0, 40), [], []
     for size in sizes:
-        alarms, motion, *_ = statistics.search(values + size * (bell - bell.mean()), dates, learned)
+        known = going_on(learned, dates)[0].series
+        alarms, motion, *_ = statistics.search(values + size * (bell - bell.mean()), dates, learned, known)
         shares.append(float(motion[0] @ bell / (bell @ bell)) / size)
         raised.append(bool(distinct(alarms)))
     assert not raised[0] and raised[-1] and shares[-1] - shares[0] > 0.6
@@ -237,6 +243,41 @@ def test_motion_is_counted_once_and_on_its_own_dates(long_case, course):
     _, motion = one_by_one(long_case, course)
     assert np.abs(motion - motion[course == 0].mean() - course)[course > 0].max() < 0.35 * course.max()
     assert np.abs(motion[course == 0]).max() < 2
+
+
+@pytest.mark.parametrize("wrong", [0.6, 1.5])
+def test_new_dates_mend_a_wrong_rate(long_case, wrong):
+    """Dates that were learned from say little of a motion that is new to them; it is searched for again where it is."""
+    observations, learned, place, bell = long_case
+    years = acquisition_years(observations.dates)
+    course, size = trend(years[:LONG]).values, 20.0
+    course = course - course.mean()
+    shape = bell[learned.grid.valid]
+    piece = Piece(place, False, "trend", wrong * size, 0.3 * size, 3.0, 1.0)
+    moving = replace(
+        learned,
+        pieces=[piece],
+        maps=shape[None],
+        covariance=np.array([[piece.std**2]]),
+        motion=wrong * size * np.outer(course, shape),
+        series=learned.series + size * np.outer(course, shape - shape.mean()),
+    )
+    truth = size * np.r_[course, course[-1] + (years[LONG:] - years[LONG - 1]) / years[LONG - 1]]
+    moved = observations.with_motion(truth[:, None, None] * bell)
+    peak = int(shape.argmax())
+    errors = []
+    for again in (False, True):
+        done = update(moved, moving, again=again)
+        errors.append(np.abs(done.learned.motion[done.new][:, peak] - truth[LONG:]).max())
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_ground_where_nothing_was_found_is_not_searched_again(case):
+    observations, learned = case
+    nothing = np.zeros((0, learned.series.shape[1]))
+    calm = replace(learned, pieces=[], maps=nothing, covariance=np.zeros((0, 0)), motion=0 * learned.motion)
+    known, again = (update(observations, calm, again=how) for how in (False, True))
+    np.testing.assert_array_equal(known.corrected, again.corrected)
 
 
 def test_an_alarm_of_whole_cycles_on_few_cells_may_be_an_unwrapping_error():

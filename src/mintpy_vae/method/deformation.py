@@ -157,6 +157,11 @@ class Deformation:
             at_limit=self.at_limit or other.at_limit,
         )
 
+    def relative_to(self, first: int) -> Deformation:
+        """The same with a mean of 0 over the ``first`` so many dates."""
+        weights = self.weights - self.weights[:, :first].mean(axis=1, keepdims=True)
+        return replace(self, series=weights.T @ self.maps, weights=weights)
+
     def on(self, some: NDArray[np.bool_]) -> Deformation:
         """The same on some of its pixels, (pixels,) bool."""
         return replace(self, series=self.series[:, some], maps=self.maps[:, some])

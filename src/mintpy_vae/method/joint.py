@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..progress import Steps
@@ -127,6 +128,38 @@ def estimate_jointly(
         progress(passes, passes, f"{len(deformation.pieces)} pieces")
     relief = search.relief_trend(series - deformation.series, deformation)
     return Joint(sky, rotation, slow, ordered, deformation, relief, search.found_from())
+
+
+def search_again(
+    series: Array,
+    still: Array,
+    sky: Sky,
+    slow: Sequence[Slowness],
+    dictionary: Dictionary,
+    significance: float,
+    allowed: NDArray[np.bool_],
+) -> Deformation:
+    """Search for motion once more, under a sky whose statistics are known.
+
+    Parameters
+    ----------
+    series, still : (dates, pixels)
+        Radians; ``still`` is without the motion that was found before.
+    sky : Sky
+    slow : list of Slowness
+        Slowness of the sky in each persistent function.
+    dictionary : Dictionary
+    significance : float
+    allowed : (bells,) bool
+        Bells that may be chosen; the others say what is due to chance.
+    """
+    functions, bells = dictionary.functions, dictionary.bells
+    rotation = Rotation(sky.strength, persistent_of(functions))
+    chance = Chance(sky, bells, functions, significance, np.random.default_rng(0))
+    precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
+    search = Search(rotation, precisions, bells, functions, chance)
+    search.inflate(still, motion=False)
+    return search.pursue(series, allowed=allowed)
 
 
 def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:

@@ -31,6 +31,7 @@ from .update import (
     Unlike,
     Update,
     functions_at,
+    going_on,
     new_series,
 )
 from .upsampling import CubicSpline
@@ -246,15 +247,11 @@ def _passed_over(task: NewTask) -> TileMemory:
 
 def _of_whole(memory: TileMemory, dates: Sequence[str]) -> Array:
     """The whole scene's motion in a tile, on new dates without alarms, (new dates, pixels)."""
-    learned, n = memory.learned, memory.learned.number
-    values = {f.name: f.values for functions in functions_at(learned, dates) for f in functions}
-    motion = np.zeros((len(dates) - len(learned.dates), learned.maps.shape[1]))
-    first = len(learned.pieces) - memory.n_known
-    for piece, bell in zip(learned.pieces[first:], learned.maps[first:], strict=True):
-        course = values[piece.function]
-        since = course[len(learned.dates) :] - course[:n].mean()
-        motion += np.outer(piece.amplitude * piece.probability * since, bell)
-    return motion
+    learned = memory.learned
+    some = slice(len(learned.pieces) - memory.n_known, None)
+    pieces, maps, errors = learned.pieces[some], learned.maps[some], learned.covariance[some, some]
+    motion, _ = going_on(replace(learned, pieces=pieces, maps=maps, covariance=errors), dates)
+    return motion.series[len(learned.dates) :]
 
 
 def _unpredicted(mean: Array, learned: Learned, grown: Learned) -> Array:

@@ -1,8 +1,9 @@
 """New dates of a stack that was corrected before: their atmosphere under what was learned, and an alarm for new motion.
 
-The statistics of the sky, the local covariance, the share of the slow sky and the motion are those that were learned;
-only the phase and the strength of the new dates are new. The covariance that recurs at places contains the learned
-dates alone, so that no new date explains itself. The motion goes on as its functions of time do. Arrays only.
+The statistics of the sky, the local covariance, the share of the slow sky and the courses of motion are those that were
+learned; the phase and the strength of the new dates are new. The covariance that recurs at places contains the learned
+dates alone, so that no new date explains itself. Motion is new where it leaves the functions of time that it followed;
+for the correction it is searched for again on all dates, which costs little once the statistics are known. Arrays only.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from ..arrays import Array, Mask
 from ..dates import acquisition_years
 from .alarm import FALSE_ALARM, LASTING, LEAST_SCORE, Alarm, Judge, new_modes, together
 from .atmosphere import Atmosphere, estimate
-from .bells import make_bells
+from .bells import Bells, make_bells
 from .covariance import date_strength, fill, strength_of, without_height
 from .deformation import Deformation, Piece
 from .inversion import invert_to_dates
-from .joint import Joint
+from .joint import Joint, search_again
 from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
+from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Sky, Slowness, sky_statistics
 from .threads import single_threaded
-from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, without
+from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
 
 MANY = 0.25
 """Largest number of dates that are added to what was learned, as a share of the dates learned from."""
@@ -309,6 +311,7 @@ def update(
     knowledge: Knowledge = NOTHING,
     significance: float = FALSE_ALARM,
     false_alarm: float = FALSE_ALARM,
+    again: bool = True,
 ) -> Update:
     """Estimate the atmosphere of new dates, and look for new motion on them.
 
@@ -321,9 +324,12 @@ def update(
     knowledge : Knowledge
         Moving and stable ground are used, and the functions of time that were given before, now at all dates.
     significance : float
-        Of a weather model, see :func:`~.prior_mean.coefficients`.
+        False-alarm probability of motion that is searched for again, and of a weather model, see
+        :func:`~.prior_mean.coefficients`.
     false_alarm : float
         Probability of an alarm on a date without motion.
+    again : bool
+        Whether motion that was found is searched for again with the new dates.
 
     Raises
     ------
@@ -342,7 +348,8 @@ def update(
     learned = learned.on(covered)
     values = values - values.mean(axis=1, keepdims=True)
     delay_share, delay = _new_delay(values, observations, learned, significance)
-    found = Statistics(learned, knowledge, false_alarm).explain(values - delay, observations.dates, learned)
+    statistics = Statistics(learned, knowledge, false_alarm, significance=significance if again else None)
+    found = statistics.explain(values - delay, observations.dates, learned)
     for date, misfit in zip(observations.dates[found.new], found.misfit, strict=True):
         if misfit > UNLIKE:
             raise Unlike(f"the sky of {date} is unlike those learned from (misfit {misfit:.1f} standard deviations)")
@@ -377,6 +384,8 @@ class Statistics:
         Probability of an alarm on a date without motion.
     lasting : sequence of int
         Numbers of successive dates whose common motion is tested.
+    significance : float, optional
+        With which motion is searched for again, see :func:`~.joint.search_again`; by default it goes on as it did.
     """
 
     def __init__(
@@ -385,56 +394,56 @@ class Statistics:
         knowledge: Knowledge = NOTHING,
         false_alarm: float = FALSE_ALARM,
         lasting: Sequence[int] = LASTING,
+        significance: float | None = None,
     ) -> None:
         n, grid = learned.number, learned.grid
         persistent, _ = functions_at(learned, learned.dates[:n])
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
-        self.knowledge = knowledge
+        self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, persistent, grid.good, learned.share)
-        bells = make_bells(grid.valid, grid.height, knowledge.stable)
-        self.judge = Judge(self.sky, self.local, bells, grid.good, false_alarm, lasting)
+        self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
+        self.judge = Judge(self.sky, self.local, self.bells, grid.good, false_alarm, lasting)
 
-    def innovation(self, values: Array, dates: Sequence[str], learned: Learned) -> tuple[Array, ...]:
+    def innovation(self, values: Array, dates: Sequence[str], learned: Learned, motion: Array) -> tuple[Array, ...]:
         """What the dates learned from do not predict of the dates since then.
 
         These are the dates added before, and the last of ``dates``, whose phase is ``values`` (new dates, pixels).
+        ``motion`` (dates, pixels) is known.
 
         Returns
         -------
-        motion : (new dates, pixels)
-            If it goes on.
         unit : (dates since, pixels)
-            The rest at unit strength.
+            At unit strength.
         strength : (dates since,)
         scale : (dates since,)
             Radians of a unit.
         """
-        n, first = learned.number, learned.until(learned.number)
-        persistent, unsteady = functions_at(learned, dates)
-        motion = _gone_on(first, [*persistent, *unsteady], dates)
-        still = np.vstack([learned.series[n:], values]) - motion
-        left = _Prediction(first, persistent).left(still, self.sky, slice(n, len(dates)))
-        return motion[len(learned.dates) - n :], *left
+        n = learned.number
+        persistent, _ = functions_at(learned, dates)
+        still = np.vstack([learned.series, values]) - motion
+        prediction = _Prediction(still[:n], learned.strength[:n], persistent, learned.grid.height)
+        return prediction.left(still[n:], self.sky, slice(n, len(dates)))
 
     def search(
-        self, values: Array, dates: Sequence[str], learned: Learned, known: Array | float = 0.0
+        self, values: Array, dates: Sequence[str], learned: Learned, motion: Array
     ) -> tuple[list[Alarm], Array, Array, Array]:
         """Look for motion that is new on one of the last of ``dates``, or has lasted for some of them.
 
-        Parameters as for :meth:`explain`.
+        Parameters as for :meth:`innovation`.
 
         Returns
         -------
         alarms : list of Alarm
         motion : (new dates, pixels)
+            With the known one.
         left : (new dates, pixels)
             The rest, at unit strength.
         strength : (new dates,)
         """
         n, m = learned.number, len(learned.dates)
-        motion, unit, strength, scale = self.innovation(values - known, dates, learned)
-        motion = motion + known
+        unit, strength, scale = self.innovation(values, dates, learned, motion)
+        motion = motion[m:].copy()
         alarms: list[Alarm] = []
         left = unit[m - n :].copy()
         for k in range(len(values)):
@@ -477,12 +486,21 @@ class Statistics:
 
         ``known`` (new dates, pixels) is motion beside that which goes on.
         """
-        m = len(learned.dates)
-        alarms, motion, left, strength = self.search(values, dates, learned, known)
-        everything = learned.grown(dates, values, motion, strength)
-        atmosphere = _estimate(everything, self.sky, self.local, self.knowledge)
+        n, m = learned.number, len(learned.dates)
+        motion, functions = going_on(learned, dates)
+        course = motion.series
+        course[m:] += known
+        alarms, moved, left, strength = self.search(values, dates, learned, course)
+        everything = learned.grown(dates, values, moved, strength)
+        if self.significance is not None and learned.pieces:
+            motion, functions = self._found_again(everything, self.significance)
+            _, moved, _, strength = self.search(everything.series[n:], dates, learned.until(n), motion.series)
+            moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
+            everything = replace(everything, motion=moved, strength=strength)
+        motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
+        atmosphere = _estimate(everything, motion, functions, self.sky, self.local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
-        since = everything.grid.years - everything.grid.years[: learned.number].mean()
+        since = everything.grid.years - everything.grid.years[:n].mean()
         atmosphere = replace(
             atmosphere,
             turbulent=atmosphere.turbulent + fill(np.outer(since, learned.station_rate), grid.valid),
@@ -490,6 +508,24 @@ class Statistics:
         )
         removed = atmosphere.turbulent[new][:, grid.valid] + atmosphere.slope[new, None] * grid.height
         return Update(everything, atmosphere, new, values - removed, alarms, self.judge.misfit(left))
+
+    def _found_again(self, learned: Learned, significance: float) -> tuple[Deformation, list[TimeFunction]]:
+        """Motion on all dates of `learned` where it was found before, and the functions of time that it may follow.
+
+        These are the functions of before; motion that begins later raises the alarm.
+        """
+        grid, dates, n = learned.grid, learned.dates, learned.number
+        persistent, unsteady = functions_at(learned, dates)
+        names = {f.name for f in scanned(dates[:n])}
+        again = [f for f in scanned(dates) if f.name in names]
+        functions = [*persistent, *(f for f in unsteady if f.of_cluster), *again]
+        still = learned.series - learned.motion
+        residual = without(still, persistent)
+        residual = residual - residual.mean(axis=1, keepdims=True)
+        unit = without_height(residual, grid.height) / learned.strength[:, None]
+        sky = replace(self.sky, residual=residual, unit=unit, strength=learned.strength)
+        how = (Dictionary(functions, self.bells), significance, _near(self.bells, learned.pieces))
+        return search_again(learned.series, still, sky, learned.slow, *how).relative_to(n), functions
 
 
 def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
@@ -501,35 +537,47 @@ def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunct
     return persistent, [continued(name, first, dates) for name in names]
 
 
-def _gone_on(learned: Learned, functions: Sequence[TimeFunction], dates: Sequence[str]) -> Array:
-    """Motion on the new dates, (new dates, pixels): that of the last date learned from, and what was added since."""
-    n, m = learned.number, len(learned.dates)
+def _near(bells: Bells, pieces: Sequence[Piece]) -> Mask:
+    """Bells that may describe the motion of some of the pieces, (bells,) bool."""
+    places = bells.places
+    near = bells.relief & any(piece.relief for piece in pieces)
+    for place in (piece.place for piece in pieces if not piece.relief):
+        away = np.hypot(*(places[:, :2] - place[:2]).T) / np.exp(place[2])
+        near |= (away <= NEAR) & (places[:, 2] <= place[2] + ALIKE) & ~bells.relief
+    return near
+
+
+def going_on(learned: Learned, dates: Sequence[str]) -> tuple[Deformation, list[TimeFunction]]:
+    """The motion that was found, at all of ``dates`` (dates, pixels), and the functions of time; see `functions_at`."""
+    persistent, unsteady = functions_at(learned, dates)
+    functions = [*persistent, *unsteady]
     values = {f.name: f.values for f in functions}
-    motion = np.tile(learned.motion[n - 1], (len(dates) - m, 1))
-    for piece, bell in zip(learned.pieces, learned.maps, strict=True):
-        since = values[piece.function][m:] - values[piece.function][n - 1]
-        motion += np.outer(piece.amplitude * piece.probability * since, bell)
-    return motion
+    courses = [p.amplitude * p.probability * values[p.function] for p in learned.pieces]
+    weights = np.array(courses).reshape(-1, len(dates))
+    motion = Deformation(weights.T @ learned.maps, learned.pieces, learned.maps, weights, learned.covariance)
+    return motion.relative_to(learned.number), functions
 
 
 class _Prediction:
-    """The persistent functions, fitted to the earlier dates.
+    """The persistent functions, fitted to the dates learned from.
 
     Parameters
     ----------
-    learned : Learned
+    still : (dates learned from, pixels)
+        Without motion, radians.
+    strength : (dates learned from,)
     persistent : list of TimeFunction
         At all dates.
+    height : (pixels,)
     """
 
-    def __init__(self, learned: Learned, persistent: Sequence[TimeFunction]) -> None:
-        m = len(learned.dates)
-        self.height = learned.grid.height
+    def __init__(self, still: Array, strength: Array, persistent: Sequence[TimeFunction], height: Array) -> None:
+        n = len(still)
+        self.height = height
         self.design = np.stack([np.ones(len(persistent[0].values)), *(f.values for f in persistent)], axis=1)
-        weighted = self.design[:m] / learned.strength[:, None]
+        weighted = self.design[:n] / strength[:, None]
         self.covariance = np.linalg.inv(weighted.T @ weighted)
-        still = (learned.series - learned.motion) / learned.strength[:, None]
-        self.fit = self.covariance @ (weighted.T @ still)
+        self.fit = self.covariance @ (weighted.T @ (still / strength[:, None]))
 
     def left(self, still: Array, sky: Sky, dates: slice) -> tuple[Array, Array, Array]:
         """What is not predicted of dates without motion (new dates, pixels), without its trend with height.
@@ -554,17 +602,15 @@ class _Prediction:
 
 def _estimate(
     learned: Learned,
+    motion: Deformation,
+    functions: Sequence[TimeFunction],
     sky: Sky,
     local: LocalSky,
     knowledge: Knowledge,
 ) -> Atmosphere:
     """Atmosphere of all dates with the statistics that were learned."""
-    persistent, unsteady = functions_at(learned, learned.dates)
     n, number = learned.number, len(learned.dates)
-    values = {f.name: f.values for f in [*persistent, *unsteady]}
-    weights = np.array([p.amplitude * p.probability * values[p.function] for p in learned.pieces]).reshape(-1, number)
-    motion = Deformation(learned.motion, learned.pieces, learned.maps, weights, learned.covariance)
-    added = (learned.series - learned.motion)[n:]
+    added = (learned.series - motion.series)[n:]
     whole = replace(
         sky,
         residual=np.vstack([sky.residual, added]),
@@ -577,6 +623,6 @@ def _estimate(
         local.share,
         local.gain,
     )
-    rotation = Rotation(learned.strength, persistent)
-    joint = Joint(whole, rotation, learned.slow, [*persistent, *unsteady], motion)
+    rotation = Rotation(learned.strength, persistent_of(functions))
+    joint = Joint(whole, rotation, learned.slow, list(functions), motion)
     return estimate(learned.series, joint, with_new, learned.grid, replace(knowledge, stations=[]))

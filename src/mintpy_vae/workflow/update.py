@@ -213,7 +213,9 @@ def extend(
         data = training_data(job, progress, None if every else _with_new_dates(stack, earlier.memory.dates))
     with stage("new dates", timings):
         false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
-        done = update(data.observations, earlier.memory, _knowledge(job, earlier), settings.significance, false_alarm)
+        again = data.cells is None  # tiles know the motion of the whole scene as it was
+        how = (_knowledge(job, earlier), settings.significance, false_alarm, again)
+        done = update(data.observations, earlier.memory, *how)
         sources = _new_sources(earlier, done, data, settings)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
