@@ -199,7 +199,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
         learned, grid = leg.learned, leg.learned.grid
         pixels = np.array(np.nonzero(grid.valid), dtype=np.float64)
         width = WIDTH * min(grid.valid.shape)
-        number = len(learned.dates)
+        number, motion = len(learned.dates), going_on(learned, learned.dates)[0].series
         for k in range(leg.n, number):
             for _ in range(PLACES):
                 centre = pixels[:, rng.choice(np.flatnonzero(leg.known[grid.valid]))]
@@ -209,12 +209,10 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
                 after = DATES + 1
                 for j in range(k, min(k + DATES, number)):
                     before = replace(learned.until(j), series=series[:j])
-                    values, dates = series[j : j + 1], learned.dates[: j + 1]
-                    motion = going_on(before, dates)[0].series
+                    new = (series[j : j + 1], learned.dates[: j + 1], before, motion[: j + 1])
                     if j == k:
-                        unit = leg.statistics.innovation(values, dates, before, motion)[0]
-                        known.append(clear(leg, unit[-1], bell))
-                    found = leg.statistics.search(values, dates, before, motion)[0]
+                        known.append(clear(leg, leg.statistics.innovation(*new)[0][-1], bell))
+                    found = leg.statistics.search(*new)[0]
                     near = [a for a in found if a.raised and np.hypot(*(a.place[:2] - centre)) < 1.5 * width]
                     if near:
                         after = j - k + 1

@@ -188,8 +188,8 @@ def test_what_is_kept_of_new_motion_does_not_jump_at_the_threshold(case):
     place = np.array([12.0, 20.0, np.log(2.5), 0.0, 0.0])
     bell = bell_map(place, np.array(np.nonzero(learned.grid.valid), dtype=float))
     sizes, shares, raised = np.geomspace(1.5, 9.0, 40), [], []
+    known = going_on(learned, dates)[0].series
     for size in sizes:
-        known = going_on(learned, dates)[0].series
         alarms, motion, *_ = statistics.search(values + size * (bell - bell.mean()), dates, learned, known)
         shares.append(float(motion[0] @ bell / (bell @ bell)) / size)
         raised.append(bool(distinct(alarms)))

@@ -212,10 +212,11 @@ def extend(
         every = earlier.content.get("several_components", True)
         data = training_data(job, progress, None if every else _with_new_dates(stack, earlier.memory.dates))
     with stage("new dates", timings):
-        false_alarm = FALSE_ALARM * (1.0 if data.cells is None else HALF)
-        again = data.cells is None  # tiles know the motion of the whole scene as it was
-        how = (_knowledge(job, earlier), settings.significance, false_alarm, again)
-        done = update(data.observations, earlier.memory, *how)
+        wide = data.cells is not None
+        false_alarm = FALSE_ALARM * (HALF if wide else 1.0)
+        again = not wide  # tiles know the motion of the whole scene as it was
+        knowledge, significance = _knowledge(job, earlier), settings.significance
+        done = update(data.observations, earlier.memory, knowledge, significance, false_alarm, again)
         sources = _new_sources(earlier, done, data, settings)
         learned = done.learned  # later dates need it without what the tiles add
         done, frame = _in_detail(staging, job, data, done, work, progress)
