@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Mask
 from .bells import Bells, refined
 from .sky import Footprints, Sky
 from .timefunctions import Rotation, TimeFunction
@@ -49,11 +49,13 @@ class Chance:
     significance : float
         False-alarm probability of the search in one persistent function, and in all scanned ones together.
     rng : numpy Generator
+    searched : (bells,) bool, optional
+        Bells among which motion is searched for; all by default. The others only say what is due to chance.
 
     Attributes
     ----------
     anywhere : (functions,)
-        Threshold of the score anywhere in the scene.
+        Threshold of the score of any bell that is searched for.
     shape_gain : (functions,)
         Factor on the threshold for bells whose shape is refined.
     inflation : (bells,)
@@ -65,22 +67,30 @@ class Chance:
     """
 
     def __init__(
-        self, sky: Sky, bells: Bells, functions: Sequence[TimeFunction], significance: float, rng: np.random.Generator
+        self,
+        sky: Sky,
+        bells: Bells,
+        functions: Sequence[TimeFunction],
+        significance: float,
+        rng: np.random.Generator,
+        searched: Mask | None = None,
     ) -> None:
         self.sky, self.significance = sky, significance
+        self.searched = np.ones(len(bells.maps), dtype=bool) if searched is None else searched
         self.footprints = Footprints(sky, bells.maps)
         precision, widths = sky.precision, bells.places[:, 2]
         self.energy = energy = precision.energies(self.footprints)
         scanned = np.array([bool(f.family) for f in functions])
         self.test = np.where(scanned, 1, 0)
 
+        own = self.searched
         whitened = precision.whiten(sky.draw(DRAWS, rng))
-        drawn = (whitened @ bells.maps.T) ** 2 / energy
+        drawn = (whitened @ bells.maps[own].T) ** 2 / energy[own]
         largest = [drawn.max(axis=1, initial=0.0)]
         before = shaped = largest[0][:REFINED_DRAWS]
-        if not bells.relief.all():
+        if (round_ones := own & ~bells.relief).any():
             some = whitened[:REFINED_DRAWS]
-            first = drawn[:REFINED_DRAWS, ~bells.relief].argmax(axis=1)  # maps that follow the relief are the last ones
+            first = np.flatnonzero(round_ones)[drawn[:REFINED_DRAWS, ~bells.relief[own]].argmax(axis=1)]
             reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, some, strict=True)]
             shaped = np.maximum(before, reached)
         self._sorted = [np.sort(drawn, axis=None)]
@@ -93,12 +103,12 @@ class Chance:
             units = Rotation(strength, []).centred(values) / strength
             # single precision: with many dates and as many functions this product is the largest part of the search
             units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T.astype(np.float32)
-            shuffles = np.empty((SHUFFLES, len(energy)))
+            shuffles = np.empty((SHUFFLES, own.sum()))
             for one in shuffles:
                 shuffled = response[:, rng.permutation(len(strength))]
-                amplitudes = shuffled.astype(np.float32) @ units
+                amplitudes = shuffled[own].astype(np.float32) @ units
                 size = np.maximum(amplitudes.max(axis=1), -amplitudes.min(axis=1)).astype(np.float64)
-                one[:] = size**2 / (energy * place_inflation(shuffled, energy, widths))
+                one[:] = size**2 / (energy * place_inflation(shuffled, energy, widths))[own]
             largest.append(shuffles.max(axis=1, initial=0.0))
             self._sorted.append(np.sort(shuffles, axis=None))
         limits = np.array([float(chance_exceeds(scores, significance)) for scores in largest])

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import Array
+from ..arrays import Array, Mask
 from ..progress import Steps
 from .bells import Bells
 from .chance import Chance
@@ -137,7 +136,7 @@ def search_again(
     slow: Sequence[Slowness],
     dictionary: Dictionary,
     significance: float,
-    allowed: NDArray[np.bool_],
+    near: Mask,
 ) -> Deformation:
     """Search for motion once more, under a sky whose statistics are known.
 
@@ -150,16 +149,16 @@ def search_again(
         Slowness of the sky in each persistent function.
     dictionary : Dictionary
     significance : float
-    allowed : (bells,) bool
-        Bells that may be chosen; the others say what is due to chance.
+    near : (bells,) bool
+        Bells among which it is searched for; the others say what is due to chance.
     """
     functions, bells = dictionary.functions, dictionary.bells
     rotation = Rotation(sky.strength, persistent_of(functions))
-    chance = Chance(sky, bells, functions, significance, np.random.default_rng(0))
+    chance = Chance(sky, bells, functions, significance, np.random.default_rng(0), near)
     precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
     search = Search(rotation, precisions, bells, functions, chance)
     search.inflate(still, motion=False)
-    return search.pursue(series, allowed=allowed)
+    return search.pursue(series)
 
 
 def _typical(sky: Sky, bells: Bells, chance: Chance, maps: Array) -> list[float]:

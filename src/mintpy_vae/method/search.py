@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from ..arrays import Array
@@ -183,12 +182,7 @@ class Search:
             found.append(FoundFrom(float(np.exp(width)) / self.bells.side, trend, step))
         return found
 
-    def pursue(
-        self,
-        series: Array,
-        progress: Callable[[int], None] | None = None,
-        allowed: NDArray[np.bool_] | None = None,
-    ) -> Deformation:
+    def pursue(self, series: Array, progress: Callable[[int], None] | None = None) -> Deformation:
         """Add the best bell and function repeatedly, until the best one is probably due to chance.
 
         The best one exceeds its threshold most: a scanned function, of which there are many, has to explain more than a
@@ -202,19 +196,16 @@ class Search:
             Radians.
         progress : callable, optional
             Called with the number of pieces.
-        allowed : (bells,) bool, optional
-            Bells that may be chosen; all by default.
         """
         pieces, places = _Pieces(self, series), self.bells.places
         widths, centres = np.exp(places[:, 2]), places[:, :2]
         needed = np.tile(self.chance.anywhere, (len(widths), 1))
         likely = 1.0 + _log_odds(UNLIKELY) / LOG_ODDS
         least = np.where(self.refines, TRIED, likely)
+        barred = ~self.chance.searched[:, None]
         scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
-        if allowed is not None:
-            least[~allowed] = np.inf
         while len(pieces) < MAX_PIECES and len(widths):
-            excess = np.where(failed | (scores <= least * needed), -np.inf, scores - needed)
+            excess = np.where(barred | failed | (scores <= least * needed), -np.inf, scores - needed)
             bell, function = (int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
             if np.isneginf(excess[bell, function]):
                 break
