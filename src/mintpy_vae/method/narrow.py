@@ -2,9 +2,9 @@
 
 On coarse pixels a local motion may fill one pixel. Where many such bodies move, motion is no longer sparse: most of it
 counts as a rough slow sky and is removed. It is sparse on finer pixels, which show its shape. Therefore the scene is
-searched for narrow steady motion in overlapping regions of pixels two to three times finer. A region is explained as if
-it were a scene of its own; where regions overlap, what each has found counts with its weight, as in :mod:`.tiles`. All
-of it is known motion to the whole scene, like that of the whole scene to its tiles. Arrays only.
+searched for narrow motion, steady or not, in overlapping regions of pixels two to three times finer. A region is
+explained as if it were a scene of its own; where regions overlap, what each has found counts with its weight, as in
+:mod:`.tiles`. All of it is known motion to the whole scene, like that of the whole scene to its tiles. Arrays only.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .search import Dictionary
 from .separation import Ablation, persistent_functions, to_dates
 from .threads import single_threaded
 from .tiles import OnTile, layout
+from .timefunctions import scanned
 
 MIDDLE = 3
 """Largest number of pixels of the regions per coarse pixel along both axes; a pixel has whole cells."""
@@ -139,14 +140,14 @@ class Work:
 
     @single_threaded()
     def __call__(self, task: OnTile) -> Found:
-        """Steady motion that is narrow, as far as it belongs to the region; its share is that of a tile."""
+        """Motion that is narrow, as far as it belongs to the region; its share is that of a tile."""
         observations, knowledge = task.observations, task.knowledge
         try:
             phase, grid = to_dates(observations, self.settings, knowledge, self.ablation.robust)
         except NotEnoughEvidence:
             return Found([], [])
-        steady = persistent_functions(grid.years, knowledge.functions)
-        dictionary = Dictionary(steady, make_bells(grid.valid, grid.height, knowledge.stable))
+        functions = persistent_functions(grid.years, knowledge.functions) + scanned(observations.dates)
+        dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
         rng = np.random.default_rng([self.settings.seed, task.number])
         how = (dictionary, grid, self.settings.significance, rng, self.ablation.slow_sky)
         motion = estimate_jointly(phase - phase.mean(axis=1, keepdims=True), *how, passes=PASSES - 1).deformation
