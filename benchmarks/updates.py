@@ -47,6 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--cases", nargs="+", metavar="NAME", required=True)
     add("--first", type=int, default=40, metavar="N", help="dates that are learned from (default: 40)")
     add("--train-steps", type=int, metavar="N", help="optimisation steps of each network, for quick checks")
+    add("--every", type=int, metavar="N", help="also a full run on every N-th added date, of the dates until then")
     add("--cache", type=Path, default=HERE / ".cache", metavar="DIR", help="networks (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -91,7 +92,9 @@ def run_case(project: Path, inps: argparse.Namespace) -> dict[str, Any]:
         while n < len(dates):
             end = min(int(n * (1 + MANY)), len(dates))
             full = separate(until(end), settings, trainer=trainer)
-            legs.append(Leg(early, full, n, end, until, truth, known, settings.significance))
+            legs.append(leg := Leg(early, full, n, end, until, truth, known, settings.significance))
+            for k in range(n + inps.every - 1, end, inps.every) if inps.every else ():
+                leg.compare(k, separate(until(k + 1), settings, trainer=trainer))
             early, n = full, end
     return figures(legs, dates)
 
@@ -103,7 +106,6 @@ class Leg:
         self, early: Any, full: Any, n: int, end: int, until: Any, truth: Any, known: Any, significance: float
     ) -> None:
         import numpy as np
-        from cases import METRES
 
         from mintpy_vae.method.update import Learned, Statistics, new_series
 
@@ -130,23 +132,40 @@ class Leg:
             ]
             self.alarms[dates[k]] = here
         self.seconds = once + float(np.median(seconds))
-        both = full.valid & first.grid.valid & known
-        of = truth[:end, both] * 1e3
-        largest = np.abs(of - of.mean(axis=0)).max(axis=0)
+        self.both = full.valid & first.grid.valid & known
+        self.truth = truth[:end, self.both] * 1e3
+        largest = np.abs(self.truth - self.truth.mean(axis=0)).max(axis=0)
         self.null = largest.max() == 0
         self.still = largest <= 0 if self.null else largest < 0.03 * largest.max()
         self.moving = largest > 0.15 * largest.max()
-
-        def error(corrected: Any, valid: Any) -> Any:
-            e = corrected[:, both[valid]] * 1e3 * METRES - of
-            e = e - np.median(e[:, self.still], axis=1)[:, None]
-            return e[n:] - e[:n].mean(axis=0)
-
         self.errors = {
-            "raw": error(full.series, full.valid),
-            "full": error(full.corrected, full.valid),
-            "update": error(np.vstack([early.corrected, rows]), first.grid.valid),
+            "raw": self.error(full.series, full.valid),
+            "full": self.error(full.corrected, full.valid),
+            "update": self.error(np.vstack([early.corrected, rows]), first.grid.valid),
         }
+        self.of_day: list[dict[str, Any]] = []
+
+    def error(self, corrected: Any, valid: Any) -> Any:
+        """Errors of the added dates (dates, pixels), mm, of a series of all dates or of the first ones."""
+        import numpy as np
+        from cases import METRES
+
+        kept = np.isin(np.flatnonzero(self.both), np.flatnonzero(valid))
+        e = np.full((len(corrected), len(kept)), np.nan)
+        e[:, kept] = corrected[:, self.both[valid]] * 1e3 * METRES - self.truth[: len(corrected), kept]
+        e -= np.nanmedian(e[:, self.still], axis=1)[:, None]
+        return e[self.n :] - e[: self.n].mean(axis=0)
+
+    def compare(self, k: int, full: Any) -> None:
+        """Keep the errors of date ``k`` in a full run of the dates until then, and in the others."""
+        rows = {name: errors[k - self.n] for name, errors in self.errors.items()}
+        self.of_day.append(rows | {"of_day": self.error(full.corrected, full.valid)[-1]})
+
+
+def root_mean_square(errors: Any) -> float | None:
+    import numpy as np
+
+    return round(float(np.sqrt(np.nanmean(errors**2))), 3) if errors.size else None
 
 
 def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
@@ -159,7 +178,11 @@ def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
         for row in ("raw", "full", "update"):
             parts = [leg.errors[row][:, getattr(leg, name)].ravel() for leg in legs]
             all_of = np.concatenate(parts)
-            result[f"{name}_{row}"] = round(float(np.sqrt((all_of**2).mean())), 3) if all_of.size else None
+            result[f"{name}_{row}"] = root_mean_square(all_of)
+        for row in ("of_day", "update", "full"):
+            parts = [one[row][getattr(leg, name)] for leg in legs for one in leg.of_day]
+            if parts:
+                result[f"{name}_{row}_same_dates"] = root_mean_square(np.concatenate(parts))
     mm = 1e3 * METRES
     result["alarms"] = {
         date: [
@@ -223,7 +246,7 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
     return {
         "seen": [float(np.mean(np.array(seen) <= d)) for d in range(1, DATES + 1)],
         "known": float(np.mean(known)),
-        "sizes": [round(float(q), 1) for q in np.quantile(sizes, [0.1, 0.5, 0.9])],
+        "sizes": [round(float(q), 1) for q in np.quantile(sizes, [0.1, 0.5, 0.9])] if sizes else [],
     }
 
 
@@ -239,14 +262,17 @@ def clear(leg: Leg, unit: Any, bell: Any) -> bool:
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown table."""
     lines = [
-        "| case | still: raw, full, update | moving | dates with an alarm | with one of whole cycles "
+        "| case | still: raw, full, update | moving | the same, on dates of full runs: of that day, update, full "
+        "| dates with an alarm | with one of whole cycles "
         "| steps seen after 1, 2, ... dates | on the first at a known place | seconds |"
     ]
-    lines.append("|" + "---|" * 8)
+    lines.append("|" + "---|" * 9)
     for r in results:
         cells = [r["case"]]
         cells += [", ".join(str(r[f"{k}_{row}"]) for row in ("raw", "full", "update")) for k in ("still", "moving")]
+        some = ", ".join(str(r.get(f"moving_{row}_same_dates", "")) for row in ("of_day", "update", "full"))
         cells += [
+            some,
             f"{len(r['alarms'])} of {r['dates']}",
             str(r["cycles"]),
             ", ".join(f"{share:.0%}" for share in r.get("seen", [])),
