@@ -37,7 +37,7 @@ class Settings:
         1,
         20,
     )
-    max_memory: float = _option(4.0, "maxMemory", "memory for reading and writing, in GB", 0.1, 4096)
+    max_memory: float = _option(4.0, "maxMemory", "memory in GB (0.6 for each tile at work)", 0.1, 4096)
     resolution: float = _option(
         0.0, "resolution", "size in km of the cells worked on; 0: 0.4, finer in a small scene", 0.0, 100.0
     )
