@@ -182,9 +182,13 @@ def estimate(
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
         parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
-    modes = np.vstack([sky.modes, local.of_all * fade])
+    modes = np.vstack([sky.modes, *(maps * fade for maps in local.modes)])
+    block_of = np.repeat(np.arange(-1, len(local.modes)), [len(sky.modes), *map(len, local.modes)])
     for own, size in events:
-        parts.append(_Part.of_modes(own, own @ still, modes, doubt.weighted(modes, sky.fine, size), sky))
+        weighted = doubt.weighted(modes, sky.fine, size)
+        for number, functions in local.by_block(own):
+            some = (block_of < 0) | (block_of == number)
+            parts.append(_Part.of_modes(functions, functions @ still, modes[some], weighted[:, some], sky))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)

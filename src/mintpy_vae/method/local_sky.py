@@ -9,8 +9,8 @@ a block (cross-fitting; Chernozhukov et al., 2018),
 
 with one share, chosen by maximum likelihood, and a strength s_t for each date. The trend and the other persistent
 functions of time are fitted to the other blocks alone: fitted to all dates, they would bring a date into all others.
-Functions of unsteady motion, which go through all blocks, get the mean over the blocks (:attr:`.LocalSky.of_all`).
-Motion on a few successive dates, such as an intrusion, is therefore hardly learned and removed.
+Functions of unsteady motion are turned so that each is mostly in one block (:meth:`.LocalSky.by_block`). Motion on a
+few successive dates, such as an intrusion, is therefore hardly learned and removed.
 
 A convolutional decoder in place of the sample covariance, trained with the same likelihood, was not better on real data
 and took a hundred times as long (docs/method.md).
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +55,20 @@ class LocalSky:
     share: float
     gain: float
 
-    @cached_property
-    def of_all(self) -> Array:
-        """Modes of the mean over the blocks, (modes, pixels), for functions of time that go through all of them."""
-        return np.vstack(self.modes) / np.sqrt(len(self.blocks))
+    def by_block(self, functions: Array) -> list[tuple[int, Array]]:
+        """Orthonormal functions of time (functions, dates), turned so that each is mostly in one block.
+
+        Returns
+        -------
+        list of (block, functions)
+            For each block that has any, its number and its functions.
+        """
+        number = np.empty(functions.shape[1])
+        for k, block in enumerate(self.blocks):
+            number[block] = k
+        centre, turn = np.linalg.eigh(functions * number @ functions.T)
+        nearest, turned = np.rint(centre).astype(int), turn.T @ functions
+        return [(k, turned[nearest == k]) for k in range(len(self.blocks)) if (nearest == k).any()]
 
 
 def no_local_sky(sky: Sky) -> LocalSky:

@@ -540,10 +540,12 @@ def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunct
 def _near(bells: Bells, pieces: Sequence[Piece]) -> Mask:
     """Bells that may describe the motion of some of the pieces, (bells,) bool."""
     places = bells.places
-    near = bells.relief & any(piece.relief for piece in pieces)
+    near, round_ones = bells.relief & any(piece.relief for piece in pieces), ~bells.relief
+    narrowest = places[round_ones, 2].min(initial=np.inf)
     for place in (piece.place for piece in pieces if not piece.relief):
-        away = np.hypot(*(places[:, :2] - place[:2]).T) / np.exp(place[2])
-        near |= (away <= NEAR) & (places[:, 2] <= place[2] + ALIKE) & ~bells.relief
+        width = max(place[2], narrowest)  # a refined piece may be narrower than any bell
+        away = np.hypot(*(places[:, :2] - place[:2]).T) / np.exp(width)
+        near |= (away <= NEAR) & (places[:, 2] <= width + ALIKE) & round_ones
     return near
 
 
