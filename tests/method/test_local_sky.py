@@ -126,8 +126,19 @@ def test_no_date_is_in_its_own_covariance():
         )
     ]
     assert changed[1] < 1e-9 and min(changed[0], *changed[2:]) > 0.1
-    mean = np.mean([modes.T @ modes for modes in found.modes], axis=0)
-    np.testing.assert_allclose(found.of_all.T @ found.of_all, mean, atol=1e-12)
+
+
+def test_functions_of_time_are_turned_so_that_each_is_in_one_block():
+    found = estimated(sky_of(clinging(6)))
+    own = {0: 1, 2: 2}
+    alone = np.eye(N)[[k for block, number in own.items() for k in found.blocks[block][:number]]]
+    mixed = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] @ alone
+    turned = dict(found.by_block(mixed))
+    assert {block: len(functions) for block, functions in turned.items()} == own
+    for block, functions in turned.items():
+        np.testing.assert_allclose((functions[:, found.blocks[block]] ** 2).sum(axis=1), 1.0)
+    together = np.vstack(list(turned.values()))
+    np.testing.assert_allclose(together.T @ together, alone.T @ alone, atol=1e-12)
 
 
 def test_it_takes_atmosphere_and_no_unsteady_motion():

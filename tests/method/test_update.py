@@ -9,12 +9,12 @@ from mintpy.utils import ptime
 from conftest import observed
 from mintpy_vae.dates import acquisition_years
 from mintpy_vae.method.alarm import Alarm, distinct
-from mintpy_vae.method.bells import bell_map
+from mintpy_vae.method.bells import THINNEST, bell_map, make_bells
 from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import Knowledge
 from mintpy_vae.method.separation import separate
 from mintpy_vae.method.timefunctions import annual, continued, goes_on, prolonged, scanned, step, trend, weighted_sum
-from mintpy_vae.method.update import Learned, Statistics, Unlike, going_on, new_series, update
+from mintpy_vae.method.update import Learned, Statistics, Unlike, _near, going_on, new_series, update
 from mintpy_vae.project.knowledge_input import read_functions
 from mintpy_vae.results.learned import LEARNED, read_learned, write_learned
 from mintpy_vae.settings import Settings
@@ -270,6 +270,17 @@ def test_new_dates_mend_a_wrong_rate(long_case, wrong):
         done = update(moved, moving, again=again)
         errors.append(np.abs(done.learned.motion[done.new][:, peak] - truth[LONG:]).max())
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_motion_narrower_than_any_bell_is_searched_for_again():
+    """A piece that was refined may be; without a bell near it, all of its motion on new dates would be sky."""
+    bells = make_bells(np.ones((60, 60), bool), np.zeros(3600))
+    place = np.array([20.3, 31.4, np.log(THINNEST), 0.0, 0.0])
+    near = _near(bells, [Piece(place, False, "trend", 1.0, 0.1, 3.0, 1.0)])
+    assert np.exp(bells.places[~bells.relief, 2].min()) > 2 * THINNEST
+    shape = bell_map(place, bells.pixels)
+    best = (bells.maps @ shape / np.linalg.norm(bells.maps, axis=1)).argmax()
+    assert near[best] and near.mean() < 0.02
 
 
 def test_ground_where_nothing_was_found_is_not_searched_again(case):

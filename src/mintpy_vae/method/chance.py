@@ -50,7 +50,8 @@ class Chance:
         False-alarm probability of the search in one persistent function, and in all scanned ones together.
     rng : numpy Generator
     searched : (bells,) bool, optional
-        Bells among which motion is searched for; all by default. The others only say what is due to chance.
+        Bells among which motion is searched for, and of which chance produces the largest; all by default. The others
+        say only how rough the sky is.
 
     Attributes
     ----------

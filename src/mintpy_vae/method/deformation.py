@@ -23,7 +23,7 @@ estimated."""
 LOG_ODDS = 10.0
 """Log-odds that a score of twice its threshold is not due to chance; at the threshold the odds are even. A score is
 twice a log-likelihood ratio and a threshold is about 20. If the scores by chance have heavier tails, the threshold is
-higher and the same score has less weight."""
+higher and the same score has less weight. Near known motion thresholds are lower, and these odds somewhat too sharp."""
 
 
 @dataclass(frozen=True)

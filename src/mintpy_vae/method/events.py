@@ -38,7 +38,7 @@ def unsteady_motions(joint: Joint, years: Array) -> list[tuple[Array, Array]]:
         weights = joint.rotation.functions(found.weights[own])[:, n:]  # all in the direction of f
         size = np.linalg.norm(weights.T @ found.maps[own], axis=0)
         if not size.max() > NEGLIGIBLE * np.sqrt(joint.sky.fine):
-            continue  # of a tile that this motion does not reach
+            continue  # it does not reach this tile, or does not show on coarse pixels
         first, last = _changes(f, years) if not f.of_cluster else (np.inf, -np.inf)
         dates = np.flatnonzero((years >= first - reach) & (years <= last + reach))
         steps = [(years >= years[k]).astype(np.float64) for k in dates if k > 0]

@@ -150,7 +150,7 @@ def search_again(
     dictionary : Dictionary
     significance : float
     near : (bells,) bool
-        Bells among which it is searched for; the others say what is due to chance.
+        Bells among which it is searched for; the others say only how rough the sky is.
     """
     functions, bells = dictionary.functions, dictionary.bells
     rotation = Rotation(sky.strength, persistent_of(functions))

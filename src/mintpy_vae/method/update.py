@@ -3,7 +3,8 @@
 The statistics of the sky, the local covariance, the share of the slow sky and the courses of motion are those that were
 learned; the phase and the strength of the new dates are new. The covariance that recurs at places contains the learned
 dates alone, so that no new date explains itself. Motion is new where it leaves the functions of time that it followed;
-for the correction it is searched for again on all dates, under the statistics that were learned. Arrays only.
+for the correction it is searched for again on all dates, under the statistics that were learned, except in wide scenes.
+Arrays only.
 """
 
 from __future__ import annotations
