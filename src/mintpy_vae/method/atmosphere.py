@@ -175,15 +175,16 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
+    faded = [maps * fade for maps in local.modes]
     parts = []
-    for block, maps in zip(local.blocks, local.modes, strict=True):
-        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], maps * fade, sky))
+    for block, maps in zip(local.blocks, faded, strict=True):
+        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], maps, sky))
     for q, slow in enumerate(joint.slow):
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
         parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
-    modes = np.vstack([sky.modes, *(maps * fade for maps in local.modes)])
-    block_of = np.repeat(np.arange(-1, len(local.modes)), [len(sky.modes), *map(len, local.modes)])
+    modes = np.vstack([sky.modes, *faded])
+    block_of = np.repeat(np.arange(-1, len(faded)), [len(sky.modes), *map(len, faded)])
     for own, size in events:
         weighted = doubt.weighted(modes, sky.fine, size)
         for number, functions in local.by_block(own):
