@@ -31,7 +31,7 @@ def error_here(seed, there):
     functions = [trend(YEARS), *annual(YEARS), *scanned(DATES)]
     grid, dictionary = grid_of(ALL, NO_RELIEF, YEARS), Dictionary(functions, make_bells(ALL, NO_RELIEF, None))
     joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0))
-    error = x - estimate(x, joint, no_local_sky(joint.sky), grid).turbulent.reshape(N, -1) - truth
+    error = x - estimate(x, joint, no_local_sky(joint.sky, grid), grid).turbulent.reshape(N, -1) - truth
     still = (HERE < 0.01) & (THERE < 0.01)
     error = error - np.median(error[:, still], axis=1, keepdims=True)
     return float(np.sqrt(((error - error.mean(axis=0))[:, HERE > 0.3] ** 2).mean()))
@@ -52,7 +52,7 @@ def test_motion_that_is_hardly_there_changes_no_other_place():
     functions = [*persistent, *scanned(DATES)]
     grid, dictionary = grid_of(ALL, NO_RELIEF, YEARS), Dictionary(functions, make_bells(ALL, NO_RELIEF, None))
     joint = estimate_jointly(x, dictionary, grid, 1e-9, np.random.default_rng(0))
-    local = estimate_local_sky(joint.sky, persistent, grid.good)
+    local = estimate_local_sky(joint.sky, persistent, grid)
     assert local.share > 0 and not joint.deformation.pieces
     steps = [f for f in functions if f.family == "step"][::3]
     pieces = [Piece(np.array([3.0, 3.0, 0.0, 0.0, 0.0]), False, f.name, 0.1, 0.1, 0.7, 0.05) for f in steps]

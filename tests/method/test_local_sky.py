@@ -11,7 +11,7 @@ from conftest import grid_of
 from mintpy_vae.method.atmosphere import estimate
 from mintpy_vae.method.bells import make_bells
 from mintpy_vae.method.joint import estimate_jointly
-from mintpy_vae.method.local_sky import BLOCKS, estimate_local_sky, local_sky, no_local_sky
+from mintpy_vae.method.local_sky import BLOCKS, LARGEST_SHARE, estimate_local_sky, local_sky, no_local_sky
 from mintpy_vae.method.search import Dictionary
 from mintpy_vae.method.sky import sky_statistics
 from mintpy_vae.method.timefunctions import annual, scanned, trend, without
@@ -30,8 +30,12 @@ def sky_of(maps):
     return sky_statistics(maps, grid_of(ALL, NO_RELIEF, np.arange(len(maps)) / 30))
 
 
+def good_ones(good):
+    return replace(grid_of(ALL, NO_RELIEF, YEARS), good=good)
+
+
 def estimated(sky, good=EVERY):
-    return estimate_local_sky(sky, PERSISTENT, good)
+    return estimate_local_sky(sky, PERSISTENT, good_ones(good))
 
 
 def clinging(seed, strength=0.5):
@@ -55,7 +59,7 @@ def test_the_dates_decide_how_far_it_is_believed():
     shares = []
     for strength in (0.0, 0.15, 0.3, 0.6):
         found = estimated(sky_of(clinging(3, strength)))
-        assert 0 <= found.share <= 1 and found.gain >= 0
+        assert 0 <= found.share <= LARGEST_SHARE and found.gain >= 0
         shares.append(found.gain)
     assert shares[0] < 0.02 and shares[-1] > 0.1 and sorted(shares) == shares
 
@@ -113,18 +117,14 @@ def test_no_date_is_in_its_own_covariance():
         maps = clinging(6)[others]
         maps = maps - maps.mean(axis=1, keepdims=True)
         alone = without(maps, [replace(f, values=f.values[others]) for f in PERSISTENT])
-        wanted = np.sqrt(found.share / len(others)) * alone / sky.strength[others][:, None]
-        np.testing.assert_allclose(modes, wanted, atol=1e-9)
+        wanted = found.taper.modes(np.sqrt(found.share / len(others)) * alone / sky.strength[others][:, None])
+        np.testing.assert_allclose(modes.T @ modes, wanted.T @ wanted, atol=1e-9)
     # nor by way of the mean and the functions that were fitted to all dates
     spoilt = clinging(6)
     spoilt[found.blocks[1]] += 5 * bell(14, 20, 3)
     other = replace(sky, residual=sky_of(spoilt).residual)
-    changed = [
-        np.abs(a - b).max()
-        for a, b in zip(
-            found.modes, local_sky(other, PERSISTENT, np.setdiff1d(EVERY, [7]), found.share).modes, strict=True
-        )
-    ]
+    with_bell = local_sky(other, PERSISTENT, good_ones(np.setdiff1d(EVERY, [7])), found.share)
+    changed = [np.abs(a.T @ a - b.T @ b).max() for a, b in zip(found.modes, with_bell.modes, strict=True)]
     assert changed[1] < 1e-9 and min(changed[0], *changed[2:]) > 0.1
 
 
@@ -152,7 +152,7 @@ def test_it_takes_atmosphere_and_no_unsteady_motion():
     joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0))
     still, moving = bell(14, 20, 3) < 0.01, bell(14, 20, 3) > 0.3
     errors, gains = [], []
-    for local in (estimate_local_sky(joint.sky, functions[:3], EVERY), no_local_sky(joint.sky)):
+    for local in (estimate_local_sky(joint.sky, functions[:3], grid), no_local_sky(joint.sky, grid)):
         left = x - estimate(x, joint, local, grid).turbulent.reshape(N, -1)
         left = left - np.median(left[:, still], axis=1, keepdims=True)
         errors.append(np.sqrt(((left - left.mean(axis=0))[:, still] ** 2).mean()))

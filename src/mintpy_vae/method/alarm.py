@@ -140,7 +140,7 @@ class Judge:
             responses.append(self.maps @ whitened.T)
             misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
         self.misfits = np.concatenate(misfits)
-        self.metric = LocalPrecision(sky, new_modes(sky, local, good))
+        self.metric = LocalPrecision(sky, local.of_new(sky, good))
         self.energy = self.metric.energies(self.maps, of_sky)
         self.inflation, self.threshold = np.ones(len(self.places)), np.ones((len(lasting), len(self.places)))
         if not len(self.places):  # all ground is known to be stable
@@ -242,8 +242,3 @@ def _level(scores: Array) -> Array:
     The white noise does not become less on a date with a calm sky, by which scores are measured.
     """
     return np.asarray(np.maximum(np.median(scores, axis=0) / CHI2_MEDIAN, 1e-12))
-
-
-def new_modes(sky: Sky, local: LocalSky, good: NDArray[np.intp]) -> Array:
-    """Local modes of a date that was not learned from: those of all dates learned from."""
-    return np.asarray(np.sqrt(local.share / len(good)) * sky.unit[good])

@@ -38,6 +38,10 @@ FADE = 2.4
 """The local sky's modes are halved where unsteady motion is 1 / FADE of the sky's fine part (both RMS)."""
 FINE_WINDOW = 9
 """Pixels along each side of the window whose median tells how strong the fine residual is there."""
+OPPOSITE = 0.4
+"""Share of a date's posterior variance that counts beside its residual. Where the covariance is right, the error of the
+atmosphere is the opposite of what it takes from the fine part, and the residual is the whole error; where it is wrong,
+the two are independent."""
 MUCH_LEFT = 0.67
 """A broad band is reported if less than this share of its trend was removed,"""
 NOTABLE = 0.25
@@ -175,21 +179,18 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
-    faded = [maps * fade for maps in local.modes]
+    metrics = [LocalPrecision(sky, maps * fade) for maps in local.modes]
     parts = []
-    for block, maps in zip(local.blocks, faded, strict=True):
-        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], maps, sky))
+    for block, metric in zip(local.blocks, metrics, strict=True):
+        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], metric))
     for q, slow in enumerate(joint.slow):
         modes, own = sky.covariance(slow).modes, steady[q : q + 1]
-        weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion), known=True)
+        weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion))
         parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
-    modes = np.vstack([sky.modes, *faded])
-    block_of = np.repeat(np.arange(-1, len(faded)), [len(sky.modes), *map(len, faded)])
     for own, size in events:
-        weighted = doubt.weighted(modes, sky.fine, size)
+        error = doubt.error(sky.fine, size)
         for number, functions in local.by_block(own):
-            some = (block_of < 0) | (block_of == number)
-            parts.append(_Part.of_modes(functions, functions @ still, modes[some], weighted[:, some], sky))
+            parts.append(_Part.of_block(functions, functions @ still, metrics[number], error))
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
@@ -264,14 +265,21 @@ class _Part:
     kept_variance: Array
 
     @classmethod
-    def of_block(cls, functions: Array, values: Array, local: Array, sky: Sky) -> _Part:
-        """The sky of independent dates with ``local`` modes (modes, pixels); parameters as in :meth:`of_modes`."""
-        metric = LocalPrecision(sky, local)
-        whitened = metric.whiten(values)
+    def of_block(cls, functions: Array, values: Array, metric: LocalPrecision, error: _Error | None = None) -> _Part:
+        """The sky of the dates of a block, with the ``error`` of a motion; the rest as in :meth:`of_modes`."""
+        sky, local = metric.sky, metric.modes
+        whitened, uncertain = metric.whiten(values), OPPOSITE * metric.uncertain
+        if error and len(error.pixels):
+            # (P^-1 + error)^-1 = P - rows' core rows, where P is the precision and rows are its rows of these pixels
+            rows = metric.rows(error.pixels)
+            core = np.linalg.solve(np.eye(len(rows)) + error.covariance @ rows[:, error.pixels], error.covariance)
+            whitened = whitened - (whitened[:, error.pixels] @ core) @ rows
+            known = metric.explained(error.pixels, rows)
+            uncertain = uncertain + np.sum(known * (core @ known), axis=0)
         maps = (whitened @ sky.modes[2:].T) @ sky.modes[2:] + (whitened @ local.T) @ local
         slopes = (whitened @ sky.modes[1]) * _per_metre(sky.modes[1], sky)
         none = np.zeros(local.shape[1])
-        return cls(functions, maps, slopes, metric.uncertain, np.zeros_like(maps), none)
+        return cls(functions, maps, slopes, uncertain, np.zeros_like(maps), none)
 
     @classmethod
     def of_modes(
@@ -384,6 +392,14 @@ class _Errors:
         return np.asarray(gaussian_filter(fill(square[None], self.valid)[0], SHAPE_PIXELS)[self.valid])
 
 
+@dataclass(frozen=True)
+class _Error:
+    """Error of a motion's shape: covariance (n, n) on some ``pixels`` (n,), in units of the strength squared."""
+
+    pixels: NDArray[np.intp]
+    covariance: Array
+
+
 class _Doubt:
     """Error of a motion's shape, given the size of the motion (pixels,)."""
 
@@ -399,19 +415,26 @@ class _Doubt:
         size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
         return np.asarray(fine / (fine + (FADE * size) ** 2))
 
-    def weighted(self, modes: Array, fine: float, size: Array, known: bool = False) -> Array:
-        """``(fine * I + error)^-1 modes'``, (pixels, modes), for motion of this ``size``.
+    def error(self, fine: float, size: Array, known: bool = False) -> _Error:
+        """Error of the shape of motion of this ``size``, where it matters beside the sky's ``fine`` part.
 
         With ``known``, ground that the user knows to move has no weight.
         """
         free = self.moving & known
         size = np.where(self.stable, 0.0, size)
         own = np.flatnonzero(free | (size > NEGLIGIBLE * np.sqrt(fine)))
+        square = np.sum([(axis[own, None] - axis[own]) ** 2 for axis in self.pixels], axis=0)
+        covariance = SHAPE_ERROR**2 * np.exp(-square / (4 * SHAPE_PIXELS**2)) * np.outer(size[own], size[own])
+        covariance[np.diag_indices_from(covariance)] += np.where(free[own], FREE**2, 0.0)
+        return _Error(own, covariance)
+
+    def weighted(self, modes: Array, fine: float, size: Array) -> Array:
+        """``(fine * I + error)^-1 modes'``, (pixels, modes), for motion of this ``size`` that the user may know."""
+        error = self.error(fine, size, known=True)
+        own, rest = error.pixels, error.covariance
         weighted = modes.T / fine
         if len(own):
-            square = np.sum([(axis[own, None] - axis[own]) ** 2 for axis in self.pixels], axis=0)
-            rest = SHAPE_ERROR**2 * np.exp(-square / (4 * SHAPE_PIXELS**2)) * np.outer(size[own], size[own])
-            rest[np.diag_indices_from(rest)] += fine + np.where(free[own], FREE**2, 0.0)
+            rest[np.diag_indices_from(rest)] += fine
             weighted[own] = cho_solve(cho_factor(rest, check_finite=False), modes[:, own].T, check_finite=False)
         return weighted
 

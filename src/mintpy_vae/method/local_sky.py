@@ -2,10 +2,10 @@
 
 A stationary covariance (:mod:`.sky`) does not depend on the place. The sample covariance of the dates does, but its
 rank is at most the number of dates, and a date that is part of it explains itself, including its motion. Therefore the
-dates are divided into blocks, and the sample covariance of all other blocks is added to the covariance of the dates of
-a block (cross-fitting; Chernozhukov et al., 2018),
+dates are divided into blocks, and the sample covariance of all other blocks, tapered with distance (:mod:`.taper`), is
+added to the covariance of the dates of a block (cross-fitting; Chernozhukov et al., 2018),
 
-    x_t ~ N(0, s_t^2 (S + share * mean of u' u over the other blocks' dates u)),
+    x_t ~ N(0, s_t^2 (S + share * rho * mean of u' u over the other blocks' dates u)),
 
 with one share, chosen by maximum likelihood, and a strength s_t for each date. The trend and the other persistent
 functions of time are fitted to the other blocks alone: fitted to all dates, they would bring a date into all others.
@@ -19,7 +19,7 @@ and took a hundred times as long (docs/method.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,13 @@ from scipy.optimize import minimize_scalar
 
 from ..arrays import Array
 from .covariance import without_height
+from .observations import Grid
 from .sky import Precision, Sky
+from .taper import Taper
 from .timefunctions import TimeFunction, without_others
 
 BLOCKS = 4
-LARGEST_SHARE = 1.0
+LARGEST_SHARE = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class LocalSky:
         Indices of the dates of each block; together all dates.
     modes : list of (modes, pixels)
         ``modes' modes`` is added for the dates of a block; the modes come from the other blocks.
+    taper : Taper
     share : float
         0 means that the stationary sky alone has the largest likelihood.
     gain : float
@@ -52,8 +55,9 @@ class LocalSky:
 
     blocks: list[NDArray[np.intp]]
     modes: list[Array]
+    taper: Taper
     share: float
-    gain: float
+    gain: float = 0.0
 
     def by_block(self, functions: Array) -> list[tuple[int, Array]]:
         """Orthonormal functions of time (functions, dates), turned so that each is mostly in one block.
@@ -70,14 +74,18 @@ class LocalSky:
         nearest, turned = np.rint(centre).astype(int), turn.T @ functions
         return [(k, turned[nearest == k]) for k in range(len(self.blocks)) if (nearest == k).any()]
 
+    def of_new(self, sky: Sky, good: NDArray[np.intp]) -> Array:
+        """Modes of a date that is in no block: those of all ``good`` dates, (modes, pixels)."""
+        return self.taper.modes(np.sqrt(self.share / len(good)) * sky.unit[good]) if self.share else self.modes[0]
 
-def no_local_sky(sky: Sky) -> LocalSky:
+
+def no_local_sky(sky: Sky, grid: Grid) -> LocalSky:
     """Local sky without any modes: the stationary sky alone."""
     n_dates, n_pixels = sky.unit.shape
-    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], 0.0, 0.0)
+    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], Taper(grid.valid), 0.0, 0.0)
 
 
-def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]) -> LocalSky:
+def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid) -> LocalSky:
     """Estimate by maximum likelihood the share of the other dates' covariance that is added.
 
     Parameters
@@ -85,43 +93,31 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArr
     sky : Sky
     persistent : sequence of TimeFunction
         What its residual is without.
-    good : (dates,) int
-        Dates that are not known to be bad.
+    grid : Grid
+        Its good dates alone are learned from.
     """
-    blocks, others = _blocks_and_others(sky, persistent, good)
-    judges = [
-        _Evidence(sky.precision, sky.unit[dates], maps)
-        for block, maps in zip(blocks, others, strict=True)
-        if len(dates := np.intersect1d(block, good))
-    ]
+    full = local_sky(sky, persistent, grid, 1.0)
+    good = [np.intersect1d(block, grid.good) for block in full.blocks]
+    judges = [_Evidence(sky.precision, sky.unit[d], maps) for d, maps in zip(good, full.modes, strict=True) if len(d)]
 
     def gain(share: float) -> float:
-        return sum(judge(share) for judge in judges) / len(good)
+        return sum(judge(share) for judge in judges) / len(grid.good)
 
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
-        return no_local_sky(sky)
-    return _with_share(share, blocks, others, gain(share))
+        return no_local_sky(sky, grid)
+    return replace(full, modes=[np.sqrt(share) * maps for maps in full.modes], share=share, gain=gain(share))
 
 
-def local_sky(sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp], share: float) -> LocalSky:
+def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
-        return no_local_sky(sky)
-    return _with_share(share, *_blocks_and_others(sky, persistent, good))
-
-
-def _with_share(share: float, blocks: list[NDArray[np.intp]], others: list[Array], gain: float = 0.0) -> LocalSky:
-    return LocalSky(blocks, [np.sqrt(share / len(maps)) * maps for maps in others], share, gain)
-
-
-def _blocks_and_others(
-    sky: Sky, persistent: Sequence[TimeFunction], good: NDArray[np.intp]
-) -> tuple[list[NDArray[np.intp]], list[Array]]:
-    """Blocks of dates, of as many good ones each, and for each the good dates of the others, (others, pixels)."""
+        return no_local_sky(sky, grid)
+    taper, good = Taper(grid.valid), grid.good
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
-    blocks = np.split(np.arange(len(sky.unit)), starts)
-    return blocks, [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
+    blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
+    others = [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
+    return LocalSky(blocks, [taper.modes(np.sqrt(share / len(maps)) * maps) for maps in others], taper, share)
 
 
 def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np.intp]) -> Array:
@@ -131,19 +127,19 @@ def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np
 
 
 class _Evidence:
-    """Likelihood of dates if a share of the mean ``u' u`` of others is added to S, each with its most likely strength.
+    """Likelihood of dates if a share of ``modes' modes`` is added to S, each with its most likely strength.
 
     Parameters
     ----------
     precision : Precision
         Inverse of S.
-    dates, others : (n, pixels)
+    dates, modes : (n, pixels)
     """
 
-    def __init__(self, precision: Precision, dates: Array, others: Array) -> None:
-        whitened = precision.whiten(others)
-        self.spread, axes = np.linalg.eigh(whitened @ others.T / len(others))
-        self.along = dates @ whitened.T @ axes / np.sqrt(len(others))
+    def __init__(self, precision: Precision, dates: Array, modes: Array) -> None:
+        whitened = precision.whiten(modes)
+        self.spread, axes = np.linalg.eigh(whitened @ modes.T)
+        self.along = dates @ whitened.T @ axes
         self.energy = np.einsum("ij,ij->i", precision.whiten(dates), dates)
         self.pixels = dates.shape[1]
 

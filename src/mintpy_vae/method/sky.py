@@ -241,6 +241,20 @@ class LocalPrecision:
         along = maps @ self.whitened.T
         return np.asarray(of_sky - np.einsum("ij,ij->i", along @ self.core, along))
 
+    def rows(self, pixels: NDArray[np.intp]) -> Array:
+        """Rows of this inverse, (pixels, all pixels)."""
+        sky = self.sky.precision
+        found = -(self.sky.modes[:, pixels].T @ sky.core) @ self.sky.modes
+        found[np.arange(len(pixels)), pixels] += sky.weight
+        return np.asarray(found - (self.whitened[:, pixels].T @ self.core) @ self.whitened)
+
+    def explained(self, pixels: NDArray[np.intp], rows: Array) -> Array:
+        """The inverse's ``rows`` of some pixels times the covariance of the sky without constant and fine part."""
+        constant = self.sky.modes[0]
+        known = -self.sky.fine * rows - np.outer(rows @ constant, constant)
+        known[np.arange(len(pixels)), pixels] += 1.0
+        return np.asarray(known)
+
     @cached_property
     def uncertain(self) -> Array:
         """Posterior variance of the atmosphere, as :attr:`.Sky.uncertain`, (pixels,)."""

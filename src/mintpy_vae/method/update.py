@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..dates import acquisition_years
-from .alarm import FALSE_ALARM, LASTING, LEAST_SCORE, Alarm, Judge, new_modes, together
+from .alarm import FALSE_ALARM, LASTING, LEAST_SCORE, Alarm, Judge, together
 from .atmosphere import Atmosphere, estimate
 from .bells import Bells, make_bells
 from .covariance import date_strength, fill, strength_of, without_height
@@ -402,7 +402,7 @@ class Statistics:
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
         self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
-        self.local = local_sky(self.sky, persistent, grid.good, learned.share)
+        self.local = local_sky(self.sky, persistent, grid, learned.share)
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
         self.judge = Judge(self.sky, self.local, self.bells, grid.good, false_alarm, lasting)
 
@@ -499,7 +499,9 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        atmosphere = _estimate(everything, motion, functions, self.sky, self.local, self.knowledge)
+        blocks, modes = [*self.local.blocks, np.arange(n, len(dates))], [*self.local.modes, self.judge.metric.modes]
+        local = replace(self.local, blocks=blocks, modes=modes)
+        atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[:n].mean()
         atmosphere = replace(
@@ -612,7 +614,7 @@ def _estimate(
     knowledge: Knowledge,
 ) -> Atmosphere:
     """Atmosphere of all dates with the statistics that were learned."""
-    n, number = learned.number, len(learned.dates)
+    n = learned.number
     added = (learned.series - motion.series)[n:]
     whole = replace(
         sky,
@@ -620,12 +622,6 @@ def _estimate(
         unit=np.vstack([sky.unit, added / learned.strength[n:, None]]),
         strength=learned.strength,
     )
-    with_new = LocalSky(
-        [*local.blocks, np.arange(n, number)],
-        [*local.modes, new_modes(sky, local, learned.grid.good)],
-        local.share,
-        local.gain,
-    )
     rotation = Rotation(learned.strength, persistent_of(functions))
     joint = Joint(whole, rotation, learned.slow, list(functions), motion)
-    return estimate(learned.series, joint, with_new, learned.grid, replace(knowledge, stations=[]))
+    return estimate(learned.series, joint, local, learned.grid, replace(knowledge, stations=[]))

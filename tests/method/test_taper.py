@@ -1,0 +1,53 @@
+"""A covariance tapered with distance."""
+
+import numpy as np
+import pytest
+
+from mintpy_vae.method import taper as module
+from mintpy_vae.method.taper import WIDTH, Taper
+
+
+def distances(valid):
+    pixels = np.array(np.nonzero(valid), dtype=np.float64)
+    return np.sqrt(sum((axis[:, None] - axis) ** 2 for axis in pixels))
+
+
+@pytest.fixture
+def valid():
+    valid = np.ones((24, 31), dtype=bool)
+    valid[3:9, 20:] = False
+    return valid
+
+
+def test_the_correlation_is_a_gaussian_of_distance_alone(valid):
+    windows = Taper(valid).windows
+    wanted = np.exp(-((distances(valid) / (2 * WIDTH)) ** 2))
+    assert np.allclose(np.diag(windows.T @ windows), 1.0)
+    assert np.abs(windows.T @ windows - wanted).max() < 0.1
+
+
+def test_modes_have_the_tapered_covariance(valid, monkeypatch):
+    maps = np.random.default_rng(1).normal(size=(7, valid.sum()))
+    taper = Taper(valid)
+    wanted = (taper.windows.T @ taper.windows) * (maps.T @ maps)
+    monkeypatch.setattr(module, "KEPT", 1.0)
+    monkeypatch.setattr(module, "FAINT", 0.0)
+    np.testing.assert_allclose(taper.modes(maps).T @ taper.modes(maps), wanted, atol=1e-9)
+    monkeypatch.undo()
+    few = taper.modes(maps)
+    assert np.diag(few.T @ few).sum() > 0.97 * np.diag(wanted).sum()
+
+
+def test_places_far_apart_are_independent(valid):
+    same = np.random.default_rng(2).normal(size=(5, 1)) * np.ones(valid.sum())
+    modes = Taper(valid).modes(same)
+    assert np.abs((modes.T @ modes)[distances(valid) > 8 * WIDTH]).max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (5, 3)])
+def test_small_and_narrow_scenes(shape):
+    valid = np.ones(shape, dtype=bool)
+    maps = np.random.default_rng(3).normal(size=(4, valid.sum()))
+    modes = Taper(valid).modes(maps)
+    assert np.isfinite(modes).all() and (modes**2).sum() > 0.97 * (maps**2).sum()
+    assert Taper(valid).modes(maps[:0]).shape[1] == valid.sum()
