@@ -76,7 +76,9 @@ class LocalSky:
 
     def of_new(self, sky: Sky, good: NDArray[np.intp]) -> Array:
         """Modes of a date that is in no block: those of all ``good`` dates, (modes, pixels)."""
-        return self.taper.modes(np.sqrt(self.share / len(good)) * sky.unit[good]) if self.share else self.modes[0]
+        if not self.share:
+            return self.modes[0]
+        return np.sqrt(self.share) * self.taper.modes(sky.unit[good], sky.fine)
 
 
 def no_local_sky(sky: Sky, grid: Grid) -> LocalSky:
@@ -117,7 +119,7 @@ def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: f
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
     blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
     others = [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
-    return LocalSky(blocks, [taper.modes(np.sqrt(share / len(maps)) * maps) for maps in others], taper, share)
+    return LocalSky(blocks, [np.sqrt(share) * taper.modes(maps, sky.fine) for maps in others], taper, share)
 
 
 def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np.intp]) -> Array:

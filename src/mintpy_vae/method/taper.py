@@ -12,14 +12,14 @@ import numpy as np
 
 from ..arrays import Array, Mask
 
-WIDTH = 3.0
+WIDTH = 4.0
 """Standard deviation of a window, pixels. The correlation, their self-convolution, is sqrt(2) times as wide."""
 SPACING = 1.5
 """Distance of the windows, in standard deviations."""
 FAINT = 1e-4
 """Height below which a window is 0."""
-KEPT = 0.97
-"""Share of the variance in a window that its modes keep."""
+KEPT = 0.95
+"""Share of the variance in a window that its modes keep at most."""
 
 
 class Taper:
@@ -43,14 +43,29 @@ class Taper:
         windows = windows[(windows**2).sum(axis=1) > 1e-3]
         self.windows = windows / np.sqrt((windows**2).sum(axis=0))
 
-    def modes(self, maps: Array) -> Array:
-        """Modes with ``modes' modes = rho * (maps' maps)``, as far as their variance matters, (modes, pixels)."""
+    def modes(self, maps: Array, noise: float = 0.0) -> Array:
+        """Modes with ``modes' modes = rho * (mean of u' u over the maps u)``, as far as their variance matters.
+
+        Parameters
+        ----------
+        maps : (maps, pixels)
+        noise : float
+            Variance of their white noise. What it produces alone is left out: in each window, eigenvalues up to the
+            upper edge of Marchenko and Pastur (1967).
+
+        Returns
+        -------
+        (modes, pixels)
+        """
         found = [np.zeros((0, maps.shape[1]))]
         for window in self.windows:
             inside = np.flatnonzero(window > FAINT)
-            seen = maps[:, inside] * window[inside]
+            seen = maps[:, inside] * (window[inside] / np.sqrt(max(len(maps), 1)))
             energy, axes = np.linalg.eigh(seen @ seen.T)
             kept = np.cumsum(energy) > (1 - KEPT) * energy.sum()  # the weakest come first
+            square = window[inside] ** 2
+            per_pixel = len(maps) * (square**2).sum() / square.sum() ** 2
+            kept &= energy > noise * square.sum() / max(len(maps), 1) * (1 + np.sqrt(per_pixel)) ** 2
             modes = np.zeros((kept.sum(), maps.shape[1]))
             modes[:, inside] = axes[:, kept].T @ seen
             found.append(modes)
