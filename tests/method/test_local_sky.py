@@ -117,7 +117,7 @@ def test_no_date_is_in_its_own_covariance():
         maps = clinging(6)[others]
         maps = maps - maps.mean(axis=1, keepdims=True)
         alone = without(maps, [replace(f, values=f.values[others]) for f in PERSISTENT])
-        wanted = np.sqrt(found.share) * found.taper.modes(alone / sky.strength[others][:, None], sky.fine)
+        wanted = np.sqrt(found.share) * found.taper.modes(alone / sky.strength[others][:, None], sky.noise)
         np.testing.assert_allclose(modes.T @ modes, wanted.T @ wanted, atol=1e-9)
     # nor by way of the mean and the functions that were fitted to all dates
     spoilt = clinging(6)

@@ -78,7 +78,7 @@ class LocalSky:
         """Modes of a date that is in no block: those of all ``good`` dates, (modes, pixels)."""
         if not self.share:
             return self.modes[0]
-        return np.sqrt(self.share) * self.taper.modes(sky.unit[good], sky.fine)
+        return np.sqrt(self.share) * self.taper.modes(sky.unit[good], sky.noise)
 
 
 def no_local_sky(sky: Sky, grid: Grid) -> LocalSky:
@@ -119,7 +119,7 @@ def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: f
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
     blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
     others = [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
-    return LocalSky(blocks, [np.sqrt(share) * taper.modes(maps, sky.fine) for maps in others], taper, share)
+    return LocalSky(blocks, [np.sqrt(share) * taper.modes(maps, sky.noise) for maps in others], taper, share)
 
 
 def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np.intp]) -> Array:

@@ -147,7 +147,9 @@ class Work:
         except NotEnoughEvidence:
             return Found([], [])
         functions = persistent_functions(grid.years, knowledge.functions) + scanned(observations.dates)
-        dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
+        dictionary = Dictionary(
+            functions, make_bells(grid.valid, grid.height, knowledge.stable, coverage=observations.coverage(grid.valid))
+        )
         rng = np.random.default_rng([self.settings.seed, task.number])
         how = (dictionary, grid, self.settings.significance, rng, self.ablation.slow_sky)
         motion = estimate_jointly(phase - phase.mean(axis=1, keepdims=True), *how, passes=PASSES - 1).deformation

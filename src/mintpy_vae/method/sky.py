@@ -99,6 +99,8 @@ class Sky:
         Band of each cosine mode.
     fine : float
         Variance of scales finer than the bands, white noise included.
+    noise : float
+        Variance of the white noise, from the flat end of the spectrum.
     """
 
     residual: Array
@@ -109,6 +111,7 @@ class Sky:
     modes: Array
     band: NDArray[np.intp]
     fine: float
+    noise: float
 
     @property
     def turbulent(self) -> Array:
@@ -314,6 +317,7 @@ def sky_statistics(residual: Array, grid: Grid) -> Sky:
         modes=np.vstack([constant, height * slope_std, modes]),
         band=np.digitize(of_mode, EDGES) - 1,
         fine=fine,
+        noise=noise,
     )
 
 
