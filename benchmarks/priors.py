@@ -7,7 +7,8 @@ disks are hidden and predicted from around (error over that of the stationary sk
 of errors within one sigma, seconds. The leak: a bell of three times a date's strength is put into one date, or into
 five in a row, before the mean and the persistent functions are fitted, and hidden there; how much of it comes back as
 atmosphere. These are fitted to the dates learned from alone; in the row *fitted together* to all dates, by which a date
-comes into all others. The row *all dates* includes the date itself. Two simulated skies stand beside the real ones, and
+comes into all others. The row *all dates* includes the date itself. The row *other dates* is that of the method, which
+is tapered with distance, the other rows are not. Two simulated skies stand beside the real ones, and
 white noise may be added to all. The decoder is a network with 48 maps that grows from a seed and sees the height,
 trained under the stationary sky as the noise of its likelihood.
 
@@ -53,6 +54,7 @@ from mintpy_vae.method.observations import LARGEST
 from mintpy_vae.method.observations import Grid as TrainingGrid
 from mintpy_vae.method.profile import Profile, fit_profile
 from mintpy_vae.method.search import Dictionary
+from mintpy_vae.method.taper import Taper
 from mintpy_vae.method.timefunctions import annual, persistent_of, scanned, trend, without
 from mintpy_vae.simulate import simulate
 from mintpy_vae.simulate.presets import PRESETS
@@ -61,7 +63,7 @@ from mintpy_vae.stack import pool_map
 
 Array = NDArray[np.float64]
 CASES = ("lengai_null_0", "lengai_null_45", "erta_60", "san_miguel_null_0", "tibet_null_0")
-ROWS = ("stationary", "other dates", "other dates, fitted together", "all dates", "decoder")
+ROWS = ("stationary", "other dates", "other dates, not tapered", "other dates, fitted together", "all dates", "decoder")
 FOR_FEW = ("simulated", "other dates and simulated", "decoder, pre-trained")
 SKIES, DATES_OF_SKY = 4, 30
 """Simulated skies over the height of a scene, and dates of each."""
@@ -280,6 +282,8 @@ class Judge:
             if self.pretrained is None:
                 self.pretrained = decoder(self.simulated, self.precision, self.grid)[1]
             modes = decoder(unit[others], self.precision, self.grid, self.pretrained)[0]
+        elif row == "other dates":
+            modes = Taper(self.grid.valid).modes(unit[others], self.sky.noise)
         else:
             modes = unit[others] / np.sqrt(len(others))
         judged = unit[self.blocks[block]] if row != "all dates" else unit

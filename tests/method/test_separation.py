@@ -111,7 +111,7 @@ def test_no_bell_is_on_ground_that_is_hardly_covered():
     assert narrow[:, 1].min() > 8 and all_narrow[:, 1].min() < 1
     thick = all_narrow[:, 1] > 12
     assert (narrow[:, 1] > 12).sum() >= thick.sum() > 0
-    np.testing.assert_array_equal(make_bells(ALL, NO_RELIEF, coverage=np.full(ALL.sum(), 0.1)).places, plain.places)
+    np.testing.assert_array_equal(make_bells(ALL, NO_RELIEF, coverage=np.full(ALL.sum(), 0.5)).places, plain.places)
 
 
 def test_fill_takes_the_nearest_valid_pixel():
