@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .results.result import Result
     from .workflow.correction import correct
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["InputError", "Result", "Settings", "__version__", "correct"]
 
 

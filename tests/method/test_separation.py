@@ -103,17 +103,6 @@ def test_where_the_highest_ground_is_level_maps_along_the_relief_are_finite():
     assert np.isfinite(made.maps).all() and made.relief.any()
 
 
-def test_no_bell_is_on_ground_that_is_hardly_covered():
-    """Thin ground is no reason to look there for motion, unless all ground is as thin."""
-    coverage = np.where(np.indices(SHAPE)[1] < 10, 0.1, 1.0).ravel()
-    bells, plain = make_bells(ALL, NO_RELIEF, coverage=coverage), make_bells(ALL, NO_RELIEF)
-    narrow, all_narrow = (one.places[one.places[:, 2] < np.log(1.5)] for one in (bells, plain))
-    assert narrow[:, 1].min() > 8 and all_narrow[:, 1].min() < 1
-    thick = all_narrow[:, 1] > 12
-    assert (narrow[:, 1] > 12).sum() >= thick.sum() > 0
-    np.testing.assert_array_equal(make_bells(ALL, NO_RELIEF, coverage=np.full(ALL.sum(), 0.5)).places, plain.places)
-
-
 def test_fill_takes_the_nearest_valid_pixel():
     valid = np.zeros((3, 3), dtype=bool)
     valid[0, 0] = valid[2, 2] = True

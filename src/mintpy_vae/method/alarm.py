@@ -147,7 +147,7 @@ class Judge:
             return
         energy = np.mean(energies, axis=0)
         response = np.hstack([r / np.sqrt(e / energy)[:, None] for r, e in zip(responses, energies, strict=True)])
-        self.inflation = place_inflation(response, energy, self.places[:, 2])
+        self.inflation = local.level * place_inflation(response / np.sqrt(local.level), energy, self.places[:, 2])
         in_order = np.argsort(np.concatenate([block for block, _ in blocks]))
         unit = (response / np.sqrt(energy * self.inflation)[:, None])[:, in_order]
         scores = [together(unit, sky.strength[np.sort(good)], length) ** 2 for length in lasting]

@@ -22,7 +22,7 @@ THINNEST = 0.75
 SPACING = 0.6
 """Distance between bells of one width, in their standard deviations; a pixel at least."""
 COVERED = 0.5
-"""Least coverage of a bell, in units of that of the scene."""
+"""Least share of a bell on valid ground, in units of the valid share of the scene."""
 INSIDE = 0.7
 """Least value of a refined bell on valid ground; the amplitude of one that is centred beyond it is extrapolated."""
 MAX_STRETCH = 0.7
@@ -65,21 +65,15 @@ class Bells:
 
 
 def make_bells(
-    valid: NDArray[np.bool_],
-    height: Array,
-    stable: NDArray[np.bool_] | None = None,
-    wide: bool = False,
-    coverage: Array | None = None,
+    valid: NDArray[np.bool_], height: Array, stable: NDArray[np.bool_] | None = None, wide: bool = False
 ) -> Bells:
     """Round bells of every width on the valid pixels of a (height, width) grid, and maps that follow the relief.
 
     ``height`` (pixels,) is the effective one, metres. No bell is centred on ground that is known to be ``stable``. In a
-    ``wide`` scene there are also bells of ``NARROWEST``. By default the ``coverage`` (pixels,) of valid pixels is 1;
-    where it is small there is little ground, or incoherent ground, whose errors look like narrow motion.
+    ``wide`` scene there are also bells of ``NARROWEST``.
     """
     pixels, last = np.array(np.nonzero(valid), dtype=np.float64), np.array(valid.shape) - 1
-    coverage = np.ones(pixels.shape[1]) if coverage is None else coverage
-    side, covered = min(valid.shape), COVERED * coverage.sum() / valid.size
+    side, covered = min(valid.shape), COVERED * valid.mean()
     places, maps = [], []
     narrow = [NARROWEST] if wide else []
     for sigma in np.unique([*narrow, *(max(width * side, 1.0) for width in WIDTHS)]):
@@ -90,7 +84,7 @@ def make_bells(
         )
         centres = np.array(list(product(*axes)))
         bells = (down[:, None] * across).reshape(len(centres), -1)
-        chosen = bells @ coverage > covered * 2 * np.pi * sigma**2
+        chosen = bells.sum(axis=1) > covered * 2 * np.pi * sigma**2
         if stable is not None:
             chosen &= ~stable[tuple(np.minimum(np.round(centres).astype(int), last).T)]
         shape = np.broadcast_to([np.log(sigma), 0.0, 0.0], (len(centres), 3))

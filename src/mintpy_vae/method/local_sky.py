@@ -49,6 +49,8 @@ class LocalSky:
     taper : Taper
     share : float
         0 means that the stationary sky alone has the largest likelihood.
+    level : float
+        Variance of the dates, in units of the sum of both covariances.
     gain : float
         Increase of the log-likelihood per pixel and date.
     """
@@ -57,6 +59,7 @@ class LocalSky:
     modes: list[Array]
     taper: Taper
     share: float
+    level: float = 1.0
     gain: float = 0.0
 
     def by_block(self, functions: Array) -> list[tuple[int, Array]]:
@@ -84,7 +87,7 @@ class LocalSky:
 def no_local_sky(sky: Sky, grid: Grid) -> LocalSky:
     """Local sky without any modes: the stationary sky alone."""
     n_dates, n_pixels = sky.unit.shape
-    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], Taper(grid.valid), 0.0, 0.0)
+    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], Taper(grid.valid), 0.0)
 
 
 def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid) -> LocalSky:
@@ -98,9 +101,8 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid)
     grid : Grid
         Its good dates alone are learned from.
     """
-    full = local_sky(sky, persistent, grid, 1.0)
-    good = [np.intersect1d(block, grid.good) for block in full.blocks]
-    judges = [_Evidence(sky.precision, sky.unit[d], maps) for d, maps in zip(good, full.modes, strict=True) if len(d)]
+    full = _of_share(sky, persistent, grid, 1.0)
+    judges = _judges(sky, full, grid)
 
     def gain(share: float) -> float:
         return sum(judge(share) for judge in judges) / len(grid.good)
@@ -108,13 +110,19 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid)
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
         return no_local_sky(sky, grid)
-    return replace(full, modes=[np.sqrt(share) * maps for maps in full.modes], share=share, gain=gain(share))
+    modes = [np.sqrt(share) * maps for maps in full.modes]
+    return replace(full, modes=modes, share=share, level=_level(judges, share), gain=gain(share))
 
 
 def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
         return no_local_sky(sky, grid)
+    found = _of_share(sky, persistent, grid, share)
+    return replace(found, level=_level(_judges(sky, found, grid), 1.0))
+
+
+def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
     taper, good = Taper(grid.valid), grid.good
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
     blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
@@ -126,6 +134,17 @@ def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np
     """Some dates at unit strength, without persistent functions fitted to these alone, (dates, pixels)."""
     left = without_height(without_others(sky.residual, persistent, dates), sky.height)
     return np.asarray(left / sky.strength[dates][:, None])
+
+
+def _judges(sky: Sky, local: LocalSky, grid: Grid) -> list[_Evidence]:
+    """The good dates of each block, judged by the modes of the others."""
+    good = [np.intersect1d(block, grid.good) for block in local.blocks]
+    return [_Evidence(sky.precision, sky.unit[d], maps) for d, maps in zip(good, local.modes, strict=True) if len(d)]
+
+
+def _level(judges: Sequence[_Evidence], share: float) -> float:
+    """Geometric mean of the variances of the dates under a share of the modes' covariance."""
+    return float(np.exp(np.log(np.concatenate([judge.variances(share) for judge in judges])).mean()))
 
 
 class _Evidence:
@@ -147,7 +166,11 @@ class _Evidence:
 
     def __call__(self, share: float) -> float:
         """Log-likelihood per pixel, summed over the dates, relative to a share of 0."""
-        explained = (self.along**2 * (share / (1.0 + share * self.spread))).sum(axis=1)
-        left = np.log(np.maximum(1.0 - explained / self.energy, 1e-12))
+        left = np.log(self.variances(share) * self.pixels / self.energy)
         log_det = np.log1p(share * np.maximum(self.spread, 0.0)).sum() / self.pixels
         return float(-0.5 * (left + log_det).sum())
+
+    def variances(self, share: float) -> Array:
+        """Most likely variance of each date, in units of the covariance, (dates,)."""
+        explained = (self.along**2 * (share / (1.0 + share * self.spread))).sum(axis=1)
+        return np.asarray(np.maximum(self.energy - explained, 1e-12 * self.energy) / self.pixels)

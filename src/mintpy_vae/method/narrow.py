@@ -147,9 +147,7 @@ class Work:
         except NotEnoughEvidence:
             return Found([], [])
         functions = persistent_functions(grid.years, knowledge.functions) + scanned(observations.dates)
-        dictionary = Dictionary(
-            functions, make_bells(grid.valid, grid.height, knowledge.stable, coverage=observations.coverage(grid.valid))
-        )
+        dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable))
         rng = np.random.default_rng([self.settings.seed, task.number])
         how = (dictionary, grid, self.settings.significance, rng, self.ablation.slow_sky)
         motion = estimate_jointly(phase - phase.mean(axis=1, keepdims=True), *how, passes=PASSES - 1).deformation

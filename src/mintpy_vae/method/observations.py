@@ -128,11 +128,6 @@ class Observations:
         phase, weight, height = own
         return replace(self, phase=phase, weight=weight, height=height, delay=delay)
 
-    def coverage(self, valid: Mask) -> Array:
-        """Mean weight of the pairs on some pixels, (pixels,), 1 on an ordinary one and at most."""
-        weight = self.weight[:, valid].mean(axis=0, dtype=np.float64)
-        return np.asarray(np.minimum(weight / max(float(np.median(weight)), 1e-12), 1.0))
-
 
 @dataclass(frozen=True)
 class Grid:

@@ -202,9 +202,7 @@ def separate(
 
     # 3. to 5. Estimate local deformation, the statistics of the sky, and the atmosphere of each date.
     searching = steps_of(progress, "searching local deformation")
-    coverage = observations.coverage(grid.valid)
-    bells = make_bells(grid.valid, grid.height, knowledge.stable, wide=narrow is not None, coverage=coverage)
-    dictionary = Dictionary(functions, bells)
+    dictionary = Dictionary(functions, make_bells(grid.valid, grid.height, knowledge.stable, wide=narrow is not None))
     known = None if narrow is None else narrow.on(grid.valid.ravel())
     joint, local, atmosphere = explain(
         series, dictionary, grid, settings, knowledge, ablation, rng, known, progress=searching

@@ -19,11 +19,11 @@ SPACING = 1.5
 FAINT = 1e-4
 """Height below which a window is 0."""
 KEPT = 0.95
-"""Share of the variance in a window that its modes keep at most."""
+"""Least share of the variance in a window that its modes keep, but for noise."""
 
 
 class Taper:
-    """A Gaussian correlation of places, ``rho(x, y) = sum_k w_k(x) w_k(y)`` with windows w_k.
+    """A nearly Gaussian correlation of places, ``rho(x, y) = sum_k w_k(x) w_k(y)`` with windows w_k.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class Taper:
         ----------
         maps : (maps, pixels)
         noise : float
-            Variance of their white noise. What it produces alone is left out: in each window, eigenvalues up to the
-            upper edge of Marchenko and Pastur (1967).
+            Variance of their white noise. What it produces alone, if it is as strong everywhere and on each map, is
+            left out: in each window, eigenvalues up to the upper edge of Marchenko and Pastur (1967).
 
         Returns
         -------

@@ -445,10 +445,7 @@ class Work:
         maps = task.maps[:, grid.valid].astype(np.float64)
         known = Deformation(task.courses.T @ maps, task.motion, maps, task.courses)
         rng = np.random.default_rng([self.settings.seed, task.number])
-        dictionary = Dictionary(
-            self.functions,
-            make_bells(grid.valid, grid.height, task.knowledge.stable, coverage=observations.coverage(grid.valid)),
-        )
+        dictionary = Dictionary(self.functions, make_bells(grid.valid, grid.height, task.knowledge.stable))
         joint, local, atmosphere = explain(
             series, dictionary, grid, self.settings, task.knowledge, self.ablation, rng, known
         )
