@@ -31,7 +31,7 @@ def error_here(seed, there):
     functions = [trend(YEARS), *annual(YEARS), *scanned(DATES)]
     grid, dictionary = grid_of(ALL, NO_RELIEF, YEARS), Dictionary(functions, make_bells(ALL, NO_RELIEF, None))
     joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0))
-    error = x - estimate(x, joint, no_local_sky(joint.sky, grid), grid).turbulent.reshape(N, -1) - truth
+    error = x - estimate(x, joint, no_local_sky(joint.sky), grid).turbulent.reshape(N, -1) - truth
     still = (HERE < 0.01) & (THERE < 0.01)
     error = error - np.median(error[:, still], axis=1, keepdims=True)
     return float(np.sqrt(((error - error.mean(axis=0))[:, HERE > 0.3] ** 2).mean()))

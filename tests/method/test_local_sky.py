@@ -152,7 +152,7 @@ def test_it_takes_atmosphere_and_no_unsteady_motion():
     joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0))
     still, moving = bell(14, 20, 3) < 0.01, bell(14, 20, 3) > 0.3
     errors, gains = [], []
-    for local in (estimate_local_sky(joint.sky, functions[:3], grid), no_local_sky(joint.sky, grid)):
+    for local in (estimate_local_sky(joint.sky, functions[:3], grid), no_local_sky(joint.sky)):
         left = x - estimate(x, joint, local, grid).turbulent.reshape(N, -1)
         left = left - np.median(left[:, still], axis=1, keepdims=True)
         errors.append(np.sqrt(((left - left.mean(axis=0))[:, still] ** 2).mean()))

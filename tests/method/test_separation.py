@@ -63,7 +63,7 @@ def together(series: np.ndarray, height: np.ndarray = NO_RELIEF, knowledge: Know
     grid = grid_of(ALL, height, YEARS)
     dictionary = Dictionary(functions, make_bells(ALL, height, knowledge.stable))
     joint = estimate_jointly(x, dictionary, grid, 0.01, np.random.default_rng(0), **changes)
-    atmosphere = estimate(x, joint, no_local_sky(joint.sky, grid), grid, knowledge)
+    atmosphere = estimate(x, joint, no_local_sky(joint.sky), grid, knowledge)
     left = x - atmosphere.turbulent.reshape(N, -1) - np.outer(atmosphere.slope, height)
     return joint, atmosphere, left - np.median(left, axis=1, keepdims=True)
 

@@ -29,7 +29,7 @@ from ..arrays import Array
 from .covariance import without_height
 from .observations import Grid
 from .sky import Precision, Sky
-from .taper import Taper
+from .taper import Taper, Whole
 from .timefunctions import TimeFunction, without_others
 
 BLOCKS = 4
@@ -46,7 +46,7 @@ class LocalSky:
         Indices of the dates of each block; together all dates.
     modes : list of (modes, pixels)
         ``modes' modes`` is added for the dates of a block; the modes come from the other blocks.
-    taper : Taper
+    taper : Taper or Whole
     share : float
         0 means that the stationary sky alone has the largest likelihood.
     level : float
@@ -57,7 +57,7 @@ class LocalSky:
 
     blocks: list[NDArray[np.intp]]
     modes: list[Array]
-    taper: Taper
+    taper: Taper | Whole
     share: float
     level: float = 1.0
     gain: float = 0.0
@@ -84,13 +84,15 @@ class LocalSky:
         return np.sqrt(self.share) * self.taper.modes(sky.unit[good], sky.noise)
 
 
-def no_local_sky(sky: Sky, grid: Grid) -> LocalSky:
+def no_local_sky(sky: Sky) -> LocalSky:
     """Local sky without any modes: the stationary sky alone."""
     n_dates, n_pixels = sky.unit.shape
-    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], Taper(grid.valid), 0.0)
+    return LocalSky([np.arange(n_dates)], [np.zeros((0, n_pixels))], Whole(), 0.0)
 
 
-def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid) -> LocalSky:
+def estimate_local_sky(
+    sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, taper: Taper | Whole | None = None
+) -> LocalSky:
     """Estimate by maximum likelihood the share of the other dates' covariance that is added.
 
     Parameters
@@ -100,8 +102,10 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid)
         What its residual is without.
     grid : Grid
         Its good dates alone are learned from.
+    taper : Taper or Whole, optional
+        By default that of the grid.
     """
-    full = _of_share(sky, persistent, grid, 1.0)
+    full = _of_share(sky, persistent, grid, 1.0, taper or Taper(grid.valid))
     judges = _judges(sky, full, grid)
 
     def gain(share: float) -> float:
@@ -109,7 +113,7 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid)
 
     share = float(minimize_scalar(lambda share: -gain(share), bounds=(0.0, LARGEST_SHARE), method="bounded").x)
     if not gain(share) > 0:
-        return no_local_sky(sky, grid)
+        return no_local_sky(sky)
     modes = [np.sqrt(share) * maps for maps in full.modes]
     return replace(full, modes=modes, share=share, level=_level(judges, share), gain=gain(share))
 
@@ -117,13 +121,13 @@ def estimate_local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid)
 def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
     """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
-        return no_local_sky(sky, grid)
-    found = _of_share(sky, persistent, grid, share)
+        return no_local_sky(sky)
+    found = _of_share(sky, persistent, grid, share, Taper(grid.valid))
     return replace(found, level=_level(_judges(sky, found, grid), 1.0))
 
 
-def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
-    taper, good = Taper(grid.valid), grid.good
+def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float, taper: Taper | Whole) -> LocalSky:
+    good = grid.good
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
     blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
     others = [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]

@@ -264,7 +264,7 @@ def explain(
 
     # 4. Estimate from the other dates the weather that recurs at places, which a stationary sky cannot describe.
     persistent = persistent_of(joint.functions)
-    local = estimate_local_sky(joint.sky, persistent, grid) if ablation.local_sky else no_local_sky(joint.sky, grid)
+    local = estimate_local_sky(joint.sky, persistent, grid) if ablation.local_sky else no_local_sky(joint.sky)
 
     # 5. Estimate the atmosphere of each date: the part of the data that these statistics explain.
     return joint, local, estimate(series, joint, local, grid, knowledge)

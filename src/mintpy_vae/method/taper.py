@@ -22,6 +22,14 @@ KEPT = 0.95
 """Least share of the variance in a window that its modes keep, but for noise."""
 
 
+class Whole:
+    """No taper: the covariance of all maps as it is."""
+
+    def modes(self, maps: Array, noise: float = 0.0) -> Array:
+        """Modes with ``modes' modes`` = mean of u' u over the maps u (maps, pixels), whatever their ``noise``."""
+        return np.asarray(maps / np.sqrt(max(len(maps), 1)))
+
+
 class Taper:
     """A nearly Gaussian correlation of places, ``rho(x, y) = sum_k w_k(x) w_k(y)`` with windows w_k.
 

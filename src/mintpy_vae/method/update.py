@@ -24,12 +24,13 @@ from .deformation import Deformation, Piece
 from .inversion import invert_to_dates
 from .joint import Joint, search_again
 from .knowledge import NOTHING, Knowledge
-from .local_sky import LocalSky, local_sky
+from .local_sky import LocalSky, estimate_local_sky, local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Sky, Slowness, sky_statistics
+from .taper import Whole
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
 
@@ -404,7 +405,9 @@ class Statistics:
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, persistent, grid, learned.share)
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
-        self.judge = Judge(self.sky, self.local, self.bells, grid.good, false_alarm, lasting)
+        # at the scale of bells the whole covariance of the other dates tells motion from weather better
+        whole = estimate_local_sky(self.sky, persistent, grid, Whole())
+        self.judge = Judge(self.sky, whole, self.bells, grid.good, false_alarm, lasting)
 
     def innovation(self, values: Array, dates: Sequence[str], learned: Learned, motion: Array) -> tuple[Array, ...]:
         """What the dates learned from do not predict of the dates since then.
@@ -499,7 +502,10 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        blocks, modes = [*self.local.blocks, np.arange(n, len(dates))], [*self.local.modes, self.judge.metric.modes]
+        blocks, modes = (
+            [*self.local.blocks, np.arange(n, len(dates))],
+            [*self.local.modes, self.local.of_new(self.sky, learned.grid.good)],
+        )
         local = replace(self.local, blocks=blocks, modes=modes)
         atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
