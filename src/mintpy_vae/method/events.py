@@ -12,7 +12,7 @@ from ..arrays import Array
 from .joint import Joint
 from .timefunctions import TimeFunction
 
-NEGLIGIBLE = 1e-3
+NEGLIGIBLE = 1e-2
 """Motion smaller than this share of the sky's fine part (both standard deviations) leaves the sky certain."""
 UNSTEADY_DAYS = 50
 """Days by which unsteady motion may begin before, and end after, the function of time that was found."""

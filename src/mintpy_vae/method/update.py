@@ -502,11 +502,9 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        blocks, modes = (
-            [*self.local.blocks, np.arange(n, len(dates))],
-            [*self.local.modes, self.local.of_new(self.sky, learned.grid.good)],
-        )
-        local = replace(self.local, blocks=blocks, modes=modes)
+        of_new = self.local.of_new(self.sky, learned.grid.good)
+        blocks = [*self.local.blocks, np.arange(n, len(dates))]
+        local = replace(self.local, blocks=blocks, modes=[*self.local.modes, of_new])
         atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[:n].mean()
