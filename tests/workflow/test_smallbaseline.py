@@ -261,11 +261,21 @@ def delayed(mapped, tmp_path_factory):
     return project
 
 
+def _equals_the_reference(stack_file):
+    """Pixels whose phase in some pair is by chance that of the reference pixel: MintPy takes it for missing there."""
+    with h5py.File(stack_file) as f:
+        phase, (y, x) = f["unwrapPhase"][:], (int(f.attrs[key]) for key in ("REF_Y", "REF_X"))
+    equal = ((phase == phase[:, y, x][:, None, None]) & (phase != 0)).any(axis=0)
+    equal[y, x] = False
+    assert equal.sum() <= 3
+    return equal
+
+
 def test_the_delay_file_gives_what_the_corrected_stack_gives(mapped, delayed):
     """Within 1e-6 m at every date, and the velocity after all later steps too."""
     a = read(delayed / "timeseries_VAE.h5", "timeseries").astype(float)
     b = read(mapped.work / "timeseries.h5", "timeseries").astype(float)
-    data = np.any(b != 0, axis=0)
+    data = np.any(b != 0, axis=0) & ~_equals_the_reference(mapped.work / "inputs" / "ifgramStack.h5")
     assert data.mean() > 0.7 and np.abs(b[:, data]).max() > 0.01
     np.testing.assert_allclose((a - a[:1])[:, data], (b - b[:1])[:, data], rtol=0, atol=1e-6)
     moved = np.abs(a - read(delayed / "timeseries.h5", "timeseries"))
