@@ -8,9 +8,9 @@ of errors within one sigma, seconds. The leak: a bell of three times a date's st
 five in a row, before the mean and the persistent functions are fitted, and hidden there; how much of it comes back as
 atmosphere. These are fitted to the dates learned from alone; in the row *fitted together* to all dates, by which a date
 comes into all others. The row *all dates* includes the date itself. The row *other dates* is that of the method, which
-is tapered with distance, the other rows are not. Two simulated skies stand beside the real ones, and
-white noise may be added to all. The decoder is a network with 48 maps that grows from a seed and sees the height,
-trained under the stationary sky as the noise of its likelihood.
+is tapered with distance, the other rows are not. Two simulated skies stand beside the real ones, and white noise may be
+added to all. The decoder is a network with 48 maps that grows from a seed and sees the height, trained under the
+stationary sky as the noise of its likelihood.
 
 Short stacks have few dates to learn from (``--dates 14``). What could help them comes from the simulator's real sky
 over the height of this very scene: its dates as modes, alone or beside the other dates (``simulated``, ``other dates

@@ -188,7 +188,7 @@ def estimate(
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion))
         parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
     for own, size in events:
-        error = doubt.error(sky.fine, size).of_unit(local.level)
+        error = doubt.error(sky.fine, size, unit=local.level)
         for number, functions in local.by_block(own):
             parts.append(_Part.of_block(functions, functions @ still, metrics[number], error))
 
@@ -265,11 +265,13 @@ class _Part:
     kept_variance: Array
 
     @classmethod
-    def of_block(cls, functions: Array, values: Array, metric: LocalPrecision, error: _Error | None = None) -> _Part:
+    def of_block(
+        cls, functions: Array, values: Array, metric: LocalPrecision, error: _ShapeError | None = None
+    ) -> _Part:
         """The sky of the dates of a block, with the ``error`` of a motion; the rest as in :meth:`of_modes`."""
         sky, local = metric.sky, metric.modes
         whitened, uncertain = metric.whiten(values), POSTERIOR * metric.uncertain
-        if error and len(error.pixels):
+        if error is not None and len(error.pixels):
             # (P^-1 + error)^-1 = P - rows' core rows, where P is the precision and rows are its rows of these pixels
             rows = metric.rows(error.pixels)
             core = np.linalg.solve(np.eye(len(rows)) + error.covariance @ rows[:, error.pixels], error.covariance)
@@ -393,16 +395,12 @@ class _Errors:
 
 
 @dataclass(frozen=True)
-class _Error:
+class _ShapeError:
     """Error of a motion's shape: covariance (n, n) on some ``pixels`` (n,), in a ``unit`` of the strength squared."""
 
     pixels: NDArray[np.intp]
     covariance: Array
-    unit: float = 1.0
-
-    def of_unit(self, unit: float) -> _Error:
-        """The same in another unit."""
-        return _Error(self.pixels, self.covariance * (self.unit / unit), unit)
+    unit: float
 
 
 class _Doubt:
@@ -420,7 +418,7 @@ class _Doubt:
         size = np.where(self.stable, 0.0, np.where(self.moving, FREE, size))
         return np.asarray(fine / (fine + (FADE * size) ** 2))
 
-    def error(self, fine: float, size: Array, known: bool = False) -> _Error:
+    def error(self, fine: float, size: Array, known: bool = False, unit: float = 1.0) -> _ShapeError:
         """Error of the shape of motion of this ``size``, where it matters beside the sky's ``fine`` part.
 
         With ``known``, ground that the user knows to move has no weight.
@@ -431,7 +429,7 @@ class _Doubt:
         square = np.sum([(axis[own, None] - axis[own]) ** 2 for axis in self.pixels], axis=0)
         covariance = SHAPE_ERROR**2 * np.exp(-square / (4 * SHAPE_PIXELS**2)) * np.outer(size[own], size[own])
         covariance[np.diag_indices_from(covariance)] += np.where(free[own], FREE**2, 0.0)
-        return _Error(own, covariance)
+        return _ShapeError(own, covariance / unit, unit)
 
     def weighted(self, modes: Array, fine: float, size: Array) -> Array:
         """``(fine * I + error)^-1 modes'``, (pixels, modes), for motion of this ``size`` that the user may know."""

@@ -27,7 +27,7 @@ class Whole:
 
     def modes(self, maps: Array, noise: float = 0.0) -> Array:
         """Modes with ``modes' modes`` = mean of u' u over the maps u (maps, pixels), whatever their ``noise``."""
-        return np.asarray(maps / np.sqrt(max(len(maps), 1)))
+        return np.asarray(maps / np.sqrt(len(maps)))
 
 
 class Taper:
@@ -65,15 +65,14 @@ class Taper:
         -------
         (modes, pixels)
         """
-        found = [np.zeros((0, maps.shape[1]))]
+        found, number = [np.zeros((0, maps.shape[1]))], max(len(maps), 1)
         for window in self.windows:
             inside = np.flatnonzero(window > FAINT)
-            seen = maps[:, inside] * (window[inside] / np.sqrt(max(len(maps), 1)))
+            seen = maps[:, inside] * (window[inside] / np.sqrt(number))
             energy, axes = np.linalg.eigh(seen @ seen.T)
             kept = np.cumsum(energy) > (1 - KEPT) * energy.sum()  # the weakest come first
-            square = window[inside] ** 2
-            per_pixel = len(maps) * (square**2).sum() / square.sum() ** 2
-            kept &= energy > noise * square.sum() / max(len(maps), 1) * (1 + np.sqrt(per_pixel)) ** 2
+            second, fourth = (window**2).sum(), (window**4).sum()
+            kept &= energy > noise * (np.sqrt(second / number) + np.sqrt(fourth / second)) ** 2
             modes = np.zeros((kept.sum(), maps.shape[1]))
             modes[:, inside] = axes[:, kept].T @ seen
             found.append(modes)

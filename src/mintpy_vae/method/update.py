@@ -404,6 +404,7 @@ class Statistics:
         self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, persistent, grid, learned.share)
+        self.of_new = self.local.of_new(self.sky, grid.good)
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
         # at the scale of bells the whole covariance of the other dates tells motion from weather better
         whole = estimate_local_sky(self.sky, persistent, grid, Whole())
@@ -502,9 +503,8 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        of_new = self.local.of_new(self.sky, learned.grid.good)
         blocks = [*self.local.blocks, np.arange(n, len(dates))]
-        local = replace(self.local, blocks=blocks, modes=[*self.local.modes, of_new])
+        local = replace(self.local, blocks=blocks, modes=[*self.local.modes, self.of_new])
         atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[:n].mean()
