@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mintpy_vae.method import taper as module
-from mintpy_vae.method.taper import KEPT, WIDTH, Taper
+from mintpy_vae.method.taper import KEPT, SPACING, WIDTH, Taper
 
 
 def distances(valid):
@@ -19,11 +19,13 @@ def valid():
     return valid
 
 
-def test_the_correlation_is_a_gaussian_of_distance_alone(valid):
+@pytest.mark.parametrize(("spacing", "within"), [(1.5, 0.05), (SPACING, 0.25)])
+def test_the_correlation_is_nearly_a_gaussian_of_distance(valid, spacing, within, monkeypatch):
+    monkeypatch.setattr(module, "SPACING", spacing)
     windows = Taper(valid).windows
     wanted = np.exp(-((distances(valid) / (2 * WIDTH)) ** 2))
     assert np.allclose(np.diag(windows.T @ windows), 1.0)
-    assert np.abs(windows.T @ windows - wanted).max() < 0.1
+    assert np.abs(windows.T @ windows - wanted).max() < within
 
 
 def test_modes_have_the_tapered_covariance(valid, monkeypatch):

@@ -14,11 +14,12 @@ from ..arrays import Array, Mask
 
 WIDTH = 4.0
 """Standard deviation of a window, pixels. The correlation, their self-convolution, is sqrt(2) times as wide."""
-SPACING = 1.5
-"""Distance of the windows, in standard deviations."""
+SPACING = 2.0
+"""Largest distance of the windows, in standard deviations. The correlation is then a Gaussian of distance to within
+0.25, with half the modes that windows at a distance of 1.5 have, which bring it to within 0.05 and no better result."""
 FAINT = 1e-4
 """Height below which a window is 0."""
-KEPT = 0.95
+KEPT = 0.97
 """Least share of the variance in a window that its modes keep, but for noise."""
 
 
