@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
+from measured import VAE_SIMULATE, run
 
 from mintpy_vae.method.upsampling import Bilinear
 from mintpy_vae.simulate import simulate
@@ -45,6 +48,17 @@ def make_project(root: Path, n_pairs: int, size: tuple[int, int], n_dates: int |
     template = f"mintpy.reference.yx = {y},{x}\nmintpy.troposphericDelay.method = no\nmintpy.plot = no\n"
     (root / "benchmark.txt").write_text(template)
     return inputs / "ifgramStack.h5"
+
+
+def make_frame(root: Path, n_pairs: int, size: tuple[int, int]) -> Path:
+    """Simulate a project with pixels of 90 m under the real sky; return the stack."""
+    begin = time.time()
+    dates = max(10, round(n_pairs * 60 / 235))
+    run([*VAE_SIMULATE, root, "--dates", str(dates), "--size", *map(str, size)], threads=1)
+    next(root.glob("*.txt")).rename(root / "benchmark.txt")
+    (root / "truth.h5").unlink()
+    print(f"simulated in {time.time() - begin:.0f} s", file=sys.stderr)
+    return root / "inputs" / "ifgramStack.h5"
 
 
 def _write_geometry(scene: Scene, file: Path, attributes: dict[str, str], size: tuple[int, int], factor: int) -> None:

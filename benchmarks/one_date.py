@@ -1,7 +1,8 @@
 """Time of an update by the pairs of one new date, against the full run and a plain copy, in one run.
 
     python benchmarks/one_date.py                            # 240 pairs of some 60 dates x 180 x 180
-    python benchmarks/one_date.py --size 1000 1500 --pairs 240 --repeats 1   # a wide scene: tiles
+    python benchmarks/one_date.py --size 2000 3000 --pairs 80 --repeats 1    # a scene of 18 km in fine pixels
+    python benchmarks/one_date.py --frame --size 1600 1600 --pairs 157 --repeats 1   # pixels of 90 m, in tiles
 
 Both are ``vae_correct.py --no-invert`` with the default settings, in processes of their own. The copies are of the new
 pairs, and of all datasets that an update leaves behind (all of the stack's, the delay file's and its error's). Target:
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from big_stacks import make_project
+from big_stacks import make_frame, make_project
 from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
 STAGES = ("checks", "read", "new dates", "write", "report", "total")
@@ -28,12 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=240)
     parser.add_argument("--size", type=int, nargs=2, default=(180, 180), metavar=("LENGTH", "WIDTH"))
+    parser.add_argument("--frame", action="store_true", help="pixels of 90 m, of 200 pixels or more along each side")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scratch", type=Path, help="where the stack is made (default: the system's)")
     inps = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=inps.scratch) as scratch:
-        stack = make_project(Path(scratch) / "PROJECT", inps.pairs, tuple(inps.size))
+        stack = (make_frame if inps.frame else make_project)(Path(scratch) / "PROJECT", inps.pairs, tuple(inps.size))
         grown, work = stack.with_name("grown.h5"), stack.parents[2] / "PROJECT_vae"
         stack.rename(grown)
         write_pairs(grown, stack, last=False)

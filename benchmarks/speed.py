@@ -19,12 +19,11 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import h5py
-from big_stacks import make_project
-from measured import VAE_CORRECT, VAE_SIMULATE, machine, median, plain_copy, run, table
+from big_stacks import make_frame, make_project
+from measured import VAE_CORRECT, machine, median, plain_copy, run, table
 
 STAGES = {
     "checks": "check and hash the input",
@@ -72,17 +71,6 @@ def main() -> None:
     steps = f" {inps.train_steps} training steps." if inps.train_steps else ""
     print(f"\n{number} pairs x {size[0]} x {size[1]}; medians of {inps.repeats}.{steps} {machine(inps.threads)}")
     print(f"Largest memory of the correction: {peak:.1f} GB.")
-
-
-def make_frame(root: Path, n_pairs: int, size: tuple[int, int]) -> Path:
-    """Simulate a project with pixels of 90 m under the real sky; return the stack."""
-    begin = time.time()
-    dates = max(10, round(n_pairs * 60 / 235))
-    run([*VAE_SIMULATE, root, "--dates", str(dates), "--size", *map(str, size)], threads=1)
-    next(root.glob("*.txt")).rename(root / "benchmark.txt")
-    (root / "truth.h5").unlink()
-    print(f"simulated in {time.time() - begin:.0f} s", file=sys.stderr)
-    return root / "inputs" / "ifgramStack.h5"
 
 
 def correct(

@@ -4,8 +4,8 @@
 
 The first dates are learned from, and the others added one by one, each with the pairs that end at it; after as many
 as an update allows, all are learned from again. Errors are those of the added dates relative to the mean of the dates
-learned from, on the training grid. Where nothing moves, a step is added to one date at a time, at many places, and must
-be seen on that date. Arrays only; networks are kept in the cache.
+learned from, on the training grid. Where nothing moves, a step or a transient is added from one date on, at many
+places, and must be seen. Arrays only; networks are kept in the cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 STEP, WIDTH = 20.0, 0.066
-"""Size in mm and width (share of the scene) of the steps that are added."""
+"""Size in mm and width (share of the scene) of the motion that is added."""
+DECAY = 0.1
+"""Years in which a transient reaches 63 % of its size."""
 PLACES = 20
 """Number of places at which they are."""
 DATES = 5
@@ -198,12 +200,14 @@ def figures(legs: list[Leg], dates: list[str]) -> dict[str, Any]:
     result["misfit"] = [round(m, 1) for leg in legs for m in leg.misfit]
     result["seconds"] = legs[-1].seconds
     if legs[0].null:
-        result |= steps_seen(legs)
+        result |= motion_seen(legs) | {"transients": motion_seen(legs, DECAY)["seen"]}
     return result
 
 
-def steps_seen(legs: list[Leg]) -> dict[str, Any]:
+def motion_seen(legs: list[Leg], decay: float = 0.0) -> dict[str, Any]:
     """Shares of steps that raise the alarm at their place, after so many dates, and the sizes they are first given.
+
+    With ``decay``, years, of transients that begin on the date before.
 
     ``known``: share that exceeds 2.6 standard deviations on the first date at their true place and width, of which
     alone 1 % would by chance.
@@ -228,7 +232,9 @@ def steps_seen(legs: list[Leg]) -> dict[str, Any]:
                 centre = pixels[:, rng.choice(np.flatnonzero(leg.known[grid.valid]))]
                 bell = bell_map(np.array([*centre, np.log(width), 0, 0]), pixels)
                 series = learned.series.copy()
-                series[k:] += STEP / (1e3 * METRES) * (bell - bell.mean())
+                years = learned.grid.years[k:] - learned.grid.years[k - 1]
+                course = 1 - np.exp(-years / decay) if decay else np.ones_like(years)
+                series[k:] += STEP / (1e3 * METRES) * np.outer(course, bell - bell.mean())
                 after = DATES + 1
                 for j in range(k, min(k + DATES, number)):
                     before = replace(learned.until(j), series=series[:j])
@@ -264,9 +270,9 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [
         "| case | still: raw, full, update | moving | the same, on dates of full runs: of that day, update, full "
         "| dates with an alarm | with one of whole cycles "
-        "| steps seen after 1, 2, ... dates | on the first at a known place | seconds |"
+        "| steps seen after 1, 2, ... dates | on the first at a known place | transients | seconds |"
     ]
-    lines.append("|" + "---|" * 9)
+    lines.append("|" + "---|" * 10)
     for r in results:
         cells = [r["case"]]
         cells += [", ".join(str(r[f"{k}_{row}"]) for row in ("raw", "full", "update")) for k in ("still", "moving")]
@@ -277,6 +283,7 @@ def table(results: list[dict[str, Any]]) -> str:
             str(r["cycles"]),
             ", ".join(f"{share:.0%}" for share in r.get("seen", [])),
             f"{r['known']:.0%}" if "known" in r else "",
+            ", ".join(f"{share:.0%}" for share in r.get("transients", [])),
             f"{r['seconds']:.1f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -11,10 +11,12 @@ from conftest import wide_scene
 from mintpy_vae.errors import NotEnoughEvidence
 from mintpy_vae.method import observations as grids
 from mintpy_vae.method import search, tiles
+from mintpy_vae.method.alarm import Alarm, distinct
 from mintpy_vae.method.deformation import Piece
 from mintpy_vae.method.knowledge import NOTHING, Knowledge
 from mintpy_vae.method.observations import LARGEST, Observations, looks, pooled
 from mintpy_vae.method.separation import separate
+from mintpy_vae.method.tile_update import in_scene
 from mintpy_vae.method.tiles import Wide, layout
 from mintpy_vae.method.upsampling import FullResolution
 from mintpy_vae.settings import Settings
@@ -152,6 +154,27 @@ def test_the_result_does_not_depend_on_the_number_of_workers(refined):
     assert again.phase.slope.tobytes() == frame.phase.slope.tobytes()
 
 
+def test_workers_of_dask_make_the_same_bytes(refined, tmp_path, monkeypatch):
+    of, frame = refined
+    monkeypatch.chdir(tmp_path)  # MintPy's cluster writes there
+    again = of.assembled(worked_on(of.work(), of.tasks(), Compute("local", "2")))
+    assert again.phase.turbulent.tobytes() == frame.phase.turbulent.tobytes()
+    assert again.std.tobytes() == frame.std.tobytes()
+
+
+def test_stratified_delay_whose_slope_varies_over_the_scene_is_removed(refined):
+    of, frame = refined
+    height = np.nan_to_num(observed().height)
+    slope = np.random.default_rng(3).normal(size=(len(observed().dates), 1, 1)) * np.linspace(-1, 1, SIDE)
+    delay = 2.0 * slope * (height - height.mean()) / height.std()  # a radian or two, of either sign in east and west
+    other = wide(observed().with_motion(delay.astype(np.float32)))
+    changed = other.assembled(worked_on(other.work(), other.tasks(), Compute()))
+    removed = [f.phase.turbulent + f.phase.slope * w.height for f, w in ((changed, other), (frame, of))]
+    left = removed[0] - removed[1] - delay
+    left, delay = (x - x.mean(axis=(1, 2), keepdims=True) for x in (left, delay))
+    assert (left - left.mean(axis=0)).std() < 0.15 * (delay - delay.mean(axis=0)).std()
+
+
 def test_constants_of_pairs_do_not_matter(refined):
     """Neither within a tile nor from tile to tile: the level is that of the whole scene."""
     of, frame = refined
@@ -186,6 +209,24 @@ def test_prior_information_reaches_the_tiles():
     assert not frame.moving[8:38, 8:38].any()
     with pytest.raises(NotEnoughEvidence):
         separate(cells.window(slice(0, 10), slice(0, 10)), SETTINGS)
+
+
+def test_an_alarm_of_overlapping_tiles_is_told_once_in_full_and_by_a_tile_that_sees_the_place_well():
+    tiles_, ratio, amplitude, std = layout((62, 63)), 2.0, 6.0, 0.5
+    for row, column in [(31.0, 20.0), (30.0, 31.0), (5.0, 29.0), (1.0, 1.0)]:
+        raised = []
+        for tile in tiles_:
+            place = np.array([row - tile.rows.start, column - tile.columns.start, np.log(1.5), 0.0, 0.0])
+            if ((place[:2] >= 0) & (place[:2] < tile.share.shape)).all():
+                raised += in_scene([Alarm("20200101", place, amplitude, std, 2.0, "20200101")], tile, ratio)
+        (told,) = distinct(raised)
+        left_out = 1.0 - sum(one.amplitude for one in raised) / amplitude
+        assert 0 <= left_out < 0.5 and told.amplitude == pytest.approx((1 - left_out) * amplitude)
+        assert abs(told.amplitude) / told.std == pytest.approx(amplitude / std)
+        np.testing.assert_allclose(told.place[:2], [(row + 0.5) / ratio - 0.5, (column + 0.5) / ratio - 0.5])
+    edge = next(t for t in tiles_ if t.rows.start > 0)
+    outermost = Alarm("20200101", np.array([0.0, 9.0, np.log(1.5), 0.0, 0.0]), amplitude, std, 2.0, "20200101")
+    assert not list(in_scene([outermost], edge, ratio))
 
 
 def test_motion_of_the_scene_has_its_place_in_tile_and_scene():

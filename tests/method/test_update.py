@@ -307,6 +307,7 @@ def test_bells_that_describe_one_motion_are_told_as_one():
     told = distinct([other, more, later, broad])
     assert [(one.date, one.place[0]) for one in told] == [("20200101", 11), ("20200101", 25), ("20200113", 10)]
     assert told[0].amplitude == pytest.approx(5 + 6 * np.exp(-1 / 18)) and np.exp(told[0].place[2]) == pytest.approx(3)
+    assert abs(told[0].amplitude) / told[0].std == pytest.approx(5 / 0.4)  # as much as the clearest stands out
     chain = [alarm(9, 7.0, row=float(12 * k)) for k in range(5)]
     assert len(distinct(chain)) > 1  # only what is near one of those told belongs to it
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import QUICK, make_simulated, read, shortened
 from mintpy_vae import InputError
 from mintpy_vae.report.data import Data
-from mintpy_vae.results.evidence import read_evidence
+from mintpy_vae.results.evidence import EVIDENCE, read_evidence
 from mintpy_vae.results.learned import LEARNED, read_learned
 from mintpy_vae.stack import hdf5 as reading
 from mintpy_vae.stack import pooling, writing
@@ -243,7 +243,10 @@ def test_dates_are_added_where_functions_of_time_are_given(tmp_path):
     assert [f.name for f in learned.given] == ["quadratic"] and len(learned.given[0].values) == ALL
 
 
-@pytest.mark.parametrize("change", ["pair", "dropped", "setting", "many", "unlike", "forgotten", "network"])
+@pytest.mark.parametrize(
+    "change",
+    ["pair", "dropped", "setting", "many", "unlike", "forgotten", "network", LEARNED, EVIDENCE, "inputs/VAE.h5", STACK],
+)
 def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, change, monkeypatch):
     project, work = case
     how = {}
@@ -267,12 +270,22 @@ def test_otherwise_the_stack_is_corrected_in_full_or_refused(case, in_full, chan
         with open(work / "vae_model.pt", "r+b") as f:
             f.seek(20000)
             f.write(bytes(64))
-    else:
+    elif change == "forgotten":
         (work / LEARNED).unlink()
+    else:  # a copy that was cut off
+        os.truncate(work / change, (work / change).stat().st_size // 2)
     with pytest.raises(InputError, match="cannot be extended by new dates alone, because .*\\."):
         run(project, update=True, only_new=True, **how)
     assert in_full(project, **how)
     assert (work / "vae_result.json").is_file()
+
+
+def test_a_result_on_which_mintpy_was_interrupted_is_not_taken_for_one_with_other_dates(added, tmp_path):
+    project, work = (Path(shutil.copytree(p, tmp_path / p.name)) for p in (added[1].with_name("WORK"), added[1]))
+    file = work / "vae_result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "mintpy": "pending"}))
+    with pytest.raises(InputError, match="because MintPy was interrupted on the earlier result"):
+        run(project, update=True, only_new=True)
 
 
 def test_the_earlier_result_stays_whole_if_an_update_is_killed(case):

@@ -99,7 +99,8 @@ def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
         clearest = max(group, key=lambda one: one.score)
         total = sum(one.amplitude * float(bell_map(one.place, clearest.place[:2, None])[0]) for one in group)
         place = np.r_[clearest.place[:2], group[0].place[2:]]
-        found.append(replace(clearest, place=place, amplitude=total))
+        std = clearest.std * abs(total / clearest.amplitude)  # it stands out as much as the clearest one does
+        found.append(replace(clearest, place=place, amplitude=total, std=std))
     return sorted(found, key=lambda one: one.date)
 
 

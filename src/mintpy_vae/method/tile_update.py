@@ -38,6 +38,8 @@ from .upsampling import CubicSpline
 
 HALF = 0.5
 """Share of the false alarms that the tiles may raise together; the whole scene raises the rest."""
+LEAST_SHARE = 0.25
+"""Weight of a tile at a place below which an alarm is left to its neighbours, one of which has at least this weight."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,7 @@ class WideUpdate:
 
         def seen() -> Iterator[tuple[NewTask, Detail | None]]:
             for task, found in details:
-                for alarm in found.alarms:  # tiles that overlap find the same motion
-                    size = alarm.amplitude * task.tile.share_at(alarm.place)
-                    place = task.tile.in_scene(alarm.place, self.cells.ratio)
-                    alarms.append(replace(alarm, place=place, amplitude=size))
+                alarms.extend(in_scene(found.alarms, task.tile, self.cells.ratio))
                 yield task, found.detail
 
         found, new = self.done.atmosphere, self.new
@@ -202,7 +201,7 @@ class NewWork:
         memory, observations = task.memory, task.observations
         learned = memory.learned
         values, covered = new_series(observations, replace(learned, series=memory.phase))
-        if covered.sum() < max(LEAST_COVERED * learned.grid.valid.sum(), MIN_PIXELS):
+        if covered.sum() < max(LEAST_COVERED * learned.n_pixels, MIN_PIXELS):
             return NewDetail(_passed_over(task))
         values = values[:, covered[learned.grid.valid]]
         memory = memory.on(covered)
@@ -233,6 +232,17 @@ class NewWork:
             memory=replace(memory, learned=grown, broad=np.vstack([memory.broad, broad]), mean=means),
         )
         return NewDetail(detail.memory, detail, done.alarms)
+
+
+def in_scene(alarms: Sequence[Alarm], tile: Tile, ratio: float) -> Iterator[Alarm]:
+    """The alarms of a tile on pixels of ``ratio`` x ``ratio`` cells of the scene, with the tile's weight at each.
+
+    Tiles that overlap find the same motion.
+    """
+    for alarm in alarms:
+        share, place = tile.share_at(alarm.place), tile.in_scene(alarm.place, ratio)
+        if share >= LEAST_SHARE:
+            yield replace(alarm, place=place, amplitude=share * alarm.amplitude, std=share * alarm.std)
 
 
 def _passed_over(task: NewTask) -> TileMemory:

@@ -56,8 +56,8 @@ class Learned:
     ----------
     dates : sequence of str
         Dates learned from, followed by those added since.
-    number : int
-        Number of dates learned from.
+    number, n_pixels : int
+        Numbers of dates and of pixels learned from; later dates may have lost pixels of the grid.
     grid : Grid
         ``years`` of all dates; ``good`` and ``bad`` of those learned from.
     series, motion : (dates, pixels)
@@ -86,6 +86,7 @@ class Learned:
 
     dates: Sequence[str]
     number: int
+    n_pixels: int
     grid: Grid
     series: Array
     motion: Array
@@ -133,6 +134,7 @@ class Learned:
         return cls(
             dates=dates,
             number=len(dates),
+            n_pixels=int(grid.valid.sum()),
             grid=grid,
             series=series,
             motion=deformation.series,
@@ -343,7 +345,7 @@ def update(
     except ValueError as error:
         raise Unlike(f"the function of time {error} has changed on the earlier dates") from error
     values, covered = new_series(observations, replace(learned, series=learned.series + learned.delay))
-    share = covered.sum() / learned.grid.valid.sum()
+    share = covered.sum() / learned.n_pixels
     if share < LEAST_COVERED or covered.sum() < MIN_PIXELS:
         raise Unlike(f"the pairs of the new dates cover {share:.0%} of the pixels learned from")
     values = values[:, covered[learned.grid.valid]]

@@ -19,7 +19,7 @@ from ..arrays import Floats
 from ..method.observations import Observations
 from ..method.recipe import sources_of_atmosphere
 from ..method.separation import Separation
-from ..stack import Stack, open_hdf5
+from ..stack import Stack, damage, open_hdf5
 from ..stack.geometry import pixel_size
 
 EVIDENCE = "vae_evidence.h5"
@@ -176,7 +176,7 @@ def read_evidence(work_dir: str | os.PathLike[str]) -> Evidence | None:
     file = Path(work_dir, EVIDENCE)
     if not file.is_file():
         return None
-    with open_hdf5(file) as f:
+    with open_hdf5(file) as f, damage(file):
         content = {item.name: f[item.name][:] for item in fields(Evidence) if item.name in f}
     content["dates"] = [date.decode() for date in content["dates"]]
     for name, values in content.items():

@@ -19,7 +19,7 @@ from ..method.profile import Profile
 from ..method.sky import Slowness
 from ..method.timefunctions import TimeFunction
 from ..method.update import Learned, TileMemory
-from ..stack import open_hdf5
+from ..stack import damage, open_hdf5
 
 __all__ = [
     "LEARNED",
@@ -43,7 +43,7 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
-        own = {name: getattr(learned, name) for name in ("number", "share", "station_slope")}
+        own = {name: getattr(learned, name) for name in ("number", "n_pixels", "share", "station_slope")}
         f.attrs.update(**own, **asdict(grid.profile))
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
@@ -101,7 +101,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
     """What was learned, and all arrays of the file."""
     if not file.is_file():
         return None
-    with open_hdf5(file) as f:
+    with open_hdf5(file) as f, damage(file):
         arrays = {name: item[()] for name, item in f.items()}
         numbers = dict(f.attrs)
     arrays = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
@@ -128,6 +128,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
     learned = Learned(
         dates=dates,
         number=int(numbers["number"]),
+        n_pixels=int(numbers.get("n_pixels", grid.valid.sum())),  # earlier files have none
         grid=grid,
         series=arrays["series"],
         motion=arrays["motion"],

@@ -37,12 +37,13 @@ from ..project.prior_delay import delay_hashes
 from ..results.covariance import write_covariance
 from ..results.evidence import EVIDENCE, Evidence, baselines, read_evidence, write_evidence
 from ..results.learned import LEARNED, TILES, number_of_tiles, read_learned, read_tile, write_learned, write_tile
-from ..results.result import STD, read_result
+from ..results.result import MINTPY_AT_REST, STD, read_result
 from ..settings import Settings
 from ..stack import (
     EarlierLayers,
     Rows,
     Stack,
+    damage,
     file_hash,
     names_of_pairs,
     open_hdf5,
@@ -158,15 +159,21 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
         raise InFull(f"something besides the stack has changed ({', '.join(changed)})")
     if [f.name for f in job.knowledge.functions] != content.get("knowledge", {}).get("functions"):
         raise InFull("other functions of time are given than before")
-    memory, evidence = read_learned(work), read_evidence(work)
-    files = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / STD, work / MODEL]
-    whole = all(file.is_file() for file in files) and number_of_tiles(work) == content.get("tiles", 0)
-    if memory is None or evidence is None or not whole:
+    files = [work / "inputs" / "ifgramStack.h5", work / "inputs" / "VAE.h5", work / STD]
+    try:
+        memory, evidence = read_learned(work), read_evidence(work)
+        earlier_dates = [_dates_of(file) for file in files if file.is_file()]
+    except InputError as error:
+        raise InFull(f"a file of the earlier result cannot be used ({str(error).rstrip('.')})") from error
+    whole = len(earlier_dates) == len(files) and number_of_tiles(work) == content.get("tiles", 0)
+    if memory is None or evidence is None or not whole or not (work / MODEL).is_file():
         raise InFull("files of the earlier result are missing")
     if file_hash(work / MODEL) != content.get("model_sha256"):
         raise InFull(f"{MODEL} is not that of the result")
     dates, known = dates_to_learn_from(stack), content.get("pair_sha256", {})
     new = dates[len(memory.dates) :]
+    if dates == list(memory.dates) and content.get("mintpy") not in MINTPY_AT_REST:
+        raise InFull("MintPy was interrupted on the earlier result and may have damaged it")
     if dates[: len(memory.dates)] != list(memory.dates) or not new:
         raise InFull("the stack does not just have later dates than before")
     if len(dates) - memory.number > MANY * memory.number:
@@ -177,7 +184,7 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
         raise InFull(f"the pair {altered[0]} has changed")
     if switched := set(content.get("dropped_pairs", [])) ^ (set(_dropped(stack)) & set(known)):
         raise InFull(f"the pair {min(switched)} was dropped before or is dropped now")
-    late = set(new) | (set(stack.dates) - set(_dates_of(files[0])))
+    late = set(new) | (set(stack.dates) - set(earlier_dates[0]))
     if other := [name for name in pairs if name not in known and not late & set(name.split("_"))]:
         raise InFull(f"the pair {other[0]} of earlier dates is new")
     if altered := [date for date, digest in content.get("delay_sha256", {}).items() if delays.get(date) != digest]:
@@ -185,8 +192,9 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     return Earlier(work, content, memory, evidence, hashes)
 
 
-def _dates_of(stack_file: Path) -> list[str]:
-    with open_hdf5(stack_file) as f:
+def _dates_of(file: Path) -> list[str]:
+    """Dates of a stack or of a time series."""
+    with open_hdf5(file) as f, damage(file):
         return sorted(set(f["date"][:].astype(str).ravel()))
 
 
