@@ -28,7 +28,7 @@ from scipy.optimize import minimize_scalar
 from ..arrays import Array
 from .covariance import without_height
 from .observations import Grid
-from .sky import Precision, Sky
+from .sky import LocalPrecision, Precision, Sky
 from .taper import Taper, Whole
 from .timefunctions import TimeFunction, without_others
 
@@ -53,6 +53,8 @@ class LocalSky:
         Variance of the dates, in units of the sum of both covariances.
     gain : float
         Increase of the log-likelihood per pixel and date.
+    precisions : list of LocalPrecision, optional
+        With the modes of each block, if known.
     """
 
     blocks: list[NDArray[np.intp]]
@@ -61,6 +63,7 @@ class LocalSky:
     share: float
     level: float = 1.0
     gain: float = 0.0
+    precisions: list[LocalPrecision] | None = None
 
     def by_block(self, functions: Array) -> list[tuple[int, Array]]:
         """Orthonormal functions of time (functions, dates), turned so that each is mostly in one block.
@@ -115,7 +118,8 @@ def estimate_local_sky(
     if not gain(share) > 0:
         return no_local_sky(sky)
     modes = [np.sqrt(share) * maps for maps in full.modes]
-    return replace(full, modes=modes, share=share, level=_level(judges, share), gain=gain(share))
+    level = _geometric_mean([judge.variances(share) for judge in judges])
+    return replace(full, modes=modes, share=share, level=level, gain=gain(share))
 
 
 def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
@@ -123,7 +127,10 @@ def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: f
     if not share > 0:
         return no_local_sky(sky)
     found = _of_share(sky, persistent, grid, share, Taper(grid.valid))
-    return replace(found, level=_level(_judges(sky, found, grid), 1.0))
+    precisions = [LocalPrecision(sky, modes) for modes in found.modes]
+    dates = [sky.unit[np.intersect1d(block, grid.good)] for block in found.blocks]
+    variances = [(p.whiten(own) * own).mean(axis=1) for p, own in zip(precisions, dates, strict=True)]
+    return replace(found, level=_geometric_mean(variances), precisions=precisions)
 
 
 def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float, taper: Taper | Whole) -> LocalSky:
@@ -146,9 +153,8 @@ def _judges(sky: Sky, local: LocalSky, grid: Grid) -> list[_Evidence]:
     return [_Evidence(sky.precision, sky.unit[d], maps) for d, maps in zip(good, local.modes, strict=True) if len(d)]
 
 
-def _level(judges: Sequence[_Evidence], share: float) -> float:
-    """Geometric mean of the variances of the dates under a share of the modes' covariance."""
-    return float(np.exp(np.log(np.concatenate([judge.variances(share) for judge in judges])).mean()))
+def _geometric_mean(variances: Sequence[Array]) -> float:
+    return float(np.exp(np.log(np.concatenate(variances)).mean()))
 
 
 class _Evidence:

@@ -29,7 +29,7 @@ from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
-from .sky import BAD, Sky, Slowness, sky_statistics
+from .sky import BAD, LocalPrecision, Sky, Slowness, sky_statistics
 from .taper import Whole
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
@@ -406,7 +406,7 @@ class Statistics:
         self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
         self.local = local_sky(self.sky, persistent, grid, learned.share)
-        self.of_new = self.local.of_new(self.sky, grid.good)
+        self.of_new = LocalPrecision(self.sky, self.local.of_new(self.sky, grid.good))
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
         # at the scale of bells the whole covariance of the other dates tells motion from weather better
         whole = estimate_local_sky(self.sky, persistent, grid, Whole())
@@ -505,8 +505,9 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        blocks = [*self.local.blocks, np.arange(n, len(dates))]
-        local = replace(self.local, blocks=blocks, modes=[*self.local.modes, self.of_new])
+        blocks, modes = [*self.local.blocks, np.arange(n, len(dates))], [*self.local.modes, self.of_new.modes]
+        precisions = [*self.local.precisions, self.of_new] if self.local.precisions else None
+        local = replace(self.local, blocks=blocks, modes=modes, precisions=precisions)
         atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[:n].mean()
