@@ -15,6 +15,7 @@ import pytest
 
 from conftest import QUICK, make_simulated, read, shortened
 from mintpy_vae import InputError
+from mintpy_vae.cli import vae_smallbaselineApp
 from mintpy_vae.report.data import Data
 from mintpy_vae.results.evidence import EVIDENCE, read_evidence
 from mintpy_vae.results.learned import LEARNED, read_learned
@@ -288,8 +289,9 @@ def test_a_result_on_which_mintpy_was_interrupted_is_not_taken_for_one_with_othe
         run(project, update=True, only_new=True)
 
 
-def test_the_earlier_result_stays_whole_if_an_update_is_killed(case):
-    """Killed as it writes: every file of the earlier result is there, and the next update adds the dates."""
+@pytest.mark.parametrize("moment", ["smallbaselineApp.cfg", STACK, LEARNED, "vae_result.json"])
+def test_the_earlier_result_stays_whole_if_an_update_is_killed(case, moment):
+    """Killed as a file appears: the earlier result is whole, or the new one, and the next update has the dates."""
     project, work = case
     before = {p.relative_to(work): p.read_bytes() for p in work.rglob("*") if p.is_file()}
     staging = work.with_name(work.name + ".part")
@@ -299,7 +301,7 @@ def test_the_earlier_result_stays_whole_if_an_update_is_killed(case):
     arguments = [sys.executable, "-c", code, project / STACK, next(project.glob("*.txt"))]
     process = subprocess.Popen([str(a) for a in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while process.poll() is None and not (staging / "inputs/ifgramStack.h5").exists():
+        while process.poll() is None and not (staging / moment).exists():
             time.sleep(0.002)
     finally:
         if process.poll() is None:
@@ -310,3 +312,13 @@ def test_the_earlier_result_stays_whole_if_an_update_is_killed(case):
         assert after == before
     result = run(project, update=True)
     assert result.details["update"]["added_dates"] == read(work / "inputs/VAE.h5", "date").astype(str).tolist()[FIRST:]
+
+
+def test_the_step_of_the_workflow_adds_new_dates(case, monkeypatch):
+    project, work = case
+    monkeypatch.chdir(project)
+    before = read(work / "inputs/VAE.h5", "timeseries")
+    vae_smallbaselineApp.main([next(project.glob("*.txt")).name, "--dostep", "correct_vae"])
+    content = json.loads((work / "vae_result.json").read_text())
+    assert len(content["update"]["added_dates"]) == ALL - FIRST
+    np.testing.assert_array_equal(read(work / "inputs/VAE.h5", "timeseries")[:FIRST], before)

@@ -28,7 +28,7 @@ from ..errors import InputError
 from ..log import LOGGER
 from ..stack import Rows, Stack, content_hash, damage, file_hash, open_hdf5
 from .steps import at_work
-from .templates import is_on
+from .templates import is_on, options_set
 from .work_dir import fits
 
 __all__ = ["NOTHING", "KnownDelays", "find_known_delays", "inputs", "options", "space_needed", "to_phase"]
@@ -69,7 +69,7 @@ NOTHING = KnownDelays()
 
 def options(template: Mapping[str, str]) -> dict[str, str]:
     """MintPy's options that determine which delays it subtracts."""
-    return {k: v for k, v in template.items() if k == _TIDES or k.startswith("mintpy.ionosphericDelay.")}
+    return options_set(template, _TIDES, "mintpy.ionosphericDelay.")
 
 
 def inputs(stack: Stack, project: Path, template: Mapping[str, str]) -> dict[str, tuple[Path, Callable[[Path], str]]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..stack import Stack
 from .steps import at_work
-from .templates import is_on
+from .templates import is_on, options_set
 
 __all__ = ["network_options", "pairs_kept"]
 
@@ -29,7 +29,7 @@ _FILES = ("maskFile", "referenceFile")
 
 def network_options(template: Mapping[str, str]) -> dict[str, str]:
     """Options ``mintpy.network.*`` that a template sets, also to ``no``."""
-    return {k: v for k, v in template.items() if k.startswith(_PREFIX) and v.lower() not in ("auto", "")}
+    return options_set(template, _PREFIX)
 
 
 def pairs_kept(stack: Stack, project: Path, template: Mapping[str, str]) -> NDArray[np.bool_]:

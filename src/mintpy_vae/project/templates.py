@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..settings import PREFIX
 from ..stack import existing
 
-__all__ = ["CFG", "TROPOSPHERE", "copy_templates", "is_on", "read_templates"]
+__all__ = ["CFG", "TROPOSPHERE", "copy_templates", "is_on", "options_set", "read_templates"]
 
 CFG = "smallbaselineApp.cfg"
 TROPOSPHERE = "mintpy.troposphericDelay.method"
@@ -26,6 +26,11 @@ _SPELLING = {  # spellings that smallbaselineApp.py allows in a custom template,
 }
 
 _Path = str | os.PathLike[str]
+
+
+def options_set(template: Mapping[str, str], *prefixes: str) -> dict[str, str]:
+    """Options of these prefixes that a template sets, also to ``no``."""
+    return {k: v for k, v in template.items() if k.startswith(prefixes) and v.lower() not in ("auto", "")}
 
 
 def is_on(options: Mapping[str, str], key: str) -> bool:

@@ -23,7 +23,7 @@ from ..project.knowledge_input import given_files, read_knowledge
 from ..project.known_delays import NOTHING, KnownDelays, inputs, options
 from ..project.network_options import network_options, pairs_kept
 from ..project.prior_delay import PriorDelay, find_prior_delay
-from ..project.templates import read_templates
+from ..project.templates import options_set, read_templates
 from ..settings import Settings
 from ..stack import Stack, content_hash, file_hash, files_of, layer_hashes, open_stack, project_of
 from ..stack.geometry import pixel_size
@@ -181,7 +181,7 @@ def seen_from(project: Path, file: Path) -> str:
 
 def time_functions(template: Mapping[str, str]) -> dict[str, str]:
     """Options ``mintpy.timeFunc.*`` of a template."""
-    return {key: value for key, value in template.items() if key.startswith("mintpy.timeFunc.")}
+    return options_set(template, "mintpy.timeFunc.")
 
 
 def looks_of(stack: Stack, settings: Settings) -> tuple[int, int]:
