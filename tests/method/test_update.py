@@ -323,6 +323,17 @@ def test_the_trend_that_stations_gave_the_atmosphere_goes_on(case, tmp_path):
     np.testing.assert_allclose(plain.corrected - anchored.corrected, expected, atol=1e-9)
 
 
+def test_new_dates_have_to_cover_what_was_learned_from_after_several_updates_too(case):
+    observations, learned = case
+    some = learned.grid.valid.copy()
+    some[:, : some.shape[1] // 16] = False
+    fewer = learned.on(some)  # as an earlier update has left it
+    assert fewer.n_pixels == learned.n_pixels == learned.grid.valid.sum() > fewer.grid.valid.sum()
+    update(observations, fewer)
+    with pytest.raises(Unlike, match="cover 8[0-9]% of the pixels learned from"):
+        update(observations, replace(fewer, n_pixels=int(fewer.grid.valid.sum() / 0.85)))
+
+
 def test_where_all_ground_is_stable_there_is_no_alarm(case):
     observations, learned = case
     stable = Knowledge(stable=np.ones(learned.grid.valid.shape, dtype=bool))

@@ -99,7 +99,7 @@ def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
         clearest = max(group, key=lambda one: one.score)
         total = sum(one.amplitude * float(bell_map(one.place, clearest.place[:2, None])[0]) for one in group)
         place = np.r_[clearest.place[:2], group[0].place[2:]]
-        std = clearest.std * abs(total / clearest.amplitude)  # it stands out as much as the clearest one does
+        std = clearest.std * max(abs(total / clearest.amplitude), 1.0)  # it stands out no more than the clearest one
         found.append(replace(clearest, place=place, amplitude=total, std=std))
     return sorted(found, key=lambda one: one.date)
 

@@ -38,8 +38,8 @@ from .upsampling import CubicSpline
 
 HALF = 0.5
 """Share of the false alarms that the tiles may raise together; the whole scene raises the rest."""
-LEAST_SHARE = 0.25
-"""Weight of a tile at a place below which an alarm is left to its neighbours, one of which has at least this weight."""
+LEAST_SHARE = 0.1
+"""Weight of a tile at a place below which an alarm is left to its neighbours, which see the place better."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
     if not file.is_file():
         return None
     with open_hdf5(file) as f, damage(file):
-        arrays = {name: item[()] for name, item in f.items()}
+        arrays = {name: f[name][()] for name in f}
         numbers = dict(f.attrs)
     arrays = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     dates, persistent, functions, given = (
@@ -128,7 +128,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
     learned = Learned(
         dates=dates,
         number=int(numbers["number"]),
-        n_pixels=int(numbers.get("n_pixels", grid.valid.sum())),  # earlier files have none
+        n_pixels=int(numbers["n_pixels"]),
         grid=grid,
         series=arrays["series"],
         motion=arrays["motion"],

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import InputError
+from ..errors import DamagedFile, InputError
 from .workers import Compute, worked_on
 
 _LOCKED = (errno.EAGAIN, errno.EACCES)  # error numbers of a lock that another process holds
@@ -95,10 +95,11 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         if not h5py.is_hdf5(path):
             with open(path, "rb"):  # distinguish a file without read permission from one that is not HDF5
                 pass
-            raise InputError(f"{path} is not an HDF5 file (or its beginning is missing).")
+            raise DamagedFile(f"{path} is not an HDF5 file (or its beginning is missing).")
         f = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {reason(error)}.") from error
+        kind = DamagedFile if "truncated" in str(error) else InputError
+        raise kind(f"{path} cannot be read: {reason(error)}.") from error
     with f:
         yield f
 
@@ -161,11 +162,11 @@ def lost_source(dataset: h5py.Dataset) -> str:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Convert errors of HDF5 while reading into an InputError about damage."""
+    """Convert errors of HDF5 while reading into a DamagedFile."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged: {reason(error)}.") from error
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DamagedFile(f"{path} is damaged: {reason(error)}.") from error
 
 
 def has_data(phase: np.ndarray) -> np.ndarray:

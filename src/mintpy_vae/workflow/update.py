@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..arrays import Array, Float32, Floats, Mask
-from ..errors import InputError
+from ..errors import DamagedFile, InputError
 from ..log import LOGGER, stage
 from ..method.alarm import FALSE_ALARM, Alarm, distinct
 from ..method.atmosphere import PhasePerDate
@@ -163,7 +163,7 @@ def to_be_extended(work: Path, job: Job, fingerprint: Mapping[str, Any]) -> Earl
     try:
         memory, evidence = read_learned(work), read_evidence(work)
         earlier_dates = [_dates_of(file) for file in files if file.is_file()]
-    except InputError as error:
+    except DamagedFile as error:
         raise InFull(f"a file of the earlier result cannot be used ({str(error).rstrip('.')})") from error
     whole = len(earlier_dates) == len(files) and number_of_tiles(work) == content.get("tiles", 0)
     if memory is None or evidence is None or not whole or not (work / MODEL).is_file():
