@@ -228,12 +228,12 @@ def motion_seen(legs: list[Leg], decay: float = 0.0) -> dict[str, Any]:
         width = WIDTH * min(grid.valid.shape)
         number, motion = len(learned.dates), going_on(learned, learned.dates)[0].series
         for k in range(leg.n, number):
+            years = learned.grid.years[k:] - learned.grid.years[k - 1]
+            course = 1 - np.exp(-years / decay) if decay else np.ones_like(years)
             for _ in range(PLACES):
                 centre = pixels[:, rng.choice(np.flatnonzero(leg.known[grid.valid]))]
                 bell = bell_map(np.array([*centre, np.log(width), 0, 0]), pixels)
                 series = learned.series.copy()
-                years = learned.grid.years[k:] - learned.grid.years[k - 1]
-                course = 1 - np.exp(-years / decay) if decay else np.ones_like(years)
                 series[k:] += STEP / (1e3 * METRES) * np.outer(course, bell - bell.mean())
                 after = DATES + 1
                 for j in range(k, min(k + DATES, number)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,12 +170,7 @@ class Deformation:
         """``covariance``, or its default."""
         if self.covariance is not None:
             return self.covariance
-        return independent_errors(self.pieces)
-
-
-def independent_errors(pieces: Sequence[Piece]) -> Array:
-    """Covariance (pieces, pieces) of amplitudes whose errors are independent."""
-    return np.diag(np.array([piece.std**2 for piece in pieces]))
+        return np.diag(np.array([piece.std**2 for piece in self.pieces]))
 
 
 def no_deformation(n_dates: int, n_pixels: int) -> Deformation:

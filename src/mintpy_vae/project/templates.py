@@ -18,6 +18,7 @@ __all__ = ["CFG", "TROPOSPHERE", "copy_templates", "is_on", "options_set", "read
 CFG = "smallbaselineApp.cfg"
 TROPOSPHERE = "mintpy.troposphericDelay.method"
 _UPDATE_MODE = "mintpy.load.updateMode"
+_UNSET = ("auto", "")
 _OFF = ("no", "n", "off", "false", "none")
 _SPELLING = {  # spellings that smallbaselineApp.py allows in a custom template, TimeSeriesAnalysis._read_template
     **dict.fromkeys(("def", "default"), "auto"),
@@ -30,12 +31,12 @@ _Path = str | os.PathLike[str]
 
 def options_set(template: Mapping[str, str], *prefixes: str) -> dict[str, str]:
     """Options of these prefixes that a template sets, also to ``no``."""
-    return {k: v for k, v in template.items() if k.startswith(prefixes) and v.lower() not in ("auto", "")}
+    return {k: v for k, v in template.items() if k.startswith(prefixes) and v.lower() not in _UNSET}
 
 
 def is_on(options: Mapping[str, str], key: str) -> bool:
     """Whether an option that is off by default is switched on."""
-    return options.get(key, "auto").lower() not in ("auto", "", *_OFF)
+    return options.get(key, "auto").lower() not in (*_UNSET, *_OFF)
 
 
 def read_templates(project_dir: _Path, template_file: _Path | None = None) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Raster
 from ..dates import acquisition_years
-from ..method.deformation import Piece, independent_errors
+from ..method.deformation import Piece
 from ..method.observations import Grid
 from ..method.profile import Profile
 from ..method.sky import Slowness
@@ -106,7 +106,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         numbers = dict(f.attrs)
     arrays = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     dates, persistent, functions, given = (
-        [text.decode() for text in arrays.get(name, ())] for name in ("dates", "persistent", "functions", "given")
+        [text.decode() for text in arrays[name]] for name in ("dates", "persistent", "functions", "given")
     )
     grid = Grid(
         valid=arrays["valid"],
@@ -135,14 +135,14 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         strength=arrays["strength"],
         pieces=pieces,
         maps=arrays["maps"],
-        covariance=arrays.get("covariance", independent_errors(pieces)),  # earlier files have none
+        covariance=arrays["covariance"],
         persistent=persistent,
         slow=slow,
         share=float(numbers["share"]),
-        delay=arrays.get("delay", np.zeros_like(arrays["series"])),
-        delay_share=arrays.get("delay_share", np.zeros(len(dates))),
-        station_rate=arrays.get("station_rate", np.zeros(arrays["series"].shape[1])),
-        station_slope=float(numbers.get("station_slope", 0.0)),
+        delay=arrays["delay"],
+        delay_share=arrays["delay_share"],
+        station_rate=arrays["station_rate"],
+        station_slope=float(numbers["station_slope"]),
         given=[TimeFunction(name, arrays[f"given_{k}"]) for k, name in enumerate(given)],
     )
     return learned, arrays

@@ -17,6 +17,7 @@ from ..errors import DamagedFile, InputError
 from .workers import Compute, worked_on
 
 _LOCKED = (errno.EAGAIN, errno.EACCES)  # error numbers of a lock that another process holds
+_TRUNCATED = "it is truncated: part of it was lost when it was written or copied"
 _COPIES = 6  # upper bound of the arrays of a slab's size that exist at a time
 _ENOUGH = 0.5  # GB; larger slabs are not faster, because they overflow the processor's caches
 
@@ -98,8 +99,9 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             raise DamagedFile(f"{path} is not an HDF5 file (or its beginning is missing).")
         f = h5py.File(path, "r")
     except OSError as error:
-        kind = DamagedFile if "truncated" in str(error) else InputError
-        raise kind(f"{path} cannot be read: {reason(error)}.") from error
+        text = reason(error)
+        kind = DamagedFile if text == _TRUNCATED else InputError
+        raise kind(f"{path} cannot be read: {text}.") from error
     with f:
         yield f
 
@@ -108,7 +110,7 @@ def reason(error: BaseException) -> str:
     """Text of an OSError without HDF5's internal details."""
     text, number = str(error), getattr(error, "errno", None)
     if "truncated" in text:
-        return "it is truncated: part of it was lost when it was written or copied"
+        return _TRUNCATED
     if "lock file" in text and number not in (None, *_LOCKED):  # mostly NFS and Lustre without a lock daemon
         return (
             f"its file system does not support locks ({os.strerror(number)}); set the environment variable "

@@ -180,7 +180,7 @@ def seen_from(project: Path, file: Path) -> str:
 
 
 def time_functions(template: Mapping[str, str]) -> dict[str, str]:
-    """Options ``mintpy.timeFunc.*`` of a template."""
+    """Options ``mintpy.timeFunc.*`` that a template sets."""
     return options_set(template, "mintpy.timeFunc.")
 
 
