@@ -123,7 +123,7 @@ def test_no_date_is_in_its_own_covariance():
     spoilt = clinging(6)
     spoilt[found.blocks[1]] += 5 * bell(14, 20, 3)
     other = replace(sky, residual=sky_of(spoilt).residual)
-    with_bell = local_sky(other, PERSISTENT, good_ones(np.setdiff1d(EVERY, [7])), found.share)
+    with_bell = local_sky(other, PERSISTENT, good_ones(np.setdiff1d(EVERY, [7])), found.share, found.level)
     changed = [np.abs(a.T @ a - b.T @ b).max() for a, b in zip(found.modes, with_bell.modes, strict=True)]
     assert changed[1] < 1e-9 and min(changed[0], *changed[2:]) > 0.1
 

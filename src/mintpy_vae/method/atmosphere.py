@@ -179,9 +179,7 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
-    metrics = local.precisions
-    if metrics is None or (fade < 1).any():
-        metrics = [LocalPrecision(sky, maps * fade) for maps in local.modes]
+    metrics = [LocalPrecision(sky, maps * fade) for maps in local.modes]
     parts = []
     for block, metric in zip(local.blocks, metrics, strict=True):
         parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], metric))

@@ -28,7 +28,7 @@ from scipy.optimize import minimize_scalar
 from ..arrays import Array
 from .covariance import without_height
 from .observations import Grid
-from .sky import LocalPrecision, Precision, Sky
+from .sky import Precision, Sky
 from .taper import Taper, Whole
 from .timefunctions import TimeFunction, without_others
 
@@ -53,8 +53,6 @@ class LocalSky:
         Variance of the dates, in units of the sum of both covariances.
     gain : float
         Increase of the log-likelihood per pixel and date.
-    precisions : list of LocalPrecision, optional
-        With the modes of each block, if known.
     """
 
     blocks: list[NDArray[np.intp]]
@@ -63,7 +61,6 @@ class LocalSky:
     share: float
     level: float = 1.0
     gain: float = 0.0
-    precisions: list[LocalPrecision] | None = None
 
     def by_block(self, functions: Array) -> list[tuple[int, Array]]:
         """Orthonormal functions of time (functions, dates), turned so that each is mostly in one block.
@@ -85,6 +82,10 @@ class LocalSky:
         if not self.share:
             return self.modes[0]
         return np.sqrt(self.share) * self.taper.modes(sky.unit[good], sky.noise)
+
+    def with_block(self, dates: NDArray[np.intp], modes: Array) -> LocalSky:
+        """The same with one more block of dates that are in no other, and its modes (modes, pixels)."""
+        return replace(self, blocks=[*self.blocks, dates], modes=[*self.modes, modes])
 
 
 def no_local_sky(sky: Sky) -> LocalSky:
@@ -122,15 +123,11 @@ def estimate_local_sky(
     return replace(full, modes=modes, share=share, level=level, gain=gain(share))
 
 
-def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float) -> LocalSky:
-    """The local sky with a known share; parameters as for :func:`estimate_local_sky`."""
+def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float, level: float) -> LocalSky:
+    """The local sky with a known share and level; the other parameters as for :func:`estimate_local_sky`."""
     if not share > 0:
         return no_local_sky(sky)
-    found = _of_share(sky, persistent, grid, share, Taper(grid.valid))
-    precisions = [LocalPrecision(sky, modes) for modes in found.modes]
-    dates = [sky.unit[np.intersect1d(block, grid.good)] for block in found.blocks]
-    variances = [(p.whiten(own) * own).mean(axis=1) for p, own in zip(precisions, dates, strict=True)]
-    return replace(found, level=_geometric_mean(variances), precisions=precisions)
+    return replace(_of_share(sky, persistent, grid, share, Taper(grid.valid)), level=level)
 
 
 def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float, taper: Taper | Whole) -> LocalSky:

@@ -465,7 +465,7 @@ class Work:
             guarded=atmosphere.guarded,
             memory=TileMemory(
                 Learned.from_series(
-                    series, joint.deformation, grid, observations.dates, self.functions, joint.slow, local.share
+                    series, joint.deformation, grid, observations.dates, self.functions, joint.slow, local
                 ),
                 broad[:, grid.valid],
                 offset,

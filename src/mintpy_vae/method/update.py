@@ -29,7 +29,7 @@ from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
-from .sky import BAD, LocalPrecision, Sky, Slowness, sky_statistics
+from .sky import BAD, Sky, Slowness, sky_statistics
 from .taper import Whole
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
@@ -72,8 +72,8 @@ class Learned:
         Names of the persistent functions.
     slow : list of Slowness
         Of the sky in each of these.
-    share : float
-        Of the local sky.
+    share, local_level : float
+        Share and level of the local sky, see :class:`~.local_sky.LocalSky`.
     delay : (dates, pixels)
         Confirmed part of a weather model's delay, which `series` does not contain; its coefficients: ``delay_share``.
     delay_share : (dates,)
@@ -97,6 +97,7 @@ class Learned:
     persistent: list[str]
     slow: list[Slowness]
     share: float
+    local_level: float
     delay: Array
     delay_share: Array
     station_rate: Array
@@ -106,7 +107,7 @@ class Learned:
     @classmethod
     def of(cls, found: Separation, dates: Sequence[str]) -> Learned:
         """What `found` has learned from all its ``dates``."""
-        how, explained = (found.functions, found.slow, found.local.share), found.explained
+        how, explained = (found.functions, found.slow, found.local), found.explained
         learned = cls.from_series(explained, found.deformation, found.grid, dates, *how)
         return replace(
             learned,
@@ -125,7 +126,7 @@ class Learned:
         dates: Sequence[str],
         functions: Sequence[TimeFunction],
         slow: list[Slowness],
-        share: float,
+        local: LocalSky,
     ) -> Learned:
         """What was learned from a series (dates, pixels), its motion and the statistics of its sky."""
         persistent = persistent_of(functions)
@@ -144,7 +145,8 @@ class Learned:
             covariance=deformation.errors,
             persistent=[f.name for f in persistent],
             slow=slow,
-            share=share,
+            share=local.share,
+            local_level=local.level,
             delay=np.zeros_like(series),
             delay_share=np.zeros(len(series)),
             station_rate=np.zeros(series.shape[1]),
@@ -405,8 +407,8 @@ class Statistics:
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
         self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
-        self.local = local_sky(self.sky, persistent, grid, learned.share)
-        self.of_new = LocalPrecision(self.sky, self.local.of_new(self.sky, grid.good))
+        self.local = local_sky(self.sky, persistent, grid, learned.share, learned.local_level)
+        self.modes_of_new = self.local.of_new(self.sky, grid.good)
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
         # at the scale of bells the whole covariance of the other dates tells motion from weather better
         whole = estimate_local_sky(self.sky, persistent, grid, Whole())
@@ -505,9 +507,7 @@ class Statistics:
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
         motion = replace(motion, series=np.vstack([motion.series[:n], everything.motion[n:]]))
-        blocks, modes = [*self.local.blocks, np.arange(n, len(dates))], [*self.local.modes, self.of_new.modes]
-        precisions = [*self.local.precisions, self.of_new] if self.local.precisions else None
-        local = replace(self.local, blocks=blocks, modes=modes, precisions=precisions)
+        local = self.local.with_block(np.arange(n, len(dates)), self.modes_of_new)
         atmosphere = _estimate(everything, motion, functions, self.sky, local, self.knowledge)
         new, grid = slice(m, len(dates)), learned.grid
         since = everything.grid.years - everything.grid.years[:n].mean()

@@ -43,7 +43,7 @@ def write_learned(file: Path, learned: Learned, **more: Raster) -> None:
     grid, pieces = learned.grid, learned.pieces
     image = io.BytesIO()  # in memory first: on a full disk HDF5 can crash the process
     with h5py.File(image, "w") as f:
-        own = {name: getattr(learned, name) for name in ("number", "n_pixels", "share", "station_slope")}
+        own = {name: getattr(learned, name) for name in ("number", "n_pixels", "share", "local_level", "station_slope")}
         f.attrs.update(**own, **asdict(grid.profile))
         f["dates"], f["persistent"] = np.array(learned.dates, "S"), np.array(learned.persistent, "S")
         f["functions"] = np.array([p.function for p in pieces], "S1" if not pieces else "S")
@@ -139,6 +139,7 @@ def _read(file: Path) -> tuple[Learned, dict[str, Any]] | None:
         persistent=persistent,
         slow=slow,
         share=float(numbers["share"]),
+        local_level=float(numbers["local_level"]),
         delay=arrays["delay"],
         delay_share=arrays["delay_share"],
         station_rate=arrays["station_rate"],
