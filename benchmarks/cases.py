@@ -287,7 +287,7 @@ class Own:
 
     found: Separation
     observations: Observations
-    factor: int
+    factor: float
     """Looks of the grid of both."""
     removed: Rows
     """Rows -> (dates, rows, width) phase that is subtracted, radians."""
@@ -347,7 +347,7 @@ def subtracted(variant: Variant, found: Separation, observations: Observations) 
 
 
 def pool_pairs(
-    phase: NDArray[np.float32], weight: NDArray[np.float32], factor: int
+    phase: NDArray[np.float32], weight: NDArray[np.float32], factor: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase, and weight."""
     total = sums(weight, factor)

@@ -132,7 +132,7 @@ def draw(file: Path, scene: Any, own: Any, alone: Any, _seconds: float) -> None:
     import numpy as np
     from cases import METRES
 
-    from mintpy_vae.method.observations import looks
+    from mintpy_vae.method.observations import looks, multilooked_shape
     from mintpy_vae.method.tiles import layout
 
     rows = slice(0, len(scene.land))
@@ -148,7 +148,7 @@ def draw(file: Path, scene: Any, own: Any, alone: Any, _seconds: float) -> None:
         axis.set(title=f"{title}: {np.nanstd(m):.1f} mm", xticks=[], yticks=[])
         figure.colorbar(shown, ax=axis, shrink=0.8, label="mm")
     cell = looks(scene.land.shape, (PIXEL, PIXEL))[0]
-    for tile in layout((-(-scene.land.shape[0] // cell), -(-scene.land.shape[1] // cell))):
+    for tile in layout(multilooked_shape(scene.land.shape, cell)):
         corner = (cell * tile.columns.start - 0.5, cell * tile.rows.start - 0.5)
         extent = [cell * (s.stop - s.start) for s in (tile.columns, tile.rows)]
         axes[2].add_patch(plt.Rectangle(corner, *extent, fill=False, lw=0.5, ec="#555555"))

@@ -139,11 +139,12 @@ def inject(
     centre = _quiet_place(plain.valid, moving)
     pixel = pixel_size(rerun.stack.attributes)
     size = pixel[0] * rerun.factor, pixel[1] * rerun.factor
+    row_of_stack, column_of_stack = (round((k + 0.5) * rerun.factor - 0.5) for k in centre)
     rows = []
     for signal, course in zip(signals, courses, strict=True):
         width = signal.width or round(size[1] * plain.valid.shape[1] / 1000, 1)
         row: dict[str, Any] = {"kind": signal.kind, "width_km": width, "amplitude": signal.amplitude}
-        row |= {"unit": KINDS[signal.kind], "row": centre[0] * rerun.factor, "column": centre[1] * rerun.factor}
+        row |= {"unit": KINDS[signal.kind], "row": row_of_stack, "column": column_of_stack}
         gain, words = (
             float("nan"),
             f"is narrower than two pixels of the training grid ({2e-3 * max(size):.2g} km): not tested.",

@@ -54,9 +54,9 @@ class Rerun:
         return list(self.data.observations.dates)
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> float:
         """Looks of the training grid."""
-        return int(self.data.factor)
+        return self.data.factor
 
     def __call__(
         self,

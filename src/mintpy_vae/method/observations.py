@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Float32, Floats, Mask, Pairs
+from ..multilooking import cell_sums, number_of_cells
 from .profile import Profile
 
 __all__ = ["Grid", "Observations", "looks", "multilooked_shape", "pooled", "sums"]
 
-LARGEST = 3000
-"""Largest number of pixels that are worked on as one scene; the cost grows with the third power."""
+LARGEST = 2601
+"""Number of pixels, 51 x 51, that are worked on as one scene; the cost grows with the third power."""
 RESOLUTION = 0.4
 """Size in km of the cells of a wide scene by default: some 16 pixels of Sentinel-1 at 100 m, whose decorrelation noise
 averages out. A scene of fewer than ``LARGEST`` such cells has finer ones."""
 
 
-def looks(shape: tuple[int, ...], pixel: tuple[float, float], resolution: float = 0.0) -> tuple[int, int]:
+def looks(shape: tuple[int, ...], pixel: tuple[float, float], resolution: float = 0.0) -> tuple[float, int]:
     """Looks of the training grid, the same along both axes.
 
     Parameters
@@ -34,15 +36,15 @@ def looks(shape: tuple[int, ...], pixel: tuple[float, float], resolution: float 
 
     Returns
     -------
-    factor : int
-        Pixels per cell.
+    factor : float
+        Pixels per cell, 1 at least.
     ratio : int
         Cells per pixel of the grid on which the whole scene is worked on; 1 if that has the same cells.
     """
-    whole = int(np.ceil(np.sqrt(shape[0] * shape[1] / LARGEST)))
-    cells = max(1, round(1000 * (resolution or RESOLUTION) / np.sqrt(pixel[0] * pixel[1])))
+    whole = max(math.sqrt(shape[0] * shape[1] / LARGEST), 1.0)
+    cells = max(1000 * (resolution or RESOLUTION) / math.sqrt(pixel[0] * pixel[1]), 1.0)
     factor = cells if resolution else min(cells, whole)
-    return factor, int(np.ceil(max(whole, 1) / factor))
+    return factor, math.ceil(whole / factor - 1e-9)
 
 
 def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
@@ -56,15 +58,14 @@ def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
     return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
 
 
-def multilooked_shape(shape: tuple[int, ...], ratio: int) -> tuple[int, int]:
+def multilooked_shape(shape: tuple[int, ...], ratio: float) -> tuple[int, int]:
     """Shape of a grid (height, width) of cells on pixels of ``ratio`` x ``ratio`` cells."""
-    return -(-shape[0] // ratio), -(-shape[1] // ratio)
+    return number_of_cells(shape[0], ratio), number_of_cells(shape[1], ratio)
 
 
-def sums(maps: Floats, ratio: int) -> Array:
+def sums(maps: Floats, ratio: float) -> Array:
     """Sums over ``ratio`` x ``ratio`` cells of maps (n, height, width); the last row and column may have fewer."""
-    rows, columns = (np.arange(0, size, ratio) for size in maps.shape[1:])
-    return np.asarray(np.add.reduceat(np.add.reduceat(maps, rows, axis=1, dtype=np.float64), columns, axis=2))
+    return cell_sums(maps, ratio)
 
 
 @dataclass(frozen=True)

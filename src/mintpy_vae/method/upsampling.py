@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
 
 from ..arrays import Array, Float32, Rows
+from ..multilooking import cell_edges
 from .atmosphere import PhasePerDate
 
 __all__ = ["Bilinear", "CubicSpline", "FullResolution", "cell_centres"]
@@ -25,11 +26,11 @@ class FullResolution:
     atmosphere : PhasePerDate
     height : (length, width)
         Effective heights by the profile of the training grid, metres; NaN counts as 0.
-    factor : int
+    factor : float
         Looks of the training grid in both directions.
     """
 
-    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: int) -> None:
+    def __init__(self, atmosphere: PhasePerDate, height: NDArray[np.floating], factor: float) -> None:
         self.height = np.nan_to_num(height).astype(np.float32)
         self.turbulent = CubicSpline(atmosphere.turbulent, height.shape, factor)
         slope = atmosphere.slope.astype(np.float32)
@@ -57,7 +58,7 @@ class _Interpolation:
 class CubicSpline(_Interpolation):
     """Cubic spline; parameters as for :class:`Bilinear`."""
 
-    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: float) -> None:
         (self.down, to_down), (self.across, to_across) = (_spline(size, factor) for size in shape)
         self.coefficients = (to_down @ maps @ to_across.T).astype(np.float32)
 
@@ -70,19 +71,19 @@ class Bilinear(_Interpolation):
     maps : (n, h, w)
     shape : (int, int)
         Length and width of the stack.
-    factor : int
+    factor : float
         Looks of the training grid in both directions.
     """
 
-    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: int) -> None:
+    def __init__(self, maps: NDArray[np.floating], shape: tuple[int, ...], factor: float) -> None:
         self.coefficients = maps.astype(np.float32)
         self.down, self.across = (_hats(size, factor) for size in shape)
 
 
-def cell_centres(size: int, factor: int) -> Array:
+def cell_centres(size: int, factor: float) -> Array:
     """Centres of the cells of ``factor`` pixels along an axis of ``size``, (cells,); the last cell may be smaller."""
-    starts = np.arange(0, size, factor)
-    return np.asarray((starts + np.minimum(starts + factor, size) - 1) / 2)
+    edges = cell_edges(size, factor)
+    return np.asarray((edges[:-1] + edges[1:] - 1) / 2)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def tensor_product(maps: Float32, down: Weights, across: Weights, rows: slice) -
     return full
 
 
-def _spline(size: int, factor: int) -> tuple[Weights, Array]:
+def _spline(size: int, factor: float) -> tuple[Weights, Array]:
     """Cubic B-splines at each of ``size`` pixels, and the matrix (coarse, coarse) that gives their coefficients.
 
     They interpolate values at the centres of ``factor``-pixel cells and are constant outside.
@@ -138,7 +139,7 @@ def _spline(size: int, factor: int) -> tuple[Weights, Array]:
     return Weights.of(BSpline.design_matrix(pixels, spline.t, spline.k).toarray()), spline.c
 
 
-def _hats(size: int, factor: int) -> Weights:
+def _hats(size: int, factor: float) -> Weights:
     """Weights of linear interpolation from the centres of ``factor``-pixel cells, constant outside."""
     centres = cell_centres(size, factor)
     units = np.eye(len(centres))

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from mintpy.utils import utils0 as ut
 
 from ..errors import InputError
 from ..method.knowledge import StationRate
+from ..multilooking import cell_of, pixels_of
 from ..stack import Stack, has_phase
 from ..stack.geometry import Places
 
@@ -23,7 +23,7 @@ _COMPONENTS = ("ve", "vn", "vu", "se", "sn", "su")
 _FEWEST = 2  # rates of a stack are relative, so a single station is of no use
 
 
-def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate], list[str]]:
+def read_rates(file: Path, stack: Stack, factor: float) -> tuple[list[StationRate], list[str]]:
     """Read ``station,lat,lon,rate,std`` or ``station,lat,lon,ve,vn,vu,se,sn,su``.
 
     Parameters
@@ -33,7 +33,7 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
         satellite. East, north and up are projected with the angles of the geometry file, as in MintPy, and their errors
         are assumed to be independent.
     stack : Stack
-    factor : int
+    factor : float
         Looks of the training grid along both axes.
 
     Returns
@@ -56,8 +56,7 @@ def read_rates(file: Path, stack: Stack, factor: int) -> tuple[list[StationRate]
             outside.append(name)
             continue
         y, x = place
-        row, column = y // factor, x // factor
-        window = np.s_[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        window = [pixels_of(cell_of(k, factor), size, factor) for k, size in zip(place, stack.shape, strict=True)]
         if not has_phase(stack, *window):
             empty.append(name)
             continue

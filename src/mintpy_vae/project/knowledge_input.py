@@ -43,7 +43,7 @@ _PERIODS = {1.0: "annual", 0.5: "semiannual"}
 
 
 def read_knowledge(
-    template: Mapping[str, Any], settings: Settings, stack: Stack, dates: Sequence[str], factor: int
+    template: Mapping[str, Any], settings: Settings, stack: Stack, dates: Sequence[str], factor: float
 ) -> Knowledge:
     """Read the user's prior information and bring it onto the training grid.
 
@@ -204,7 +204,7 @@ def _columns(
 
 
 # --------------------------------------------------------------------------------------------------------------- masks
-def _read_masks(files: Mapping[str, Path], stack: Stack, factor: int) -> tuple[Mask | None, Mask | None, list[str]]:
+def _read_masks(files: Mapping[str, Path], stack: Stack, factor: float) -> tuple[Mask | None, Mask | None, list[str]]:
     """Stable and moving ground on the training grid, and warnings; where both masks are set, neither is used."""
     masks = {key: read_mask(key, files[key], stack) for key in (STABLE, _MOVING) if key in files}
     both = masks[STABLE] & masks[_MOVING] if len(masks) == 2 else np.zeros(stack.shape, bool)

@@ -19,6 +19,7 @@ from ..arrays import Float32
 from ..errors import InputError
 from ..method.covariance import fill
 from ..method.upsampling import Bilinear
+from ..multilooking import strips
 from ..settings import PREFIX, Settings
 from ..stack import COMPLETE, DIGITS, Rows, Stack, damage, linked, open_hdf5, pool_map, project_of
 from .known_delays import to_phase
@@ -155,7 +156,7 @@ class PriorOfDates:
     stack : Stack
     dates : (dates,) int
         Indices into the dates of the stack.
-    factor : int
+    factor : float
         Looks of the training grid along both axes.
     max_memory : float
         GB for the data read at a time.
@@ -168,18 +169,19 @@ class PriorOfDates:
     """
 
     def __init__(
-        self, delay: PriorDelay, stack: Stack, dates: NDArray[np.integer], factor: int, max_memory: float
+        self, delay: PriorDelay, stack: Stack, dates: NDArray[np.integer], factor: float, max_memory: float
     ) -> None:
         self.delay, self.dates, self.shape, self.factor = delay, dates, stack.shape, factor
-        step = factor * max(1, int(max_memory * 1e9 / (8 * _COPIES * len(dates) * stack.shape[1] * factor)))
+        step = int(max_memory * 1e9 / (8 * _COPIES * len(dates) * stack.shape[1]))
         land = np.ones(stack.shape, bool) if stack.land is None else stack.land
-        known, strips = np.zeros(len(dates)), []
-        for start in range(0, stack.shape[0], step):
-            rows = slice(start, min(start + step, stack.shape[0]))
+        known, pooled, counted = np.zeros(len(dates)), [], 0
+        for _, rows, parts in strips(stack.shape[0], factor, step):
             phase = delay(rows, dates)
-            known += (np.isfinite(phase) & land[rows]).sum(axis=(1, 2))
-            strips.append(np.array([pool_map(layer, factor) for layer in phase], np.float64))
-        self.maps = np.concatenate(strips, axis=1)
+            there = np.isfinite(phase) & land[rows]
+            known += there[:, max(counted - rows.start, 0) :].sum(axis=(1, 2))  # a row may be in two strips
+            counted = rows.stop
+            pooled.append(np.array([pool_map(layer, factor, parts) for layer in phase], np.float64))
+        self.maps = np.concatenate(pooled, axis=1)
         for k, layer in enumerate(self.maps):
             there = np.isfinite(layer)
             flat = np.ptp(layer[there]) == 0 if there.any() else True  # constant on a date whose download failed

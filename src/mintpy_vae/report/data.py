@@ -90,9 +90,9 @@ class Data:
         return {}
 
     @cached_property
-    def factor(self) -> int:
+    def factor(self) -> float:
         """Looks of the training grid along both axes."""
-        return max(1, round(float(self.found.pixel[0]) / pixel_size(self.attributes)[0])) if self.attributes else 1
+        return float(self.found.pixel[0]) / pixel_size(self.attributes)[0] if self.attributes else 1.0
 
     def frame_of_grid(self, step: int = 1) -> Frame:
         """Frame of the maps of every `step`-th pixel of the training grid."""

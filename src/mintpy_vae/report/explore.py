@@ -124,8 +124,8 @@ def embedded(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _middles(size: int, factor: int, number: int) -> NDArray[np.intp]:
-    return np.minimum(np.arange(number) * factor + factor // 2, size - 1)
+def _middles(size: int, factor: float, number: int) -> NDArray[np.intp]:
+    return np.minimum(((np.arange(number) + 0.5) * factor).astype(np.intp), size - 1)
 
 
 def _sampled(series: h5py.Dataset, date: int, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:

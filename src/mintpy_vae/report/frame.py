@@ -61,7 +61,7 @@ class Mark:
 
 
 def frame(
-    attributes: Mapping[str, str], factor: int, pixel: tuple[float, float], height: Floats, step: int = 1
+    attributes: Mapping[str, str], factor: float, pixel: tuple[float, float], height: Floats, step: int = 1
 ) -> Frame:
     """Frame of every `step`-th pixel of a multilooked grid, beginning with the one in the middle of the first `step`.
 
@@ -69,7 +69,7 @@ def frame(
     ----------
     attributes : mapping
         Of the stack at full resolution; empty if they are not known.
-    factor : int
+    factor : float
         Looks along both axes.
     pixel : (float, float)
         Size of a pixel of the grid on the ground, metres, along rows and columns.

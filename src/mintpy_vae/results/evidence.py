@@ -112,7 +112,7 @@ def baselines(stack: Stack) -> Floats:
         return np.asarray((sign * f["bperp"][:])[stack.keep])
 
 
-def evidence_of(found: Separation, observations: Observations, noise: Floats, factor: int, stack: Stack) -> Evidence:
+def evidence_of(found: Separation, observations: Observations, noise: Floats, factor: float, stack: Stack) -> Evidence:
     """The evidence of a separation.
 
     Parameters
@@ -122,7 +122,7 @@ def evidence_of(found: Separation, observations: Observations, noise: Floats, fa
         The observations that were separated.
     noise : (2, pairs)
         Radians.
-    factor : int
+    factor : float
         Looks of the training grid.
     stack : Stack
     """

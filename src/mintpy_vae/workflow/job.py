@@ -167,7 +167,7 @@ def open_with_network(
 
 
 def read_prior_information(
-    template: Mapping[str, str], settings: Settings, stack: Stack, factor: int | None = None
+    template: Mapping[str, str], settings: Settings, stack: Stack, factor: float | None = None
 ) -> Knowledge:
     """Read the user's prior information onto the grid with ``factor`` looks, by default that of the whole scene."""
     own = factor or math.prod(looks_of(stack, settings))
@@ -184,12 +184,12 @@ def time_functions(template: Mapping[str, str]) -> dict[str, str]:
     return options_set(template, "mintpy.timeFunc.")
 
 
-def looks_of(stack: Stack, settings: Settings) -> tuple[int, int]:
+def looks_of(stack: Stack, settings: Settings) -> tuple[float, int]:
     """Stack pixels per cell, and cells per pixel of the whole scene's grid, along both axes; see :func:`looks`."""
     return looks(stack.shape, pixel_size(stack.attributes), settings.resolution)
 
 
-def full_width_km(stack: Stack, factor: int, width: float) -> float:
+def full_width_km(stack: Stack, factor: float, width: float) -> float:
     """Full width at half maximum, km, of a bell with this standard deviation in pixels of so many looks."""
     return 1e-3 * FULL_WIDTH * width * factor * float(np.sqrt(np.prod(pixel_size(stack.attributes))))
 

@@ -59,7 +59,7 @@ class TrainingData:
         The earlier date of each pair is first, whatever the order in the stack.
     used : (dates,) int
         Indices of the dates of kept pairs into the dates of the stack.
-    factor : int
+    factor : float
         Looks of the training grid along both axes.
     delay : PriorOfDates or None
         The weather model's delay, on the training grid and on the stack's own.
@@ -71,7 +71,7 @@ class TrainingData:
 
     observations: Observations
     used: NDArray[np.integer]
-    factor: int
+    factor: float
     delay: PriorOfDates | None = None
     cells: Cells | None = None
     several_components: bool = False
@@ -82,9 +82,9 @@ class TrainingData:
         return replace(self, observations=self.observations.with_motion(phase), cells=cells)
 
     @property
-    def finest(self) -> int:
+    def finest(self) -> float:
         """Looks along both axes of the finest grid that is worked on: of the cells, if there are any."""
-        return self.factor if self.cells is None else self.factor // self.cells.ratio
+        return self.factor if self.cells is None else self.factor / self.cells.ratio
 
 
 def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.bool_] | None = None) -> TrainingData:
@@ -110,7 +110,7 @@ def training_data(job: Job, progress: Progress | None = None, some: NDArray[np.b
     if several := components is not None:
         phase = level_components(phase, weight, components, pairs, len(dates))
 
-    def prior(looks: int) -> PriorOfDates | None:
+    def prior(looks: float) -> PriorOfDates | None:
         return None if job.prior is None else PriorOfDates(job.prior, stack, used, looks, settings.max_memory)
 
     cells = prior(factor)
@@ -427,7 +427,7 @@ def _details(found: Separation, data: TrainingData, noise: Array, stack: Stack) 
     }
 
 
-def _found_from(found: Separation, factor: int, stack: Stack) -> list[dict[str, float]]:
+def _found_from(found: Separation, factor: float, stack: Stack) -> list[dict[str, float]]:
     """Full width at half maximum of a motion, and the amplitudes from which it is found if steady or a step.
 
     First at the median place, then at the roughest tenth of all places.

@@ -455,7 +455,7 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
     return np.stack(still, axis=1)
 
 
-def _record(alarm: Alarm, stack: Stack, factor: int, ratio: int) -> dict[str, Any]:
+def _record(alarm: Alarm, stack: Stack, factor: float, ratio: int) -> dict[str, Any]:
     """Entry of an alarm: place on the stack's own grid, full width at half maximum, mm towards the satellite."""
     row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
     mm = 1000 * stack.metres_per_radian

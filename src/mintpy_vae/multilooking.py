@@ -1,0 +1,114 @@
+"""Cells of a multilooked grid, along one axis and of maps.
+
+The looks, pixels per cell along both axes, need not be a whole number: a pixel that lies in two cells counts in each
+with its share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Array
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of the pixels along an axis, each in one cell.
+
+    Attributes
+    ----------
+    pixel, cell : (parts,) int
+        In ascending order.
+    share : (parts,)
+        Of the pixel; 1 if it lies in one cell.
+    """
+
+    pixel: NDArray[np.intp]
+    cell: NDArray[np.intp]
+    share: Array
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.cell[-1]) + 1
+
+    @property
+    def split(self) -> bool:
+        """Whether any pixel lies in two cells."""
+        return len(np.unique(self.pixel)) < len(self.pixel)
+
+    def sums(self, data: NDArray[np.floating]) -> Array:
+        """Sums over the last axis of data (..., pixels), in a fixed order, (..., cells)."""
+        return self.sums_of_parts(data[..., self.pixel] if self.split else data)
+
+    def sums_of_parts(self, data: NDArray[np.floating]) -> Array:
+        """The same, of data (..., parts)."""
+        first = np.flatnonzero(np.r_[True, np.diff(self.cell) > 0])
+        size = np.diff(np.r_[first, len(self.cell)])
+        total = np.zeros((*data.shape[:-1], len(first)))
+        for k in range(size.max()):
+            own = np.flatnonzero(k < size)
+            if self.split:
+                total[..., own] += data[..., first[own] + k] * self.share[first[own] + k]
+            else:
+                total[..., : len(own)] += data[..., k :: size.max()]  # all but the last are of one size
+        return total
+
+    def of_cells(self, cells: slice) -> Parts:
+        """Those of some cells, counted from the first of them and from their first pixel."""
+        own = (self.cell >= cells.start) & (self.cell < cells.stop)
+        return Parts(self.pixel[own] - self.pixel[own][0], self.cell[own] - cells.start, self.share[own])
+
+
+def number_of_cells(size: int, looks: float) -> int:
+    """Number of cells of ``looks`` pixels along an axis of ``size`` pixels; the last one may be smaller."""
+    return max(math.ceil(size / looks - _ROUNDING), 1)
+
+
+def cell_edges(size: int, looks: float) -> Array:
+    """Edges of the cells in pixels from the start of the axis, (cells + 1,)."""
+    edges = looks * np.arange(number_of_cells(size, looks) + 1)
+    whole = np.rint(edges)
+    return np.asarray(np.minimum(np.where(np.abs(edges - whole) < _ROUNDING * size, whole, edges), size))
+
+
+def parts_of(size: int, looks: float) -> Parts:
+    """Parts of ``size`` pixels in cells of ``looks`` pixels."""
+    edges = cell_edges(size, looks)
+    ends = np.unique(np.r_[np.arange(size + 1), edges])
+    middle = (ends[:-1] + ends[1:]) / 2
+    return Parts(middle.astype(np.intp), np.searchsorted(edges, middle) - 1, np.diff(ends))
+
+
+def cell_of(pixel: int, looks: float) -> int:
+    """The cell in which the middle of a pixel lies."""
+    return int((pixel + 0.5) / looks)
+
+
+def pixels_of(cell: int, size: int, looks: float) -> slice:
+    """The pixels along an axis that lie in a cell, at least in part."""
+    first, end = cell_edges(size, looks)[cell : cell + 2]
+    return slice(int(first), math.ceil(end))
+
+
+def strips(size: int, looks: float, pixels: int) -> Iterator[tuple[slice, slice, Parts]]:
+    """Cells along an axis of ``size`` pixels, strip by strip of some ``pixels``: cells, their pixels, and the parts."""
+    parts, step = parts_of(size, looks), max(int(pixels / looks), 1)
+    for first in range(0, parts.n_cells, step):
+        cells = slice(first, min(first + step, parts.n_cells))
+        own = parts.pixel[(parts.cell >= cells.start) & (parts.cell < cells.stop)]
+        yield cells, slice(int(own[0]), int(own[-1]) + 1), parts.of_cells(cells)
+
+
+def cell_sums(maps: NDArray[np.floating], looks: float, rows: Parts | None = None) -> Array:
+    """Sums over the cells of maps (..., length, width); of a strip of rows if their parts are given."""
+    across = parts_of(maps.shape[-1], looks).sums(maps)
+    down = rows or parts_of(maps.shape[-2], looks)
+    return np.swapaxes(down.sums(np.swapaxes(across, -1, -2)), -1, -2)
