@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 from .arrays import Array
 
@@ -39,27 +40,13 @@ class Parts:
         """Number of cells."""
         return int(self.cell[-1]) + 1
 
-    @property
-    def split(self) -> bool:
-        """Whether any pixel lies in two cells."""
-        return len(np.unique(self.pixel)) < len(self.pixel)
-
     def sums(self, data: NDArray[np.floating]) -> Array:
-        """Sums over the last axis of data (..., pixels), in a fixed order, (..., cells)."""
-        return self.sums_of_parts(data[..., self.pixel] if self.split else data)
+        """Sums over the last axis of data (..., pixels), in the order of the pixels, (..., cells)."""
+        return _times(coo_array((self.share, (self.cell, self.pixel)), (self.n_cells, data.shape[-1])), data)
 
     def sums_of_parts(self, data: NDArray[np.floating]) -> Array:
         """The same, of data (..., parts)."""
-        first = np.flatnonzero(np.r_[True, np.diff(self.cell) > 0])
-        size = np.diff(np.r_[first, len(self.cell)])
-        total = np.zeros((*data.shape[:-1], len(first)))
-        for k in range(size.max()):
-            own = np.flatnonzero(k < size)
-            if self.split:
-                total[..., own] += data[..., first[own] + k] * self.share[first[own] + k]
-            else:
-                total[..., : len(own)] += data[..., k :: size.max()]  # all but the last are of one size
-        return total
+        return _times(coo_array((self.share, (self.cell, np.arange(len(self.cell))))), data)
 
     def of_cells(self, cells: slice) -> Parts:
         """Those of some cells, counted from the first of them and from their first pixel."""
@@ -67,16 +54,27 @@ class Parts:
         return Parts(self.pixel[own] - self.pixel[own][0], self.cell[own] - cells.start, self.share[own])
 
 
+def _times(weights: coo_array, data: NDArray[np.floating]) -> Array:
+    """Weights (cells, n) times data (..., n), in double precision, (..., cells)."""
+    total = weights.tocsr() @ data.reshape(-1, data.shape[-1]).T
+    return np.asarray(total.T.reshape(*data.shape[:-1], weights.shape[0]))
+
+
 def number_of_cells(size: int, looks: float) -> int:
-    """Number of cells of ``looks`` pixels along an axis of ``size`` pixels; the last one may be smaller."""
-    return max(math.ceil(size / looks - _ROUNDING), 1)
+    """Number of cells of ``looks`` pixels along an axis of ``size`` pixels.
+
+    The last one has what is left: half a pixel at least, or, rather than less, up to half a pixel more than the others.
+    """
+    return cell_of(size - 1, looks) + 1
 
 
 def cell_edges(size: int, looks: float) -> Array:
     """Edges of the cells in pixels from the start of the axis, (cells + 1,)."""
     edges = looks * np.arange(number_of_cells(size, looks) + 1)
     whole = np.rint(edges)
-    return np.asarray(np.minimum(np.where(np.abs(edges - whole) < _ROUNDING * size, whole, edges), size))
+    edges = np.where(np.abs(edges - whole) < _ROUNDING * size, whole, edges)
+    edges[-1] = size
+    return np.asarray(edges)
 
 
 def parts_of(size: int, looks: float) -> Parts:
@@ -88,7 +86,7 @@ def parts_of(size: int, looks: float) -> Parts:
 
 
 def cell_of(pixel: int, looks: float) -> int:
-    """The cell in which the middle of a pixel lies."""
+    """The cell of ``looks`` pixels in which the middle of a pixel lies."""
     return int((pixel + 0.5) / looks)
 
 

@@ -30,18 +30,26 @@ SETTINGS = Settings(train_steps=10, device="cpu")
 
 
 def test_a_small_stack_keeps_its_pixels_and_no_whole_scene_is_larger_than_the_covariances_allow():
-    assert [looks((n, n), (100, 100)) for n in (30, 50, 51, 54)] == [(1, 1)] * 4
+    assert [looks((n, n), (100, 100)) for n in (30, 50, 51)] == [(1, 1)] * 3
     for n in np.unique(np.geomspace(20, 4000, 60).astype(int)):
         for pixel in (10.0, 90.0, 1000.0):
             factor, ratio = looks((n, n), (pixel, pixel))
             assert np.ceil(n / (factor * ratio)) ** 2 <= 1.05 * LARGEST
-            assert ratio == 1 or 300 <= factor * pixel <= 500 or factor == 1  # the same kilometres, or the pixels
+            assert ratio == 1 or factor * pixel == pytest.approx(400) or factor == 1  # the same kilometres, or pixels
             assert looks((n, n // 2), (pixel, pixel))[0] <= factor  # a smaller scene has no larger cells
+
+
+def test_the_size_of_the_cells_changes_smoothly_with_the_scene():
+    of_size = np.array([looks((n, n), (100, 100))[0] for n in range(20, 1000)])
+    assert of_size[0] == 1 and of_size[-1] == 4
+    assert (np.diff(of_size) >= 0).all() and (np.diff(of_size) <= 1.01 / 51).all()  # no whole factors
 
 
 def test_the_user_chooses_the_size_of_the_cells():
     assert looks((200, 200), (100, 100), 0.2) == (2, 2) and looks((200, 200), (100, 100), 2.0) == (20, 1)
     assert looks((200, 200), (50, 200), 0.2) == (2, 2)  # pixels that are not square
+    assert looks((200, 200), (90, 90), 0.2)[0] == pytest.approx(200 / 90)
+    assert looks((20, 20), (90, 90), 0.01) == (1, 1)  # nothing is finer than the stack
 
 
 @pytest.mark.parametrize("shape", [(36, 36), (37, 90), (62, 63), (101, 400), (20, 500)])

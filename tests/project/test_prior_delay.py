@@ -309,7 +309,7 @@ def test_a_new_date_gets_its_share_of_the_delay(own, delays, scene, tmp_path, ti
     stack, template = own
     if tiles:
         monkeypatch.setattr(observations, "LARGEST", 330)
-        template.write_text(template.read_text().replace("vae.resolution = 1.1", "vae.resolution = 0.55"))
+        template.write_text(template.read_text().replace("vae.resolution = 1.1", "vae.resolution = 0.1"))
     first, whole = N - 2, shutil.copy(stack, tmp_path / "all.h5")
     shortened(stack, first)
     model = write_series(stack.with_name("ERA5.h5"), stack, delays["true"][:first], scene.dates[:first])

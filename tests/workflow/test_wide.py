@@ -16,7 +16,7 @@ from mintpy_vae.method.inversion import closure
 from mintpy_vae.settings import Settings
 from mintpy_vae.workflow.job import prepare
 
-WIDE = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.resolution = 0.375\n"
+WIDE = "vae.trainSteps = 10\nvae.numSeed = 1\nvae.resolution = 0.1\n"
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_full_disk_at_a_tile_costs_only_the_updates(case, monkeypatch):
 def test_the_option_of_before_is_named_and_sizes_are_checked(wide, line, wanted):
     stack, template, _ = wide
     other = template.with_name("other.txt")
-    other.write_text(template.read_text().replace("vae.resolution = 0.375\n", line + "\n"))
+    other.write_text(template.read_text().replace("vae.resolution = 0.1\n", line + "\n"))
     with pytest.raises(InputError, match=wanted) as said:
         prepare(stack, template_file=other)
     other.unlink()
