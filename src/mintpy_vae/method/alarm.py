@@ -17,6 +17,7 @@ from .deformation import LOG_ODDS
 from .local_sky import LocalSky
 from .search import NEAR, UNLIKELY
 from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
+from .threads import of_each
 
 FALSE_ALARM = 0.01
 """Probability of an alarm on a date without motion, over the whole scene."""
@@ -132,14 +133,15 @@ class Judge:
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
         of_sky = sky.precision.energies(Footprints(sky, self.maps))
-        responses, energies, misfits = [], [], []
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
-        for block, maps in blocks:
-            metric = LocalPrecision(sky, maps)
-            energies.append(metric.energies(self.maps, of_sky))
-            whitened = metric.whiten(sky.unit[block])
-            responses.append(self.maps @ whitened.T)
-            misfits.append(np.einsum("ij,ij->i", whitened, sky.unit[block]) / sky.unit.shape[1])
+
+        def of_block(block: tuple[NDArray[np.intp], Array]) -> tuple[Array, Array, Array]:
+            metric, unit = LocalPrecision(sky, block[1]), sky.unit[block[0]]
+            whitened = metric.whiten(unit)
+            misfits = np.einsum("ij,ij->i", whitened, unit) / unit.shape[1]
+            return self.maps @ whitened.T, metric.energies(self.maps, of_sky), misfits
+
+        responses, energies, misfits = zip(*of_each(of_block, blocks), strict=True)
         self.misfits = np.concatenate(misfits)
         self.metric = LocalPrecision(sky, local.of_new(sky, good))
         self.energy = self.metric.energies(self.maps, of_sky)

@@ -28,6 +28,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
 from .observations import Grid
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, LocalPrecision, Sky, inverse
+from .threads import of_each
 from .timefunctions import rate_of
 
 SHAPE_ERROR = 0.3
@@ -179,14 +180,18 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
-    metrics = [LocalPrecision(sky, maps * fade) for maps in local.modes]
-    parts = []
-    for block, metric in zip(local.blocks, metrics, strict=True):
-        parts.append(_Part.of_block(np.eye(len(series))[block], plain[block], metric))
-    for q, slow in enumerate(joint.slow):
-        modes, own = sky.covariance(slow).modes, steady[q : q + 1]
+    metrics = of_each(lambda maps: LocalPrecision(sky, maps * fade), local.modes)
+
+    def of_slow(q: int) -> _Part:
+        slow, modes, own = joint.slow[q], sky.covariance(joint.slow[q]).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion))
-        parts.append(_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed))
+        return _Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed)
+
+    def of_block(number: int) -> _Part:
+        block = local.blocks[number]
+        return _Part.of_block(np.eye(len(series))[block], plain[block], metrics[number])
+
+    parts = of_each(of_block, range(len(metrics))) + of_each(of_slow, range(len(joint.slow)))
     for own, size in events:
         error = doubt.error(sky.fine, size, unit=local.level)
         for number, functions in local.by_block(own):

@@ -30,6 +30,7 @@ from .covariance import without_height
 from .observations import Grid
 from .sky import Precision, Sky
 from .taper import Taper, Whole
+from .threads import of_each
 from .timefunctions import TimeFunction, without_others
 
 BLOCKS = 4
@@ -134,8 +135,12 @@ def _of_share(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: f
     good = grid.good
     starts = [block[0] for block in np.array_split(good, BLOCKS)[1:] if len(block)]
     blocks = np.split(np.arange(len(sky.unit)), starts)  # of as many good dates each
-    others = [on_their_own(sky, persistent, np.setdiff1d(good, block)) for block in blocks]
-    return LocalSky(blocks, [np.sqrt(share) * taper.modes(maps, sky.noise) for maps in others], taper, share)
+
+    def modes(block: NDArray[np.intp]) -> Array:
+        others = on_their_own(sky, persistent, np.setdiff1d(good, block))
+        return np.asarray(np.sqrt(share) * taper.modes(others, sky.noise))
+
+    return LocalSky(blocks, of_each(modes, blocks), taper, share)
 
 
 def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np.intp]) -> Array:
@@ -147,7 +152,8 @@ def on_their_own(sky: Sky, persistent: Sequence[TimeFunction], dates: NDArray[np
 def _judges(sky: Sky, local: LocalSky, grid: Grid) -> list[_Evidence]:
     """The good dates of each block, judged by the modes of the others."""
     good = [np.intersect1d(block, grid.good) for block in local.blocks]
-    return [_Evidence(sky.precision, sky.unit[d], maps) for d, maps in zip(good, local.modes, strict=True) if len(d)]
+    judged = [(dates, maps) for dates, maps in zip(good, local.modes, strict=True) if len(dates)]
+    return of_each(lambda block: _Evidence(sky.precision, sky.unit[block[0]], block[1]), judged)
 
 
 def _geometric_mean(variances: Sequence[Array]) -> float:

@@ -19,6 +19,7 @@ from .bells import THINNEST, Bells, refined
 from .chance import Chance
 from .deformation import CHOSEN, LOG_ODDS, Deformation, Piece
 from .sky import CHI2_95, CHI2_MEDIAN, Footprints, Precision
+from .threads import of_each
 from .timefunctions import Rotation, TimeFunction
 
 MAX_PIECES = 200
@@ -85,7 +86,7 @@ class Search:
         n = rotation.number
         # share of each function's energy in each persistent coordinate and in all the rest
         self.shares = np.column_stack([self.coordinates[:, :n] ** 2, (self.coordinates[:, n:] ** 2).sum(axis=1)])
-        energies = [p.energies(chance.footprints) for p in precisions[:-1]]
+        energies = of_each(lambda p: p.energies(chance.footprints), precisions[:-1])
         self.energies = np.array([*energies, chance.energy])
         self.information = self.energies.T @ self.shares.T
         self.inflation = np.tile(chance.inflation[:, None], (1, len(functions)))

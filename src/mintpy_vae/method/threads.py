@@ -1,19 +1,23 @@
-"""Run each seed in one thread, so that its result does not depend on the number of cores; seeds can run in parallel."""
+"""Linear algebra in one thread, so that no result depends on the number of cores; independent work side by side."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Thread
 from typing import Generic, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["InBackground", "single_threaded"]
+__all__ = ["InBackground", "of_each", "single_threaded"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+_THREADS: ContextVar[int] = ContextVar("threads", default=1)  # a thread that works on a tile or a seed has its own
 
 
 @contextmanager
@@ -25,11 +29,21 @@ def single_threaded() -> Iterator[None]:
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    token = _THREADS.set(max(before, _THREADS.get()))
     try:
         with threadpool_limits(1):
             yield
     finally:
         torch.set_num_threads(before)
+        _THREADS.reset(token)
+
+
+def of_each(function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
+    """What a function makes of each item, side by side in the threads that :func:`single_threaded` leaves idle."""
+    if (threads := _THREADS.get()) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
 
 
 class InBackground(Generic[T]):
