@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mintpy_vae.method.threads import InBackground
+from mintpy_vae.method.threads import InBackground, of_each, single_threaded
 from mintpy_vae.settings import Settings
 from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn
@@ -40,6 +40,37 @@ def test_what_ends_the_block_ends_the_thread():
         begin = time.time()
         raise KeyboardInterrupt
     assert threading.active_count() == threads and time.time() - begin < 2
+
+
+def test_independent_work_uses_the_threads_that_are_idle_and_no_more():
+    def work(item):
+        if item == 7:
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        return item**2, threading.get_ident()
+
+    def threads_of(items):
+        values, idents = zip(*of_each(work, items), strict=True)
+        assert values == tuple(item**2 for item in items)
+        return set(idents)
+
+    here, before = {threading.get_ident()}, torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert threads_of(range(6)) == here  # the linear algebra may use them all
+        with single_threaded():
+            assert len(threads_of(range(6)) - here) == 3
+            with single_threaded(), pytest.raises(ZeroDivisionError):
+                assert len(threads_of(range(6)) - here) == 3
+                of_each(work, [6, 7, 8])
+            with InBackground(lambda: (threading.get_ident(), threads_of(range(6)))) as aside:  # as a tile or a seed
+                ident, used = aside.result()
+                assert used == {ident}
+        torch.set_num_threads(1)
+        with single_threaded():
+            assert threads_of(range(6)) == here
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_work_that_nobody_asked_for_is_not_done():

@@ -113,6 +113,8 @@ class Judge:
     sky : Sky
     local : LocalSky
     bells : Bells
+    footprints : Footprints
+        Of all bells.
     good : (dates,) int
         Dates to learn from.
     false_alarm : float
@@ -125,6 +127,7 @@ class Judge:
         sky: Sky,
         local: LocalSky,
         bells: Bells,
+        footprints: Footprints,
         good: NDArray[np.intp],
         false_alarm: float = FALSE_ALARM,
         lasting: Sequence[int] = LASTING,
@@ -132,7 +135,7 @@ class Judge:
         self.lasting = lasting
         some = ~bells.relief
         self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
-        of_sky = sky.precision.energies(Footprints(sky, self.maps))
+        of_sky = footprints.energy[some]
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
 
         def of_block(block: tuple[NDArray[np.intp], Array]) -> tuple[Array, Array, Array]:

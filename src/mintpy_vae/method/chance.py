@@ -52,6 +52,8 @@ class Chance:
     searched : (bells,) bool, optional
         Bells among which motion is searched for, and of which chance produces the largest; all by default. The others
         say only how rough the sky is.
+    footprints : Footprints, optional
+        Footprints of the bells, if they are known; only the sky's strengths may have changed since.
 
     Attributes
     ----------
@@ -75,12 +77,13 @@ class Chance:
         significance: float,
         rng: np.random.Generator,
         searched: Mask | None = None,
+        footprints: Footprints | None = None,
     ) -> None:
         self.sky, self.significance = sky, significance
         self.searched = np.ones(len(bells.maps), dtype=bool) if searched is None else searched
-        self.footprints = Footprints(sky, bells.maps)
+        self.footprints = footprints or Footprints(sky, bells.maps)
         precision, widths = sky.precision, bells.places[:, 2]
-        self.energy = energy = precision.energies(self.footprints)
+        self.energy = energy = self.footprints.energy
         scanned = np.array([bool(f.family) for f in functions])
         self.test = np.where(scanned, 1, 0)
 

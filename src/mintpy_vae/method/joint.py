@@ -14,7 +14,7 @@ from .chance import Chance
 from .deformation import CHOSEN, Deformation, no_deformation
 from .observations import Grid
 from .search import Dictionary, FoundFrom, ReliefTrend, Search
-from .sky import CHANCE, N_BANDS, Sky, Slowness, sky_statistics, slowness, typical_factor
+from .sky import CHANCE, N_BANDS, Footprints, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of, without
 
 PASSES = 3
@@ -137,6 +137,7 @@ def search_again(
     dictionary: Dictionary,
     significance: float,
     near: Mask,
+    footprints: Footprints,
 ) -> Deformation:
     """Search for motion once more, under a sky whose statistics are known.
 
@@ -151,10 +152,12 @@ def search_again(
     significance : float
     near : (bells,) bool
         Bells among which it is searched for; the others say only how rough the sky is.
+    footprints : Footprints
+        Footprints of all bells of the dictionary.
     """
     functions, bells = dictionary.functions, dictionary.bells
     rotation = Rotation(sky.strength, persistent_of(functions))
-    chance = Chance(sky, bells, functions, significance, np.random.default_rng(0), near)
+    chance = Chance(sky, bells, functions, significance, np.random.default_rng(0), near, footprints)
     precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
     search = Search(rotation, precisions, bells, functions, chance)
     search.inflate(still, motion=False)

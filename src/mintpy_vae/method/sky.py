@@ -271,13 +271,18 @@ class Footprints:
     """Products of maps (maps, pixels) with the modes, (maps, modes), which all precisions of one sky share."""
 
     def __init__(self, sky: Sky, maps: Array) -> None:
-        self.maps = maps
+        self.sky, self.maps = sky, maps
         self.along = maps @ sky.modes.T
 
     @cached_property
     def own(self) -> Array:
         """``m @ m``, (maps,)."""
         return np.einsum("ij,ij->i", self.maps, self.maps)
+
+    @cached_property
+    def energy(self) -> Array:
+        """Energies in the metric of the sky of independent dates, (maps,)."""
+        return self.sky.precision.energies(self)
 
 
 def sky_statistics(residual: Array, grid: Grid) -> Sky:

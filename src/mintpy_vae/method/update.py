@@ -29,7 +29,7 @@ from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
 from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
-from .sky import BAD, Sky, Slowness, sky_statistics
+from .sky import BAD, Footprints, Sky, Slowness, sky_statistics
 from .taper import Whole
 from .threads import single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
@@ -412,7 +412,8 @@ class Statistics:
         self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
         # at the scale of bells the whole covariance of the other dates tells motion from weather better
         whole = estimate_local_sky(self.sky, persistent, grid, Whole())
-        self.judge = Judge(self.sky, whole, self.bells, grid.good, false_alarm, lasting)
+        self.footprints = Footprints(self.sky, self.bells.maps)
+        self.judge = Judge(self.sky, whole, self.bells, self.footprints, grid.good, false_alarm, lasting)
 
     def innovation(self, values: Array, dates: Sequence[str], learned: Learned, motion: Array) -> tuple[Array, ...]:
         """What the dates learned from do not predict of the dates since then.
@@ -534,7 +535,7 @@ class Statistics:
         residual = residual - residual.mean(axis=1, keepdims=True)
         unit = without_height(residual, grid.height) / learned.strength[:, None]
         sky = replace(self.sky, residual=residual, unit=unit, strength=learned.strength)
-        how = (Dictionary(functions, self.bells), significance, _near(self.bells, learned.pieces))
+        how = (Dictionary(functions, self.bells), significance, _near(self.bells, learned.pieces), self.footprints)
         return search_again(learned.series, still, sky, learned.slow, *how).relative_to(n), functions
 
 
