@@ -6,7 +6,7 @@
 Each figure is one process of its own on a simulated stack (preset bowl): processor time of the decomposition alone, and
 by how much it raises the peak of the process's memory. Before it starts, the process holds Python with its libraries
 and the data (some 300 MB); add that for what the machine must have. PCA, ICA and NMF work on the inverted time-series
-at full resolution; the VAE learns on some 3000 pixels, whatever the size, and its atmosphere is then
+at full resolution; the VAE learns on some 51 x 51 pixels, whatever the size, and its atmosphere is then
 brought to all of them. Reading and writing the stack is in no figure: `vae.maxMemory` bounds it.
 """
 
@@ -77,7 +77,7 @@ def prepare(file: Path, n_dates: int, size: int) -> int:
     scene = simulate("bowl", n_dates=n_dates, size=(size, size), seed=1)
     series = np.where(scene.land, scene.displacement + scene.atmosphere, np.nan).astype(np.float32)
     height = np.where(scene.land, scene.height, np.nan)
-    factor = max(1, int(np.ceil(size / np.sqrt(LARGEST))))
+    factor = max(1.0, size / np.sqrt(LARGEST))
     empty = scene.phase == 0
     layers = [np.where(empty, np.nan, scene.without_constants()), np.where(empty, 0, scene.coherence**2)]
     phase, weight = (np.nan_to_num(np.array([pool_map(m, factor) for m in stack])) for stack in layers)
@@ -110,7 +110,7 @@ def measure(name: str, file: Path, steps: int) -> dict[str, float]:
         observations = Observations(*grid, scene["dates"].tolist(), scene["low"])
         clusterer = make(settings.min_samples, settings.min_cluster_size)
         found = separate(observations, settings, clusterer=clusterer)
-        full = FullResolution(found.atmosphere, found.grid.profile(scene["height"]), int(scene["factor"]))
+        full = FullResolution(found.atmosphere, found.grid.profile(scene["height"]), float(scene["factor"]))
         full(slice(0, len(scene["height"])))
     return {"seconds": time.process_time() - begin, "megabytes": (_peak() - peak) / 1e6}
 

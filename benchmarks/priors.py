@@ -125,7 +125,7 @@ def of_project(project: Path) -> Grid:
     from real_skies import Case
 
     case = Case(project, project)
-    factor = max(1, int(np.ceil(np.sqrt(case.valid.size / LARGEST))))
+    factor = max(1.0, float(np.sqrt(case.valid.size / LARGEST)))
     phase, weight = pool_pairs(case.phase, case.weight, factor)
     pixel = factor * float(np.sqrt(np.prod(case.pixel)))
     return _grid(phase, weight, case.pairs, case.dates, pool_map(case.height, factor), 1e3 * METRES, pixel)

@@ -55,7 +55,14 @@ def test_the_cell_of_a_pixel_holds_it(size, looks):
 
 
 def test_cells_of_cells_are_the_cells_of_so_many_pixels():
-    for size in range(2, 400, 7):
-        for looks in (1.0, 1.07, 2.5, 3.549, 4.4444):
-            for ratio in (1, 2, 3, 7):
-                assert number_of_cells(number_of_cells(size, looks), ratio) == number_of_cells(size, looks * ratio)
+    """Also where an axis ends in the middle of its last pixel but for rounding."""
+    for pixel in np.r_[10.0, 48:200:4, 92.6]:
+        for resolution in (0.2, 0.25, 0.3, 0.4, 1.0):
+            looks = max(1000 * resolution / pixel, 1.0)
+            sizes = np.unique(np.rint(looks * np.arange(1, 400, 7) + 0.5).astype(int))
+            for size in (int(size) for size in sizes if size > 1):
+                cells = number_of_cells(size, looks)
+                for ratio in (2, 3, 7):
+                    assert number_of_cells(cells, ratio) == number_of_cells(size, looks * ratio)
+                    assert number_of_cells(size, looks * ratio / ratio) == cells
+                assert len(cell_edges(size, looks)) == cells + 1 == len(np.unique(parts_of(size, looks).cell)) + 1

@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from .arrays import Array
 
 _ROUNDING = 1e-9
+_BLOCK = 1 << 20  # values that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class Parts:
 
 def _times(weights: coo_array, data: NDArray[np.floating]) -> Array:
     """Weights (cells, n) times data (..., n), in double precision, (..., cells)."""
-    total = weights.tocsr() @ data.reshape(-1, data.shape[-1]).T
-    return np.asarray(total.T.reshape(*data.shape[:-1], weights.shape[0]))
+    matrix, flat = weights.tocsr(), data.reshape(-1, data.shape[-1])
+    total = np.empty((len(flat), weights.shape[0]))
+    step = max(_BLOCK // max(data.shape[-1], 1), 1)
+    for start in range(0, len(flat), step):
+        total[start : start + step] = (matrix @ flat[start : start + step].T).T
+    return total.reshape(*data.shape[:-1], weights.shape[0])
 
 
 def number_of_cells(size: int, looks: float) -> int:
@@ -87,7 +92,7 @@ def parts_of(size: int, looks: float) -> Parts:
 
 def cell_of(pixel: int, looks: float) -> int:
     """The cell of ``looks`` pixels in which the middle of a pixel lies."""
-    return int((pixel + 0.5) / looks)
+    return int((pixel + 0.5) / looks + _ROUNDING)
 
 
 def pixels_of(cell: int, size: int, looks: float) -> slice:

@@ -59,6 +59,11 @@ def click(tab, name, row, column, **how):
         tab.keyboard.up(with_key)
 
 
+def middles(number, size, work):
+    """Pixels of the stack along an axis of ``size`` that are in the middle of so many of the grid."""
+    return np.minimum(((np.arange(number) + 0.5) * data_of(work).factor + 1e-3).astype(int), size - 1)
+
+
 # ------------------------------------------------------------------------------------------------------------- embedded
 def test_embedded_series_are_those_of_the_file_but_for_the_rounding(mapped):
     content, found = explore.explorer(data_of(mapped.work)), read_evidence(mapped.work)
@@ -68,8 +73,9 @@ def test_embedded_series_are_those_of_the_file_but_for_the_rounding(mapped):
         np.testing.assert_allclose(series, 1000 * getattr(found, name), atol=content["unit"] / 2 + 1e-4)
     assert parts["index"].max() == content["pixels"] - 1 == found.valid.sum() - 1
     with h5py.File(mapped.work / "vae_std.h5") as f:
-        looks = data_of(mapped.work).factor
-        std = 1000 * f["timeseries"][:, looks // 2 :: looks, looks // 2 :: looks][:, found.valid]
+        series = f["timeseries"][:]
+        middle = [middles(n, size, mapped.work) for n, size in zip(found.valid.shape, series.shape[1:], strict=True)]
+        std = 1000 * series[:, *np.ix_(*middle)][:, found.valid]
     np.testing.assert_allclose(parts["std"].reshape(std.shape) * content["unit"], std, atol=0.051)
 
 
@@ -136,8 +142,9 @@ def test_in_a_browser_a_click_shows_the_series_of_the_pixel(desktop, mapped):
     shown = float(re.search(r"before, (\S+) after", said)[1].replace("\N{MINUS SIGN}", "-"))
     assert shown == pytest.approx(rate, abs=0.3) and "latitude 19." in said
     upper, lower = (desktop.evaluate(f"document.getElementById('explore-series').data[{k}].y") for k in (1, 0))
-    looks = data_of(mapped.work).factor
-    std = 1000 * read(mapped.work / "vae_std.h5", "timeseries")[:, *(looks * k + looks // 2 for k in (row, column))]
+    series = 1000 * read(mapped.work / "vae_std.h5", "timeseries")
+    sizes = zip(found.valid.shape, series.shape[1:], (row, column), strict=True)
+    std = series[:, *(middles(n, size, mapped.work)[k] for n, size, k in sizes)]
     assert (np.array(upper) - lower) / 2 == pytest.approx(std[np.isfinite(std)], abs=0.051)
 
 

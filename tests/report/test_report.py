@@ -121,7 +121,7 @@ def test_the_evidence_is_what_the_correction_did(mapped):
         assert (found.source_labels == c["label"]).sum() == c["sources"]
     # before less after is the atmosphere that was written, but for the multilooking and the mean of each date
     layers = read(mapped.work / "inputs" / "VAE.h5", "timeseries")
-    looks = layers.shape[1] // found.valid.shape[0]
+    looks = float(found.pixel[0]) / pixel_size(stack.attributes)[0]
     delay = np.array([pool_map(m, looks) for m in layers])
     written, taken = delay[:, found.valid], found.before - found.after
     written, taken = (v - v.mean(axis=1, keepdims=True) - v.mean(axis=0) for v in (written, taken))

@@ -18,7 +18,7 @@ from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn, training_data
 
 TO_PHASE = -4 * np.pi / WAVELENGTH
-SETTINGS = Settings(train_steps=15, num_seeds=1, device="cpu", resolution=0.9)
+SETTINGS = Settings(train_steps=15, num_seeds=1, device="cpu", resolution=1.0)
 RNG = np.random.default_rng(5)
 CONSTANTS = {
     "broken cycles": lambda n: RNG.uniform(-10, 10, n),
@@ -60,7 +60,7 @@ def plain(tmp_path_factory):
     """A project without any constant, with its reference pixel, and what is learned of it."""
     root = tmp_path_factory.mktemp("plain") / "WORK"
     template = write_project(simulate("bowl", n_dates=14, size=(40, 48), seed=3, constants=0), root)
-    template.write_text(template.read_text() + "vae.trainSteps = 15\nvae.numSeed = 1\nvae.resolution = 0.9\n")
+    template.write_text(template.read_text() + "vae.trainSteps = 15\nvae.numSeed = 1\nvae.resolution = 1.0\n")
     return root, learned(root)
 
 

@@ -138,7 +138,7 @@ class Work:
     settings: Settings
     ablation: Ablation = Ablation()
 
-    @single_threaded()
+    @single_threaded(idle=1)
     def __call__(self, task: OnTile) -> Found:
         """Motion that is narrow, as far as it belongs to the region; its share is that of a tile."""
         observations, knowledge = task.observations, task.knowledge

@@ -234,6 +234,7 @@ class LocalPrecision:
         self.sky, self.modes = sky, modes
         self.whitened = sky.precision.whiten(modes)
         self.core = inverse(np.eye(len(modes)) + self.whitened @ modes.T)
+        self._uncertain: Array | None = None
 
     def whiten(self, maps: Array) -> Array:
         """Maps (maps, pixels) times this inverse."""
@@ -258,13 +259,15 @@ class LocalPrecision:
         known[np.arange(len(pixels)), pixels] += 1.0
         return np.asarray(known)
 
-    @cached_property
+    @property
     def uncertain(self) -> Array:
         """Posterior variance of the atmosphere, as :attr:`.Sky.uncertain`, (pixels,)."""
-        sky = self.sky
-        constant = self.modes @ (sky.modes.T @ sky.precision.core[0]) * sky.fine
-        own = sky.fine * self.whitened + np.outer(constant, sky.modes[0])
-        return np.asarray(sky.uncertain + np.sum(own * (self.core @ own), axis=0))
+        if self._uncertain is None:  # no cached_property, which up to Python 3.11 lets other threads wait
+            sky = self.sky
+            constant = self.modes @ (sky.modes.T @ sky.precision.core[0]) * sky.fine
+            own = sky.fine * self.whitened + np.outer(constant, sky.modes[0])
+            self._uncertain = np.asarray(sky.uncertain + np.sum(own * (self.core @ own), axis=0))
+        return self._uncertain
 
 
 class Footprints:

@@ -21,15 +21,16 @@ _THREADS: ContextVar[int] = ContextVar("threads", default=1)  # a thread that wo
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded(idle: int | None = None) -> Iterator[None]:
     """Limit torch and NumPy's linear algebra to one thread within the context.
 
-    The last bits of sums depend on the number of threads, and training amplifies the difference. The networks are too
-    small to gain from a second thread, and become much slower if another process uses the core.
+    The others are left for :func:`of_each`, ``idle`` of them if that is given. The last bits of sums depend on the
+    number of threads, and training amplifies the difference. The networks are too small to gain from a second thread,
+    and become much slower if another process uses the core.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    token = _THREADS.set(max(before, _THREADS.get()))
+    token = _THREADS.set(max(before, _THREADS.get()) if idle is None else idle)
     try:
         with threadpool_limits(1):
             yield
@@ -42,7 +43,7 @@ def of_each(function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
     """What a function makes of each item, side by side in the threads that :func:`single_threaded` leaves idle."""
     if (threads := _THREADS.get()) == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1,)) as pool:  # OpenMP's are per thread
         return list(pool.map(function, items))
 
 

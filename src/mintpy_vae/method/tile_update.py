@@ -195,7 +195,7 @@ class NewWork:
     profile: Profile
     false_alarm: float
 
-    @single_threaded()
+    @single_threaded(idle=1)
     def __call__(self, task: NewTask) -> NewDetail:
         """Explain the new dates of a tile."""
         memory, observations = task.memory, task.observations

@@ -426,7 +426,7 @@ class Work:
     settings: Settings
     ablation: Ablation = Ablation()
 
-    @single_threaded()
+    @single_threaded(idle=1)
     def __call__(self, task: Task) -> Detail | None:
         """Correct a tile; None if it has too little ground or too few pairs."""
         observations, share = task.observations, task.tile.share

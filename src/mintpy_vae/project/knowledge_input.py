@@ -55,7 +55,7 @@ def read_knowledge(
     stack : Stack
     dates : sequence of str
         YYYYMMDD, sorted; the dates given to :func:`~mintpy_vae.method.separation.separate`.
-    factor : int
+    factor : float
         Looks of the training grid along both axes.
 
     Raises

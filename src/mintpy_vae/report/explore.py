@@ -125,7 +125,7 @@ def embedded(content: dict[str, Any]) -> str:
 
 
 def _middles(size: int, factor: float, number: int) -> NDArray[np.intp]:
-    return np.minimum(((np.arange(number) + 0.5) * factor).astype(np.intp), size - 1)
+    return np.minimum(((np.arange(number) + 0.5) * factor + 0.01).astype(np.intp), size - 1)
 
 
 def _sampled(series: h5py.Dataset, date: int, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:

@@ -69,13 +69,14 @@ def pool_pairs(
     down = parts_of(length, factor)
     last = np.r_[np.diff(down.cell) > 0, True]
     for (rows, piece), (weights, phases) in sums:
-        block = _among(some, piece)
-        for i, k in enumerate(_on(rows, down)):
+        block, parts = _among(some, piece), _on(rows, down)
+        index = down.pixel[parts] - rows.start if components is None else range(len(parts))
+        for i, k in zip(index, parts, strict=True):
             sum_weight[block] += down.share[k] * weights[:, i]
             sum_phase[block] += down.share[k] * phases[:, i]
             if last[k]:
                 total, row = sum_weight[block], down.cell[k]
-                weight[block, row] = total / factor**2
+                weight[block, row] = np.minimum(total / factor**2, 1.0)  # the last pixel may be a little larger
                 phase[block, row] = np.divide(sum_phase[block], total, out=np.zeros_like(total), where=total > 0)
                 sum_weight[block] = 0
                 sum_phase[block] = 0
@@ -92,11 +93,14 @@ def _weighted_sums(
     some: np.ndarray,
     piece: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coherence squared, and phase times it, of the parts of some rows of some pairs, summed over the columns."""
+    """Coherence squared, and phase times it, of some rows of some pairs, summed over the columns of each coarse pixel.
+
+    With ``components`` of the parts of the rows, since a row may lie in two coarse pixels of different components.
+    """
     rows, block = piece
     down, across = parts_of(stack.shape[0], factor), parts_of(stack.shape[1], factor)
     here = _on(rows, down)
-    index = down.pixel[here] - rows.start
+    of_parts = np.ix_(down.pixel[here] - rows.start, across.pixel)
     with open_hdf5(stack.file) as f:
         p, c = (_read_some(f[name], some, block, rows) for name in (stack.phase_name, "coherence"))
         part = None if components is None else _read_some(f[COMPONENTS], some, block, rows)
@@ -105,7 +109,8 @@ def _weighted_sums(
         for phase, (first, second) in zip(p, stack.pairs[block][some[block]], strict=True):
             phase[:] = np.where(has_data(phase), phase - (delay[second] - delay[first]), 0)
     coarse = None if components is None else components[_among(some, block)]
-    weights, phases = np.empty((2, len(p), len(here), across.n_cells))
+    n_rows = p.shape[1] if components is None else len(here)
+    weights, phases = np.empty((2, len(p), n_rows, across.n_cells))
     # pair by pair, so that the arrays stay in the processor's cache
     for k in range(len(p)):
         valid = has_data(p[k]) & np.isfinite(c[k])
@@ -117,11 +122,10 @@ def _weighted_sums(
         phase = np.where(valid, p[k], 0).astype(np.float32, copy=False)
         phase *= weight
         if part is not None and coarse is not None:
-            of_parts = np.ix_(index, across.pixel)
             same = part[k][of_parts] == coarse[k][np.ix_(down.cell[here], across.cell)]
             weights[k], phases[k] = (across.sums_of_parts(np.where(same, x[of_parts], 0)) for x in (weight, phase))
         else:
-            weights[k], phases[k] = (across.sums(x)[index] for x in (weight, phase))
+            weights[k], phases[k] = across.sums(weight), across.sums(phase)
     return weights, phases
 
 
