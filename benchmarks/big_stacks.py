@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -52,12 +51,11 @@ def make_project(root: Path, n_pairs: int, size: tuple[int, int], n_dates: int |
 
 def make_frame(root: Path, n_pairs: int, size: tuple[int, int]) -> Path:
     """Simulate a project with pixels of 90 m under the real sky; return the stack."""
-    begin = time.time()
     dates = max(10, round(n_pairs * 60 / 235))
-    run([*VAE_SIMULATE, root, "--dates", str(dates), "--size", *map(str, size)], threads=1)
+    done = run([*VAE_SIMULATE, root, "--dates", str(dates), "--size", *map(str, size)], threads=1)
     next(root.glob("*.txt")).rename(root / "benchmark.txt")
     (root / "truth.h5").unlink()
-    print(f"simulated in {time.time() - begin:.0f} s", file=sys.stderr)
+    print(f"simulated in {done.seconds:.0f} s with {done.peak:.2f} GB", file=sys.stderr)
     return root / "inputs" / "ifgramStack.h5"
 
 

@@ -207,9 +207,8 @@ def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case):
     assert largest["date"] == last and largest["mm"] < -80  # away from the satellite
     assert np.hypot(largest["row"] - row, largest["column"] - column) < 3
     data = Data.read(work, json.loads((work / "vae_result.json").read_text()), None)
-    assert len(data.marks) == len(found) and data.marks[0].places[0] == data.frame_of_grid().at(
-        found[0]["row"], found[0]["column"]
-    )
+    on_grid = ((found[0][axis] + 0.5) / data.factor - 0.5 for axis in ("row", "column"))
+    assert len(data.marks) == len(found) and data.marks[0].places[0] == data.frame_of_grid().at(*on_grid)
     page = (work / "vae_report.html").read_text()
     assert "New dates" in page and f"New motion on {last}" in page and "could not be made" not in page
 

@@ -18,12 +18,13 @@ from mintpy_vae.method import separation
 from mintpy_vae.report import REPORT
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
+from mintpy_vae.stack.geometry import pixel_size
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.job import prepare
 from mintpy_vae.workflow.learning import learn
 
-UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0", "X_STEP": "375.0", "Y_STEP": "-375.0"}
+UTM = {"X_FIRST": "480000.0", "Y_FIRST": "3950000.0"}
 UTM |= {"X_UNIT": "meters", "Y_UNIT": "meters", "UTM_ZONE": "40N", "EPSG": "32640"}
 
 
@@ -34,15 +35,23 @@ UNLIKELIEST = 1e-6
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """The project that all peculiarities are put into, and its atmosphere per date in radians."""
-    text = f"{QUICK}vae.significance = {UNLIKELIEST}\n"
-    template = make_simulated(tmp_path_factory.mktemp("clean") / "WORK", text=text)
+    template = make_simulated(tmp_path_factory.mktemp("clean") / "WORK", text=QUICK)
+    with open(template, "a") as f:  # whole looks, so that no coarse pixel lies on both sides of a component's edge
+        f.write(f"vae.resolution = {two_pixels(template.parent)!r}\nvae.significance = {UNLIKELIEST}\n")
     return template.parent, atmosphere(template.parent)
+
+
+def two_pixels(project):
+    """Size of two pixels, km."""
+    return 2e-3 * float(np.sqrt(np.prod(pixel_size(open_stack(project / "inputs" / "ifgramStack.h5").attributes))))
 
 
 def atmosphere(project, **changes):
     job = prepare(
         project / "inputs" / "ifgramStack.h5",
-        settings=Settings(train_steps=10, num_seeds=1, resolution=0.75, significance=UNLIKELIEST, **changes),
+        settings=Settings(
+            train_steps=10, num_seeds=1, resolution=two_pixels(project), significance=UNLIKELIEST, **changes
+        ),
     )
     delay = learn(job, {}).atmosphere(slice(0, job.stack.shape[0])).astype(float)
     return delay - delay.mean(axis=0)
@@ -60,9 +69,10 @@ def edit(project, function):
 # ------------------------------------------------------------------------------------------------------- peculiarities
 def utm(project):
     """As HyP3 delivers it: metres of a UTM zone."""
+    step = 500 * two_pixels(project)
     for name in ("ifgramStack.h5", "geometryGeo.h5"):
         with h5py.File(project / "inputs" / name, "r+") as f:
-            f.attrs.update(UTM)
+            f.attrs.update(UTM | {"X_STEP": str(step), "Y_STEP": str(-step)})
 
 
 def variant(name):
