@@ -77,7 +77,7 @@ def test_too_few(tmp_path, stack, reason):
 
 
 def test_on_few_dates_weak_motion_is_not_safe(learned):
-    text = "The stack has only 14 dates (18 or more are safer): weak motion cannot be told from the atmosphere"
+    text = "Only 14 dates were learned from (18 or more are safer): weak motion cannot be told from the atmosphere"
     assert said(learned(60), "are safer").startswith(text)
     assert not [text for text in learned(30, n_dates=18)["warnings"] if "are safer" in text]
 

@@ -102,7 +102,7 @@ def warnings(values: Diagnostics, found: Separation, seed: int) -> list[str]:
     sentences = []
     if (n_dates := len(found.series)) < FEW_DATES:
         sentences.append(
-            f"The stack has only {n_dates} dates ({FEW_DATES} or more are safer): weak motion cannot be told from "
+            f"Only {n_dates} dates were learned from ({FEW_DATES} or more are safer): weak motion cannot be told from "
             "the atmosphere and is removed with it."
         )
     if (span := float(np.ptp(found.grid.years))) < SHORT_SPAN:

@@ -300,9 +300,10 @@ def to_dates(
     valid = connected.reshape(height.shape) & np.isfinite(height)
     if valid.sum() < MIN_PIXELS:
         size = " x ".join(map(str, height.shape))
+        finer = "" if valid.size >= MIN_PIXELS else " (a smaller vae.resolution gives more)"
         raise NotEnoughEvidence(
             f"only {int(valid.sum())} pixels of the {size} training grid are covered well enough; "
-            f"{MIN_PIXELS} are needed"
+            f"{MIN_PIXELS} are needed{finer}"
         )
     series = series[:, valid.ravel()]
     ground, years = np.asarray(height[valid], dtype=np.float64), acquisition_years(observations.dates)

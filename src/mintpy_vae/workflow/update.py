@@ -440,8 +440,8 @@ def _details(
     details |= earlier.hashes | {"dropped_pairs": _dropped(stack), "several_components": data.several_components}
     said = before.get("sentences", [])
     sentences = [_sentence(one) for one in details["update"]["alarms"]]
-    which = ", ".join(added)
-    sentences.insert(0, f"The dates {which} were added to what the first {number} say; those keep their atmosphere.")
+    which = f"date {added[0]} was" if len(added) == 1 else f"dates {', '.join(added)} were"
+    sentences.insert(0, f"The {which} added to what the first {number} say; those keep their atmosphere.")
     details["update"]["sentences"] = sentences
     kept = [text for text in content["method_warnings"] if text not in said]
     return details | {"warnings": sentences + kept}
