@@ -31,13 +31,14 @@ from mintpy_vae.method.inversion import incidence, invert_to_dates
 from mintpy_vae.method.knowledge import NOTHING
 from mintpy_vae.method.labels import explained_share
 from mintpy_vae.method.narrow import Narrow
-from mintpy_vae.method.observations import Observations, looks, sums
+from mintpy_vae.method.observations import Observations, looks
 from mintpy_vae.method.recipe import sources_of_atmosphere
 from mintpy_vae.method.separation import Ablation, Separation, separate
 from mintpy_vae.method.source_model import Fit
 from mintpy_vae.method.threads import single_threaded
 from mintpy_vae.method.tiles import Wide
 from mintpy_vae.method.upsampling import FullResolution
+from mintpy_vae.multilooking import cell_sums
 from mintpy_vae.progress import Steps
 from mintpy_vae.settings import Settings
 from mintpy_vae.simulate import Scene, simulate
@@ -350,8 +351,8 @@ def pool_pairs(
     phase: NDArray[np.float32], weight: NDArray[np.float32], factor: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """:func:`mintpy_vae.stack.pool_pairs` of arrays: phase, and weight."""
-    total = sums(weight, factor)
-    pooled = np.divide(sums(weight * phase, factor), total, out=np.zeros_like(total), where=total > 0)
+    total = cell_sums(weight, factor)
+    pooled = np.divide(cell_sums(weight * phase, factor), total, out=np.zeros_like(total), where=total > 0)
     return pooled.astype(np.float32), (total / factor**2).astype(np.float32)
 
 

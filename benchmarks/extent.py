@@ -132,8 +132,9 @@ def draw(file: Path, scene: Any, own: Any, alone: Any, _seconds: float) -> None:
     import numpy as np
     from cases import METRES
 
-    from mintpy_vae.method.observations import looks, multilooked_shape
+    from mintpy_vae.method.observations import looks
     from mintpy_vae.method.tiles import layout
+    from mintpy_vae.multilooking import multilooked_shape
 
     rows = slice(0, len(scene.land))
     away = scene.atmosphere - scene.atmosphere.mean(axis=0)

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from mintpy_vae.simulate import simulate, write_project
-from mintpy_vae.stack import file_hash
+from mintpy_vae.stack import file_hash, open_stack
+from mintpy_vae.stack.geometry import pixel_size
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell, whose commands would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,6 +99,11 @@ def one_sentence(text):
 def read(file, name):
     with h5py.File(file) as f:
         return f[name][:]
+
+
+def two_pixels(project):
+    """Size of two pixels, km."""
+    return 2e-3 * float(np.sqrt(np.prod(pixel_size(open_stack(project / "inputs" / "ifgramStack.h5").attributes))))
 
 
 def make_simulated(root, preset="bowl", n_dates=14, size=(48, 60), coord="geo", text=QUICK, reference=True, **changes):

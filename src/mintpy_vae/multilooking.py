@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 from .arrays import Array
 
@@ -41,27 +42,30 @@ class Parts:
         """Number of cells."""
         return int(self.cell[-1]) + 1
 
+    @cached_property
+    def _of_pixels(self) -> csr_array:
+        return coo_array((self.share, (self.cell, self.pixel))).tocsr()
+
+    @cached_property
+    def _of_parts(self) -> csr_array:
+        return coo_array((self.share, (self.cell, np.arange(len(self.cell))))).tocsr()
+
     def sums(self, data: NDArray[np.floating]) -> Array:
         """Sums over the last axis of data (..., pixels), in the order of the pixels, (..., cells)."""
-        return _times(coo_array((self.share, (self.cell, self.pixel)), (self.n_cells, data.shape[-1])), data)
+        return _times(self._of_pixels, data)
 
     def sums_of_parts(self, data: NDArray[np.floating]) -> Array:
         """The same, of data (..., parts)."""
-        return _times(coo_array((self.share, (self.cell, np.arange(len(self.cell))))), data)
-
-    def of_cells(self, cells: slice) -> Parts:
-        """Those of some cells, counted from the first of them and from their first pixel."""
-        own = (self.cell >= cells.start) & (self.cell < cells.stop)
-        return Parts(self.pixel[own] - self.pixel[own][0], self.cell[own] - cells.start, self.share[own])
+        return _times(self._of_parts, data)
 
 
-def _times(weights: coo_array, data: NDArray[np.floating]) -> Array:
+def _times(weights: csr_array, data: NDArray[np.floating]) -> Array:
     """Weights (cells, n) times data (..., n), in double precision, (..., cells)."""
-    matrix, flat = weights.tocsr(), data.reshape(-1, data.shape[-1])
+    flat = data.reshape(-1, data.shape[-1])
     total = np.empty((len(flat), weights.shape[0]))
-    step = max(_BLOCK // max(data.shape[-1], 1), 1)
+    step = max(_BLOCK // data.shape[-1], 1)
     for start in range(0, len(flat), step):
-        total[start : start + step] = (matrix @ flat[start : start + step].T).T
+        total[start : start + step] = (weights @ flat[start : start + step].T).T
     return total.reshape(*data.shape[:-1], weights.shape[0])
 
 
@@ -71,6 +75,11 @@ def number_of_cells(size: int, looks: float) -> int:
     The last one has what is left: half a pixel at least, or, rather than less, up to half a pixel more than the others.
     """
     return cell_of(size - 1, looks) + 1
+
+
+def multilooked_shape(shape: tuple[int, ...], looks: float) -> tuple[int, int]:
+    """Shape of a grid (height, width) in cells of ``looks`` x ``looks``."""
+    return number_of_cells(shape[0], looks), number_of_cells(shape[1], looks)
 
 
 def cell_edges(size: int, looks: float) -> Array:
@@ -102,12 +111,22 @@ def pixels_of(cell: int, size: int, looks: float) -> slice:
 
 
 def strips(size: int, looks: float, pixels: int) -> Iterator[tuple[slice, slice, Parts]]:
-    """Cells along an axis of ``size`` pixels, strip by strip of some ``pixels``: cells, their pixels, and the parts."""
+    """Cells along an axis of ``size`` pixels, strip by strip of some ``pixels``.
+
+    Yields
+    ------
+    cells, rows : slice
+        Cells of a strip, and their pixels.
+    parts : Parts
+        Counted from the first of both.
+    """
     parts, step = parts_of(size, looks), max(int(pixels / looks), 1)
     for first in range(0, parts.n_cells, step):
         cells = slice(first, min(first + step, parts.n_cells))
-        own = parts.pixel[(parts.cell >= cells.start) & (parts.cell < cells.stop)]
-        yield cells, slice(int(own[0]), int(own[-1]) + 1), parts.of_cells(cells)
+        own = slice(*np.searchsorted(parts.cell, [cells.start, cells.stop]))
+        pixel = parts.pixel[own]
+        rows = slice(int(pixel[0]), int(pixel[-1]) + 1)
+        yield cells, rows, Parts(pixel - rows.start, parts.cell[own] - cells.start, parts.share[own])
 
 
 def cell_sums(maps: NDArray[np.floating], looks: float, rows: Parts | None = None) -> Array:

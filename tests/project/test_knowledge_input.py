@@ -12,7 +12,7 @@ import utm
 from mintpy.cli.timeseries2velocity import cmd_line_parse as velocity_parse
 from mintpy.utils import time_func, writefile
 
-from conftest import make_simulated, read
+from conftest import make_simulated, read, two_pixels
 from mintpy_vae import InputError, Settings
 from mintpy_vae.cli import vae_correct
 from mintpy_vae.method.knowledge import Knowledge
@@ -597,12 +597,13 @@ def test_the_job_reads_it_and_passes_it_on(project, monkeypatch):
     with open(template, "a") as f:
         f.write(f"vae.stableMask = mask.h5\nvae.badDate = {stack.dates[4]}\n")
         f.write("mintpy.timeFunc.polynomial = 2\nmintpy.timeFunc.stepDate = 20180305,20180306,20110311\n")
+        f.write(f"vae.resolution = {two_pixels(template.parent)!r}\n")  # no coarse pixel is marked in part
     result = correct(stack.file, template_file=template, invert=False)
     (knowledge, found), *_ = passed
     assert found.valid.shape == knowledge.stable.shape and knowledge.bad_dates == [4]
     assert [f.name for f in found.functions if not f.family] == ["trend", "quadratic", "step 20180305"]
     assert result.details["knowledge"] == {
-        "functions": ["quadratic", "step 20180305", "step 20180306"], "stable_share": pytest.approx(20 / 60, abs=0.02),
+        "functions": ["quadratic", "step 20180305", "step 20180306"], "stable_share": round(20 / 60, 4),
         "moving_share": None, "bad_dates": [stack.dates[4]], "stations": [],
     }  # fmt: skip
     assert "20110311 lies outside the dates of the stack" in result.warnings[0]

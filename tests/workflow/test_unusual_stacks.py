@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import QUICK, make_simulated, read
+from conftest import QUICK, make_simulated, read, two_pixels
 from mintpy_vae.method import separation
 from mintpy_vae.report import REPORT
 from mintpy_vae.settings import Settings
 from mintpy_vae.stack import open_stack
-from mintpy_vae.stack.geometry import pixel_size
 from mintpy_vae.workflow import learning
 from mintpy_vae.workflow.correction import correct
 from mintpy_vae.workflow.job import prepare
@@ -39,11 +38,6 @@ def clean(tmp_path_factory):
     with open(template, "a") as f:  # whole looks, so that no coarse pixel lies on both sides of a component's edge
         f.write(f"vae.resolution = {two_pixels(template.parent)!r}\nvae.significance = {UNLIKELIEST}\n")
     return template.parent, atmosphere(template.parent)
-
-
-def two_pixels(project):
-    """Size of two pixels, km."""
-    return 2e-3 * float(np.sqrt(np.prod(pixel_size(open_stack(project / "inputs" / "ifgramStack.h5").attributes))))
 
 
 def atmosphere(project, **changes):

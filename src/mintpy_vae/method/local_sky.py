@@ -120,8 +120,7 @@ def estimate_local_sky(
     if not gain(share) > 0:
         return no_local_sky(sky)
     modes = [np.sqrt(share) * maps for maps in full.modes]
-    level = _geometric_mean([judge.variances(share) for judge in judges])
-    return replace(full, modes=modes, share=share, level=level, gain=gain(share))
+    return replace(full, modes=modes, share=share, level=_level(judges, share), gain=gain(share))
 
 
 def local_sky(sky: Sky, persistent: Sequence[TimeFunction], grid: Grid, share: float, level: float) -> LocalSky:
@@ -156,8 +155,9 @@ def _judges(sky: Sky, local: LocalSky, grid: Grid) -> list[_Evidence]:
     return of_each(lambda block: _Evidence(sky.precision, sky.unit[block[0]], block[1]), judged)
 
 
-def _geometric_mean(variances: Sequence[Array]) -> float:
-    return float(np.exp(np.log(np.concatenate(variances)).mean()))
+def _level(judges: Sequence[_Evidence], share: float) -> float:
+    """Geometric mean of the variances of the dates under a share of the modes' covariance."""
+    return float(np.exp(np.log(np.concatenate([judge.variances(share) for judge in judges])).mean()))
 
 
 class _Evidence:

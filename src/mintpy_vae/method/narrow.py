@@ -16,13 +16,14 @@ import numpy as np
 
 from ..arrays import Array, Floats
 from ..errors import NotEnoughEvidence
+from ..multilooking import multilooked_shape
 from ..progress import Steps
 from ..settings import Settings
 from .bells import bell_map, make_bells, reach
 from .cells import Cells
 from .deformation import Deformation, Piece
 from .joint import PASSES, estimate_jointly
-from .observations import multilooked_shape, pooled
+from .observations import pooled
 from .search import Dictionary
 from .separation import Ablation, persistent_functions, to_dates
 from .threads import single_threaded

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Float32, Floats, Mask, Pairs
-from ..multilooking import cell_sums, number_of_cells
+from ..multilooking import cell_sums, multilooked_shape
 from .profile import Profile
 
-__all__ = ["Grid", "Observations", "looks", "multilooked_shape", "pooled", "sums"]
+__all__ = ["Grid", "Observations", "looks", "pooled"]
 
 LARGEST = 2601
 """Number of pixels, 51 x 51, that are worked on as one scene; the cost grows with the third power."""
@@ -54,18 +54,8 @@ def pooled(maps: Floats, ratio: int, weight: Floats | None = None) -> Array:
     """
     known = np.isfinite(maps)
     share = known.astype(np.float64) if weight is None else np.where(known, weight, 0.0)
-    total, mass = sums(np.where(known, maps, 0.0) * share, ratio), sums(share, ratio)
+    total, mass = cell_sums(np.where(known, maps, 0.0) * share, ratio), cell_sums(share, ratio)
     return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
-
-
-def multilooked_shape(shape: tuple[int, ...], ratio: float) -> tuple[int, int]:
-    """Shape of a grid (height, width) of cells on pixels of ``ratio`` x ``ratio`` cells."""
-    return number_of_cells(shape[0], ratio), number_of_cells(shape[1], ratio)
-
-
-def sums(maps: Floats, ratio: float) -> Array:
-    """Sums over ``ratio`` x ``ratio`` cells of maps (n, height, width); the last row and column may have fewer."""
-    return cell_sums(maps, ratio)
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,7 @@ class Observations:
         weight = np.empty_like(phase)
         for k in range(len(phase)):  # one by one, to limit the memory
             phase[k] = np.nan_to_num(pooled(self.phase[k : k + 1], ratio, self.weight[k : k + 1])[0])
-            weight[k] = sums(self.weight[k : k + 1], ratio)[0] / ratio**2
+            weight[k] = cell_sums(self.weight[k : k + 1], ratio)[0] / ratio**2
         delay = None if self.delay is None else pooled(self.delay, ratio)
         height = pooled(self.height[None], ratio)[0].astype(np.float32)
         return replace(self, phase=phase, weight=weight, height=height, delay=delay)

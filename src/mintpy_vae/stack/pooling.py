@@ -8,7 +8,7 @@ from functools import partial
 import h5py
 import numpy as np
 
-from ..multilooking import Parts, cell_sums, number_of_cells, parts_of, strips
+from ..multilooking import Parts, cell_sums, multilooked_shape, parts_of, strips
 from ..progress import Steps
 from .hdf5 import damage, has_data, linked, open_hdf5, read, slabs
 from .reading import Stack
@@ -56,7 +56,7 @@ def pool_pairs(
     length, width = stack.shape
     some = np.ones(len(stack.pairs), bool) if some is None else some
     n_pairs = int(some.sum())
-    h, w = number_of_cells(length, factor), number_of_cells(width, factor)
+    h, w = multilooked_shape(stack.shape, factor)
     phase = np.zeros((n_pairs, h, w), np.float32)
     weight = np.zeros((n_pairs, h, w), np.float32)
     # rows are added one by one to a coarse row, so that the result does not depend on the slabs
@@ -168,7 +168,7 @@ def pool_components(
         # NISAR's numbers are floats, NaN where there is none
         if not isinstance(source, h5py.Dataset) or source.shape != shape or source.dtype.kind not in "iuf":
             return None
-        found = np.zeros((int(some.sum()), number_of_cells(length, factor), number_of_cells(width, factor)), np.int64)
+        found = np.zeros((int(some.sum()), *multilooked_shape(stack.shape, factor)), np.int64)
         blocks = next(slabs(source, max_memory, some=some))[1]
         for cells, rows, down in strips(length, factor, (source.chunks or (1, 1))[1]):
             for block in blocks:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ..directory import current
 from ..errors import InputError, NotEnoughEvidence
 from ..log import LOG, LOGGER, ProgressLog, log_environment, log_to, stage, versions
-from ..method.observations import multilooked_shape
 from ..method.update import Unlike
+from ..multilooking import multilooked_shape
 from ..progress import Progress, Steps, steps_of
 from ..project.known_delays import find_known_delays, space_needed
 from ..project.staging import NETWORKS, staged
