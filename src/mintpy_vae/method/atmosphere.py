@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky
 from .observations import Grid
 from .sky import CENTRES, CHANCE, CHI2_MEDIAN, FREE, LocalPrecision, Sky, inverse
-from .threads import of_each
+from .threads import side_by_side
 from .timefunctions import rate_of
 
 SHAPE_ERROR = 0.3
@@ -180,29 +181,32 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
-    metrics = of_each(lambda maps: LocalPrecision(sky, maps * fade), local.modes)
+    errors = [doubt.error(sky.fine, size, unit=local.level) for _, size in events]
+    turned = [(*one, error) for (own, _), error in zip(events, errors, strict=True) for one in local.by_block(own)]
 
-    def of_slow(q: int) -> _Part:
+    def of_slow(q: int) -> list[_Part]:
         slow, modes, own = joint.slow[q], sky.covariance(joint.slow[q]).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion))
-        return _Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed)
+        return [_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed)]
 
-    def of_block(number: int) -> _Part:
-        block = local.blocks[number]
-        return _Part.of_block(np.eye(len(series))[block], plain[block], metrics[number])
+    def of_block(number: int) -> list[_Part]:
+        block, metric = local.blocks[number], LocalPrecision(sky, local.modes[number] * fade)
+        own = [(functions, error) for k, functions, error in turned if k == number]
+        unsteady = [_Part.of_block(functions, functions @ still, metric, error) for functions, error in own]
+        return [_Part.of_block(np.eye(len(series))[block], plain[block], metric), *unsteady]
 
-    parts = of_each(of_block, range(len(metrics))) + of_each(of_slow, range(len(joint.slow)))
-    for own, size in events:
-        error = doubt.error(sky.fine, size, unit=local.level)
-        for number, functions in local.by_block(own):
-            parts.append(_Part.of_block(functions, functions @ still, metrics[number], error))
+    work = [partial(of_slow, q) for q in range(len(joint.slow))]
+    work += [partial(of_block, number) for number in range(len(local.blocks))]
+    found = side_by_side(*work)
+    slow, blocks = found[: len(joint.slow)], found[len(joint.slow) :]
+    parts = [part for part, *_ in blocks] + sum(slow, []) + sum((unsteady for _, *unsteady in blocks), [])
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
-    errors = _Errors(parts, len(local.blocks), left, sky, valid)
+    variance = _Errors(parts, len(local.blocks), left, sky, valid)
     line, each = _line(years), np.eye(len(years)) - 1.0 / len(years)
-    of_sky, of_dates = errors.of_sum(line * joint.sky.strength), strength**2 * errors.of_dates()
+    of_sky, of_dates = variance.of_sum(line * joint.sky.strength), strength**2 * variance.of_dates()
     of_motion = joint.deformation.variance_along(np.vstack([line, each]))
     rate_std, std = np.sqrt(of_sky + of_motion[0]), np.sqrt(of_dates + of_motion[1:])
 
@@ -412,7 +416,7 @@ class _Doubt:
     """Error of a motion's shape, given the size of the motion (pixels,)."""
 
     def __init__(self, valid: NDArray[np.bool_], knowledge: Knowledge) -> None:
-        self.pixels = np.array(np.nonzero(valid), dtype=np.float64)
+        self.shape, self.pixels = valid.shape, np.array(np.nonzero(valid))
         self.stable, self.moving = (
             np.zeros(len(self.pixels[0]), dtype=bool) if mask is None else mask[valid]
             for mask in (knowledge.stable, knowledge.moving)
@@ -431,10 +435,13 @@ class _Doubt:
         free = self.moving & known
         size = np.where(self.stable, 0.0, size)
         own = np.flatnonzero(free | (size > NEGLIGIBLE * np.sqrt(fine)))
-        square = np.sum([(axis[own, None] - axis[own]) ** 2 for axis in self.pixels], axis=0)
-        covariance = SHAPE_ERROR**2 * np.exp(-square / (4 * SHAPE_PIXELS**2)) * np.outer(size[own], size[own])
-        covariance[np.diag_indices_from(covariance)] += np.where(free[own], FREE**2, 0.0)
-        return _ShapeError(own, covariance / unit, unit)
+        size = SHAPE_ERROR / np.sqrt(unit) * size[own]
+        covariance = np.outer(size, size)
+        for axis, n in zip(self.pixels[:, own], self.shape, strict=True):
+            away = np.arange(n) - np.arange(n)[:, None]
+            covariance *= np.exp(-(away**2) / (4 * SHAPE_PIXELS**2))[axis][:, axis]
+        covariance[np.diag_indices_from(covariance)] += np.where(free[own], FREE**2 / unit, 0.0)
+        return _ShapeError(own, covariance, unit)
 
     def weighted(self, modes: Array, fine: float, size: Array) -> Array:
         """``(fine * I + error)^-1 modes'``, (pixels, modes), for motion of this ``size`` that the user may know."""

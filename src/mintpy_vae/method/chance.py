@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Array, Mask
 from .bells import Bells, refined
 from .sky import Footprints, Sky
+from .threads import of_each
 from .timefunctions import Rotation, TimeFunction
 
 SHUFFLES = 40
@@ -95,8 +97,12 @@ class Chance:
         if (round_ones := own & ~bells.relief).any():
             some = whitened[:REFINED_DRAWS]
             first = np.flatnonzero(round_ones)[drawn[:REFINED_DRAWS, ~bells.relief[own]].argmax(axis=1)]
-            reached = [refined(bells.places[b], y, precision, bells)[2] for b, y in zip(first, some, strict=True)]
-            shaped = np.maximum(before, reached)
+
+            def score(start: tuple[int, Array]) -> float:
+                bell, along = start
+                return refined(bells.places[bell], along, precision, bells)[2]
+
+            shaped = np.maximum(before, of_each(score, zip(first, some, strict=True)))
         self._sorted = [np.sort(drawn, axis=None)]
 
         strength = sky.strength
@@ -107,12 +113,15 @@ class Chance:
             units = Rotation(strength, []).centred(values) / strength
             # single precision: with many dates and as many functions this product is the largest part of the search
             units = (units / np.linalg.norm(units, axis=1, keepdims=True)).T.astype(np.float32)
-            shuffles = np.empty((SHUFFLES, own.sum()))
-            for one in shuffles:
-                shuffled = response[:, rng.permutation(len(strength))]
+
+            def shuffled_scores(order: NDArray[np.intp]) -> Array:
+                shuffled = response[:, order]
                 amplitudes = shuffled[own].astype(np.float32) @ units
                 size = np.maximum(amplitudes.max(axis=1), -amplitudes.min(axis=1)).astype(np.float64)
-                one[:] = size**2 / (energy * place_inflation(shuffled, energy, widths))[own]
+                return np.asarray(size**2 / (energy * place_inflation(shuffled, energy, widths))[own])
+
+            orders = [rng.permutation(len(strength)) for _ in range(SHUFFLES)]
+            shuffles = np.stack(of_each(shuffled_scores, orders))
             largest.append(shuffles.max(axis=1, initial=0.0))
             self._sorted.append(np.sort(shuffles, axis=None))
         limits = np.array([float(chance_exceeds(scores, significance)) for scores in largest])

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["InBackground", "of_each", "single_threaded"]
+__all__ = ["InBackground", "of_each", "side_by_side", "single_threaded"]
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -45,6 +45,11 @@ def of_each(function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1,)) as pool:  # OpenMP's are per thread
         return list(pool.map(function, items))
+
+
+def side_by_side(*work: Callable[[], Any]) -> list[Any]:
+    """What each piece of work returns, see :func:`of_each`; those that take longest should be first."""
+    return of_each(lambda one: one(), work)
 
 
 class InBackground(Generic[T]):

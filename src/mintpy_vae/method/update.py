@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from .search import ALIKE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Footprints, Sky, Slowness, sky_statistics
 from .taper import Whole
-from .threads import single_threaded
+from .threads import side_by_side, single_threaded
 from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
 
 MANY = 0.25
@@ -407,12 +408,18 @@ class Statistics:
         residual = without(learned.series[:n] - learned.motion[:n], persistent)
         self.knowledge, self.significance = knowledge, significance
         self.sky = sky_statistics(residual, replace(grid, years=grid.years[:n]))
-        self.local = local_sky(self.sky, persistent, grid, learned.share, learned.local_level)
-        self.modes_of_new = self.local.of_new(self.sky, grid.good)
-        self.bells = make_bells(grid.valid, grid.height, knowledge.stable)
+
+        def of_bells() -> tuple[Bells, Footprints]:
+            bells = make_bells(grid.valid, grid.height, knowledge.stable)
+            return bells, Footprints(self.sky, bells.maps)
+
         # at the scale of bells the whole covariance of the other dates tells motion from weather better
-        whole = estimate_local_sky(self.sky, persistent, grid, Whole())
-        self.footprints = Footprints(self.sky, self.bells.maps)
+        (self.bells, self.footprints), self.local, whole = side_by_side(
+            of_bells,
+            partial(local_sky, self.sky, persistent, grid, learned.share, learned.local_level),
+            partial(estimate_local_sky, self.sky, persistent, grid, Whole()),
+        )
+        self.modes_of_new = self.local.of_new(self.sky, grid.good)
         self.judge = Judge(self.sky, whole, self.bells, self.footprints, grid.good, false_alarm, lasting)
 
     def innovation(self, values: Array, dates: Sequence[str], learned: Learned, motion: Array) -> tuple[Array, ...]:
