@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from mintpy_vae.method.upsampling import cell_centres
-from mintpy_vae.multilooking import cell_edges, cell_of, cell_sums, number_of_cells, parts_of, pixels_of, strips
+from mintpy_vae.multilooking import (
+    cell_edges,
+    cell_of,
+    cell_sums,
+    number_of_cells,
+    on_cells,
+    on_pixels,
+    parts_of,
+    pixels_of,
+    strips,
+)
 
 AXES = [(1, 1.0), (7, 2.0), (51, 1.0), (56, 1.07), (181, 3.55), (181, 4.0), (100, 2.5), (5, 20.0), (8, 2.5)]
 AXES += [(1600, 4.4444), (54, 1.0588235294117647)]
@@ -52,6 +62,15 @@ def test_the_cell_of_a_pixel_holds_it(size, looks):
         cell = cell_of(pixel, looks)
         here = pixels_of(cell, size, looks)
         assert here.start <= pixel < here.stop <= size
+        assert abs(on_cells(pixel, looks) - cell) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(("size", "looks"), AXES)
+def test_places_on_cells_and_on_pixels_are_the_same_places(size, looks):
+    cells = np.arange(float(number_of_cells(size, looks)))
+    np.testing.assert_allclose(on_cells(on_pixels(cells, looks), looks), cells, atol=1e-9)
+    middle = (cell_edges(size, looks)[:-1] + cell_edges(size, looks)[1:] - 1) / 2
+    np.testing.assert_allclose(on_pixels(cells, looks)[:-1], middle[:-1], atol=1e-6)  # the last may be cut off
 
 
 def test_cells_of_cells_are_the_cells_of_so_many_pixels():

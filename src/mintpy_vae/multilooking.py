@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from .arrays import Array
+
+Place = TypeVar("Place", float, Array)
 
 _ROUNDING = 1e-9
 _BLOCK = 1 << 20  # values that are copied at a time
@@ -102,6 +105,16 @@ def parts_of(size: int, looks: float) -> Parts:
 def cell_of(pixel: int, looks: float) -> int:
     """The cell of ``looks`` pixels in which the middle of a pixel lies."""
     return int((pixel + 0.5) / looks + _ROUNDING)
+
+
+def on_cells(place: Place, looks: float) -> Place:
+    """A place along an axis in pixels, counted from the middle of the first one, in cells of ``looks`` pixels."""
+    return (place + 0.5) / looks - 0.5
+
+
+def on_pixels(place: Place, looks: float) -> Place:
+    """The inverse of :func:`on_cells`."""
+    return (place + 0.5) * looks - 0.5
 
 
 def pixels_of(cell: int, size: int, looks: float) -> slice:

@@ -21,6 +21,7 @@ from ..dates import FORMATS, acquisition_years
 from ..errors import InputError, NotEnoughEvidence
 from ..method.bells import FULL_WIDTH
 from ..method.separation import Separation
+from ..multilooking import on_pixels
 from ..results.evidence import Evidence
 from ..stack.geometry import pixel_size
 from .rerun import Rerun
@@ -139,7 +140,7 @@ def inject(
     centre = _quiet_place(plain.valid, moving)
     pixel = pixel_size(rerun.stack.attributes)
     size = pixel[0] * rerun.factor, pixel[1] * rerun.factor
-    row_of_stack, column_of_stack = (round((k + 0.5) * rerun.factor - 0.5) for k in centre)
+    row_of_stack, column_of_stack = (round(on_pixels(k, rerun.factor)) for k in centre)
     rows = []
     for signal, course in zip(signals, courses, strict=True):
         width = signal.width or round(size[1] * plain.valid.shape[1] / 1000, 1)

@@ -15,6 +15,7 @@ from .. import metrics
 from ..arrays import Floats, Mask
 from ..method.gnss_trend import stations_on
 from ..method.separation import Separation
+from ..multilooking import on_pixels
 from .rerun import Rerun
 
 REPEATS = 10
@@ -68,8 +69,8 @@ def leave_out(rerun: Rerun, say: Callable[[str], None] = print) -> list[dict[str
     rows = [
         {
             "station": station.name,
-            "row": round((station.row + 0.5) * rerun.factor - 0.5),
-            "column": round((station.column + 0.5) * rerun.factor - 0.5),
+            "row": round(on_pixels(station.row, rerun.factor)),
+            "column": round(on_pixels(station.column, rerun.factor)),
             "rate": float(mm * station.rate),
             "std": float(abs(mm) * station.std),
             **{key: float(values[k]) for key, values in found.items()},

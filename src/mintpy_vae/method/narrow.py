@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array, Floats
 from ..errors import NotEnoughEvidence
-from ..multilooking import multilooked_shape
+from ..multilooking import multilooked_shape, on_cells
 from ..progress import Steps
 from ..settings import Settings
 from .bells import bell_map, make_bells, reach
@@ -118,7 +118,7 @@ def _put(coarse: Array, place: Array, weight: Floats, ratio: int) -> None:
     rows, columns = (slice(max(int(c - wide), 0), int(c + wide) + 2) for c in place[:2])
     cells = weight[rows.start * ratio : rows.stop * ratio, columns.start * ratio : columns.stop * ratio]
     first = np.array([[rows.start], [columns.start]])
-    pixels = (np.indices(cells.shape).reshape(2, -1) + 0.5) / ratio - 0.5 + first
+    pixels = on_cells(np.indices(cells.shape).reshape(2, -1).astype(np.float64), ratio) + first
     bell = bell_map(place, pixels).reshape(1, *cells.shape)
     coarse[rows, columns] = np.nan_to_num(pooled(bell, ratio, cells[None]))[0]
 

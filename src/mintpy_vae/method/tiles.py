@@ -18,6 +18,7 @@ import numpy as np
 
 from ..arrays import Array, Float32, Floats, Mask
 from ..errors import NotEnoughEvidence
+from ..multilooking import on_cells, on_pixels
 from ..progress import Steps
 from ..settings import Settings
 from .atmosphere import Atmosphere, Guarded, PhasePerDate
@@ -69,14 +70,14 @@ class Tile:
     def of_scene(self, place: Array, ratio: float) -> Array:
         """A place on pixels of ``ratio`` x ``ratio`` cells, see :class:`~.bells.Bells`, in cells of the tile."""
         place = place.copy()
-        place[:2] = (place[:2] + 0.5) * ratio - 0.5 - (self.rows.start, self.columns.start)
+        place[:2] = on_pixels(place[:2], ratio) - (self.rows.start, self.columns.start)
         place[2] += np.log(ratio)
         return place
 
     def in_scene(self, place: Array, ratio: float) -> Array:
         """The inverse of :meth:`of_scene`."""
         place = place.copy()
-        place[:2] = (place[:2] + (self.rows.start, self.columns.start) + 0.5) / ratio - 0.5
+        place[:2] = on_cells(place[:2] + (self.rows.start, self.columns.start), ratio)
         place[2] -= np.log(ratio)
         return place
 

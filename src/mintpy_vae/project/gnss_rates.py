@@ -11,7 +11,7 @@ from mintpy.utils import utils0 as ut
 
 from ..errors import InputError
 from ..method.knowledge import StationRate
-from ..multilooking import cell_of, pixels_of
+from ..multilooking import cell_of, on_cells, pixels_of
 from ..stack import Stack, has_phase
 from ..stack.geometry import Places
 
@@ -62,7 +62,7 @@ def read_rates(file: Path, stack: Stack, factor: float) -> tuple[list[StationRat
             continue
         rate, std = _line_of_sight(values, places, y, x)
         to_phase = 4 * math.pi / stack.wavelength / 1000  # motion towards the satellite shortens the path
-        y_coarse, x_coarse = ((k + 0.5) / factor - 0.5 for k in (y, x))
+        y_coarse, x_coarse = (on_cells(k, factor) for k in (y, x))
         stations.append(StationRate(name, y_coarse, x_coarse, -rate * to_phase, std * to_phase))
     notes = []
     if outside:

@@ -16,6 +16,7 @@ from ..arrays import Floats
 from ..dates import acquisition_years
 from ..errors import InputError
 from ..method.atmosphere import is_doubtful
+from ..multilooking import on_cells
 from ..results.evidence import Evidence, read_evidence
 from ..results.inverted import Inverted, read_inverted
 from ..results.result import RESULT_OF
@@ -177,8 +178,7 @@ class Data:
 
     def _on_grid(self, place: Mapping[str, Any]) -> tuple[float, float]:
         """Row and column of the training grid for those of the stack's own grid."""
-        row, column = ((place[axis] + 0.5) / self.factor - 0.5 for axis in ("row", "column"))
-        return row, column
+        return on_cells(place["row"], self.factor), on_cells(place["column"], self.factor)
 
     @property
     def alarms(self) -> list[tuple[str, dict[str, Any]]]:

@@ -31,6 +31,7 @@ from ..method.update import MANY, TileMemory, Unlike, Update, functions_at, upda
 from ..method.update import Learned as Memory
 from ..method.upsampling import Bilinear, FullResolution
 from ..method.vae import SEPARATOR_SLOTS
+from ..multilooking import on_pixels
 from ..progress import Progress, steps_of
 from ..project.knowledge_input import read_functions
 from ..project.prior_delay import delay_hashes
@@ -457,13 +458,13 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
 
 def _record(alarm: Alarm, stack: Stack, factor: float, ratio: int) -> dict[str, Any]:
     """Entry of an alarm: place on the stack's own grid, full width at half maximum, mm towards the satellite."""
-    row, column = (float(p) * factor + (factor - 1) / 2 for p in alarm.place[:2])
+    row, column = (round(on_pixels(float(k), factor)) for k in alarm.place[:2])
     mm = 1000 * stack.metres_per_radian
     found = {
         "date": alarm.date,
         "since": alarm.since,
-        "row": round(row),
-        "column": round(column),
+        "row": row,
+        "column": column,
         "width_km": round(full_width_km(stack, factor, float(np.exp(alarm.place[2]))), 2),
         "mm": round(alarm.amplitude * mm, 1),
         "sigma": round(abs(alarm.amplitude) / alarm.std, 1),
