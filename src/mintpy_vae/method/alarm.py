@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from scipy.stats import chi2
 
 from ..arrays import Array
-from .bells import Bells, bell_map
+from .bells import Bells, bell_map, refined
 from .chance import chance_exceeds, place_inflation
 from .deformation import LOG_ODDS
 from .local_sky import LocalSky
@@ -63,7 +63,7 @@ class Alarm:
     @property
     def probability(self) -> float:
         """Probability that it is not due to chance, as for any other motion."""
-        return float(expit(LOG_ODDS * (self.score - 1.0)))
+        return _probability(self.score)
 
     @property
     def raised(self) -> bool:
@@ -78,6 +78,11 @@ class Alarm:
         whole = round(abs(self.amplitude) / (2 * np.pi))
         few = cells * np.exp(self.place[2]) < FEW_CELLS
         return whole if few and abs(abs(self.amplitude) / (2 * np.pi) - whole) < NEARLY_WHOLE else 0
+
+
+def _probability(score: float) -> float:
+    """Probability that motion of this score is not due to chance."""
+    return float(expit(LOG_ODDS * (score - 1.0)))
 
 
 def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
@@ -134,7 +139,7 @@ class Judge:
     ) -> None:
         self.lasting = lasting
         some = ~bells.relief
-        self.sky, self.places, self.maps = sky, bells.places[some], bells.maps[some]
+        self.sky, self.bells, self.places, self.maps = sky, bells, bells.places[some], bells.maps[some]
         of_sky = footprints.energy[some]
         blocks = [(np.intersect1d(block, good), maps) for block, maps in zip(local.blocks, local.modes, strict=True)]
 
@@ -180,29 +185,35 @@ class Judge:
         """
         threshold = self.threshold[self.lasting.index(length)]
         chosen: list[int] = []
+        places: list[Array] = []
         reached: list[float] = []
         if not len(self.places):
             return []
-        left, noise = unit, self.energy * self.inflation
+        left, noise, precision = unit, self.energy * self.inflation, self.sky.precision
+        maps = self.maps[:0]
         amplitudes: Array = np.zeros(0)
+        energies: Array = np.zeros(0)
         scores = (self.maps @ self.metric.whiten(unit[None])[0]) ** 2 / noise
-        noise = noise * _level(scores)
-        std = np.sqrt(noise) / self.energy
+        level = _level(scores)
         while len(chosen) < MOST_ALARMS:
-            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * threshold)
+            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * level * threshold)
             best = int(scores.argmax())
             if scores[best] < least or best in chosen:
                 break
             chosen.append(best)
             reached.append(float(scores[best]))
-            bells = self.maps[chosen]
-            whitened = self.metric.whiten(bells)
-            amplitudes = np.asarray(np.linalg.solve(whitened @ bells.T, whitened @ unit), dtype=np.float64)
-            left = unit - amplitudes @ bells
-        return [
-            (self.places[k], self.maps[k], float(amplitude), float(std[k]), score)
-            for k, amplitude, score in zip(chosen, amplitudes, reached, strict=True)
-        ]
+            # what a round bell leaves of a clear motion would be taken for sky; a faint one says little of its shape
+            place = self.places[best]
+            better, *_ = refined(place, precision.whiten(left[None])[0], precision, self.bells)
+            places.append(place + _probability(reached[-1]) * (better - place))
+            maps = np.vstack([maps, bell_map(places[-1], self.bells.pixels)])
+            whitened = self.metric.whiten(maps)
+            gram = whitened @ maps.T
+            amplitudes, energies = np.asarray(np.linalg.solve(gram, whitened @ unit)), np.diag(gram)
+            left = unit - amplitudes @ maps
+        std = np.sqrt(level * self.inflation[chosen] / energies)
+        found = zip(places, maps, amplitudes, std, reached, strict=True)
+        return [(place, bell, float(amplitude), float(error), score) for place, bell, amplitude, error, score in found]
 
 
 def together(unit: Array, strength: Array, length: int) -> Array:

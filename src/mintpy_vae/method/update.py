@@ -1,10 +1,10 @@
 """New dates of a stack that was corrected before: their atmosphere under what was learned, and an alarm for new motion.
 
-The statistics of the sky, the local covariance, the share of the slow sky and the courses of motion are those that were
-learned; the phase and the strength of the new dates are new. The covariance that recurs at places contains the learned
-dates alone, so that no new date explains itself. Motion is new where it leaves the functions of time that it followed;
-for the correction it is searched for again on all dates, under the statistics that were learned, except in wide scenes.
-Arrays only.
+The statistics of the sky, the local covariance and the share of the slow sky are those that were learned; the phase and
+the strength of the new dates are new. The covariance that recurs at places contains the learned dates alone, so that no
+new date explains itself. Motion is new where it leaves the functions of time that it followed; for the correction it is
+searched for again on all dates, there and where it was known, under the statistics that were learned, except in wide
+scenes. Arrays only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,18 @@ from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Footprints, Sky, Slowness, sky_statistics
 from .taper import Whole
 from .threads import side_by_side, single_threaded
-from .timefunctions import Rotation, TimeFunction, continued, goes_on, persistent_of, prolonged, scanned, without
+from .timefunctions import (
+    Rotation,
+    TimeFunction,
+    adds_to,
+    continued,
+    course,
+    goes_on,
+    persistent_of,
+    prolonged,
+    scanned,
+    without,
+)
 
 MANY = 0.25
 """Largest number of dates that are added to what was learned, as a share of the dates learned from."""
@@ -509,8 +520,9 @@ class Statistics:
         course[m:] += known
         alarms, moved, left, strength = self.search(values, dates, learned, course)
         everything = learned.grown(dates, values, moved, strength)
-        if self.significance is not None and learned.pieces:
-            motion, functions = self._found_again(everything, self.significance)
+        raised = [alarm for alarm in alarms if alarm.raised]
+        if self.significance is not None and (learned.pieces or raised):
+            motion, functions = self._found_again(everything, self.significance, raised)
             _, moved, _, strength = self.search(everything.series[n:], dates, learned.until(n), motion.series)
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
             everything = replace(everything, motion=moved, strength=strength)
@@ -527,23 +539,47 @@ class Statistics:
         removed = atmosphere.turbulent[new][:, grid.valid] + atmosphere.slope[new, None] * grid.height
         return Update(everything, atmosphere, new, values - removed, alarms, self.judge.misfit(left))
 
-    def _found_again(self, learned: Learned, significance: float) -> tuple[Deformation, list[TimeFunction]]:
-        """Motion on all dates of `learned` where it was found before, and the functions of time that it may follow.
+    def _found_again(
+        self, learned: Learned, significance: float, alarms: Sequence[Alarm]
+    ) -> tuple[Deformation, list[TimeFunction]]:
+        """Motion on all dates of `learned` near where it was found before or raised an alarm; its functions of time.
 
-        These are the functions of before; motion that begins later raises the alarm.
+        An alarm may last: then motion may begin at any date that two dates follow. Until it has, it is a bell of each
+        date alone.
         """
         grid, dates, n = learned.grid, learned.dates, learned.number
         persistent, unsteady = functions_at(learned, dates)
+        courses: list[TimeFunction] = []
+        for before in (f for f in unsteady if f.of_cluster):
+            now = self._course(before, learned)
+            if adds_to(courses, now):
+                courses.append(now)
         names = {f.name for f in scanned(dates[:n])}
-        again = [f for f in scanned(dates) if f.name in names]
-        functions = [*persistent, *(f for f in unsteady if f.of_cluster), *again]
+        again = [f for f in scanned(dates) if alarms or f.name in names]
+        functions = [*persistent, *courses, *again]
         still = learned.series - learned.motion
         residual = without(still, persistent)
         residual = residual - residual.mean(axis=1, keepdims=True)
         unit = without_height(residual, grid.height) / learned.strength[:, None]
         sky = replace(self.sky, residual=residual, unit=unit, strength=learned.strength)
-        how = (Dictionary(functions, self.bells), significance, _near(self.bells, learned.pieces), self.footprints)
+        near = _near(self.bells, learned.pieces, alarms)
+        how = (Dictionary(functions, self.bells), significance, near, self.footprints)
         return search_again(learned.series, still, sky, learned.slow, *how).relative_to(n), functions
+
+    def _course(self, before: TimeFunction, learned: Learned) -> TimeFunction:
+        """The course of a cluster as the motion that followed it shows it on all dates, see :func:`~.course`.
+
+        A decay that had begun shortly before does not say how it goes on.
+        """
+        motion, _ = going_on(learned, learned.dates)
+        own = np.array([piece.function == before.name for piece in learned.pieces])
+        size = np.array([piece.amplitude * piece.probability for piece in learned.pieces])
+        shape = size[own] @ motion.maps[own]
+        whitened = self.sky.precision.whiten(shape[None])[0]
+        others = motion.weights[~own].T @ motion.maps[~own]
+        amplitude = (learned.series - others) @ whitened / (shape @ whitened)
+        good = np.r_[learned.grid.good, np.arange(learned.number, len(learned.dates))]
+        return course(amplitude, learned.grid.years, learned.dates, good) or before
 
 
 def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
@@ -555,12 +591,12 @@ def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunct
     return persistent, [continued(name, first, dates) for name in names]
 
 
-def _near(bells: Bells, pieces: Sequence[Piece]) -> Mask:
-    """Bells that may describe the motion of some of the pieces, (bells,) bool."""
+def _near(bells: Bells, pieces: Sequence[Piece], alarms: Sequence[Alarm] = ()) -> Mask:
+    """Bells that may describe the motion of some of the pieces or alarms, (bells,) bool."""
     places = bells.places
     near, round_ones = bells.relief & any(piece.relief for piece in pieces), ~bells.relief
     narrowest = places[round_ones, 2].min(initial=np.inf)
-    for place in (piece.place for piece in pieces if not piece.relief):
+    for place in [*(p.place for p in pieces if not p.relief), *(a.place for a in alarms)]:
         width = max(place[2], narrowest)  # a refined piece may be narrower than any bell
         away = np.hypot(*(places[:, :2] - place[:2]).T) / np.exp(width)
         near |= (away <= NEAR) & (places[:, 2] <= width + ALIKE) & round_ones
