@@ -245,6 +245,49 @@ def test_motion_is_counted_once_and_on_its_own_dates(long_case, course):
     assert np.abs(motion[course == 0]).max() < 2
 
 
+def test_new_motion_keeps_the_shape_it_has(long_case):
+    """A round bell fits an oblong step badly; the rest was taken for sky on its first date and on all later ones."""
+    observations, learned, *_ = long_case
+    size, shape = 20.0, learned.grid.valid.shape
+    bell = bell_map(np.array([12.3, 13.4, np.log(3.0), 0.5, 0.3]), np.indices(shape).reshape(2, -1).astype(float))
+    moved = observations.with_motion(size * (np.arange(LONG + 6) >= LONG)[:, None, None] * bell.reshape(shape))
+    truth = size * (bell.reshape(shape)[learned.grid.valid] - bell.reshape(shape)[learned.grid.valid].mean())
+    errors, with_step, calm = [], learned, learned
+    for n in range(LONG + 1, LONG + 7):
+        done, same = update(until(moved, n), with_step), update(until(observations, n), calm)
+        with_step, calm = done.learned, same.learned
+        kept = done.corrected[0] - same.corrected[0]
+        errors.append(float(np.std(kept - truth) / np.std(truth)))
+    assert errors[0] < 0.27 and max(errors[2:]) < 0.16
+
+
+def test_the_course_of_a_cluster_is_recognised_again(long_case):
+    """Six dates after an earthquake do not say how fast its slip decays; those added since do."""
+    observations, learned, place, bell = long_case
+    dates, years, quake, size = observations.dates, acquisition_years(observations.dates), LONG - 6, 20.0
+    jump, slow = (
+        continued(name, dates[:LONG], dates[:LONG]) for name in (f"step {dates[quake]}", f"log {dates[quake]} 0.5 yr")
+    )
+    truth = (years >= years[quake]) * (1 + 0.1 * np.log1p(np.clip(years - years[quake], 0, None) / 0.02))
+    design = np.stack([np.ones(LONG), jump.values, slow.values], axis=1)
+    course = weighted_sum(np.linalg.lstsq(design, truth[:LONG], rcond=None)[0][1:], [jump, slow])
+    shape, truth = bell[learned.grid.valid], size * (truth - truth[:LONG].mean())
+    moving = replace(
+        learned,
+        pieces=[Piece(place, False, course.name, size, 0.3, 9.0, 1.0)],
+        maps=shape[None],
+        covariance=np.array([[0.09]]),
+        motion=size * np.outer(course.values - course.values.mean(), shape),
+        series=learned.series + np.outer(truth[:LONG], shape - shape.mean()),
+    )
+    moved = observations.with_motion(truth[:, None, None] * bell)
+    errors = []
+    for again in (False, True):
+        done = update(moved, moving, again=again)
+        errors.append(np.abs(done.learned.motion[done.new][:, shape.argmax()] - truth[LONG:]).max())
+    assert errors[1] < 0.7 * errors[0]
+
+
 @pytest.mark.parametrize("wrong", [0.6, 1.5])
 def test_new_dates_mend_a_wrong_rate(long_case, wrong):
     """Dates that were learned from say little of a motion that is new to them; it is searched for again where it is."""
