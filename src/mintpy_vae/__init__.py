@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .results.result import Result
     from .workflow.correction import correct
 
-__version__ = "0.3.2"
+__version__ = "0.3.3"
 __all__ = ["InputError", "Result", "Settings", "__version__", "correct"]
 
 
