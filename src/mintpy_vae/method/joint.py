@@ -13,7 +13,7 @@ from .bells import Bells
 from .chance import Chance
 from .deformation import CHOSEN, Deformation, no_deformation
 from .observations import Grid
-from .search import Dictionary, FoundFrom, ReliefTrend, Search
+from .search import REFINE_AGAIN, Dictionary, FoundFrom, ReliefTrend, Search
 from .sky import CHANCE, N_BANDS, Footprints, Sky, Slowness, sky_statistics, slowness, typical_factor
 from .timefunctions import Rotation, TimeFunction, persistent_of, without
 
@@ -159,7 +159,7 @@ def search_again(
     rotation = Rotation(sky.strength, persistent_of(functions))
     chance = Chance(sky, bells, functions, significance, np.random.default_rng(0), near, footprints)
     precisions = [*(sky.covariance(s).precision for s in slow), sky.precision]
-    search = Search(rotation, precisions, bells, functions, chance)
+    search = Search(rotation, precisions, bells, functions, chance, REFINE_AGAIN)
     search.inflate(still, motion=False)
     return search.pursue(series)
 

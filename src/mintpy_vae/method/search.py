@@ -28,8 +28,9 @@ UNLIKELY = 0.02
 TRIED = 0.7
 """Score of a round bell in a persistent function, in units of the threshold, from which its refined shape is scored.
 The bell of the dictionary nearest to an ellipse has about half its score."""
-REFINE = 4.0
-"""Score of a piece, in units of its threshold, above which its shape is refined with every piece that is added near."""
+REFINE, REFINE_AGAIN = 4.0, 2.0
+"""Score of a piece, in units of its threshold, above which its shape is refined with every piece that is added near: in
+a first search, and in one near motion that was found before."""
 ALIKE = 0.45
 """Difference of the logarithms of two widths below which refining either bell leads to much the same place."""
 NEAR = 2.0
@@ -68,6 +69,8 @@ class Search:
     functions : sequence of TimeFunction
         The persistent ones first.
     chance : Chance
+    refine : float
+        Score of a piece, in units of its threshold, above which its shape is refined.
     """
 
     def __init__(
@@ -77,9 +80,10 @@ class Search:
         bells: Bells,
         functions: Sequence[TimeFunction],
         chance: Chance,
+        refine: float = REFINE,
     ) -> None:
         self.rotation, self.precisions, self.bells = rotation, list(precisions), bells
-        self.functions, self.chance = functions, chance
+        self.functions, self.chance, self.refine = functions, chance, refine
         values = np.array([f.values for f in functions])
         self.centred = rotation.centred(values)
         self.coordinates = rotation.functions(values)
@@ -371,7 +375,7 @@ class _Pieces:
         for k, other in enumerate(self.places):
             near = np.hypot(*(other[:2] - place[:2])) < np.exp(other[2]) + np.exp(place[2])
             strength = self.amplitudes[k] ** 2 * self.gram[k, k] / self._inflation(k)
-            if near and not relief[self.bells[k]] and strength > REFINE * self.needed[k]:
+            if near and not relief[self.bells[k]] and strength > self.search.refine * self.needed[k]:
                 self._refine(k)
 
     def _precision(self, function: int) -> Precision:
