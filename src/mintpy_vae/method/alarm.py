@@ -197,8 +197,9 @@ class Judge:
         level = _level(scores)
         while len(chosen) < MOST_ALARMS:
             scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * level * threshold)
+            scores[chosen] = 0.0
             best = int(scores.argmax())
-            if scores[best] < least or best in chosen:
+            if scores[best] < least:
                 break
             chosen.append(best)
             reached.append(float(scores[best]))

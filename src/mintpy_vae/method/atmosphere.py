@@ -181,8 +181,7 @@ def estimate(
     doubt = _Doubt(valid, knowledge)
     moved = motion - steady.T @ (steady @ motion)
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
-    errors = [doubt.error(sky.fine, size, unit=local.level) for _, size in events]
-    turned = [(*one, error) for (own, _), error in zip(events, errors, strict=True) for one in local.by_block(own)]
+    turned = [(*one, size) for own, size in events for one in local.by_block(own)]
 
     def of_slow(q: int) -> list[_Part]:
         slow, modes, own = joint.slow[q], sky.covariance(joint.slow[q]).modes, steady[q : q + 1]
@@ -191,9 +190,11 @@ def estimate(
 
     def of_block(number: int) -> list[_Part]:
         block, metric = local.blocks[number], LocalPrecision(sky, local.modes[number] * fade)
-        own = [(functions, error) for k, functions, error in turned if k == number]
-        unsteady = [_Part.of_block(functions, functions @ still, metric, error) for functions, error in own]
-        return [_Part.of_block(np.eye(len(series))[block], plain[block], metric), *unsteady]
+        found = [_Part.of_block(np.eye(len(series))[block], plain[block], metric)]
+        for functions, size in ((functions, size) for k, functions, size in turned if k == number):
+            error = doubt.error(sky.fine, size, unit=local.level)  # as large as the square of the pixels
+            found.append(_Part.of_block(functions, functions @ still, metric, error))
+        return found
 
     work = [partial(of_slow, q) for q in range(len(joint.slow))]
     work += [partial(of_block, number) for number in range(len(local.blocks))]

@@ -17,6 +17,8 @@ __all__ = ["InBackground", "of_each", "side_by_side", "single_threaded"]
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+MOST_THREADS = 8
+"""Largest number of pieces of work side by side; each has memory of its own."""
 _THREADS: ContextVar[int] = ContextVar("threads", default=1)  # a thread that works on a tile or a seed has its own
 
 
@@ -41,14 +43,14 @@ def single_threaded(idle: int | None = None) -> Iterator[None]:
 
 def of_each(function: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
     """What a function makes of each item, side by side in the threads that :func:`single_threaded` leaves idle."""
-    if (threads := _THREADS.get()) == 1:
+    if (threads := min(_THREADS.get(), MOST_THREADS)) == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1,)) as pool:  # OpenMP's are per thread
         return list(pool.map(function, items))
 
 
 def side_by_side(*work: Callable[[], Any]) -> list[Any]:
-    """What each piece of work returns, see :func:`of_each`; those that take longest should be first."""
+    """What each piece of work returns, see :func:`of_each`; they are begun in their order."""
     return of_each(lambda one: one(), work)
 
 

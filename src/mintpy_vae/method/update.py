@@ -347,7 +347,7 @@ def update(
     false_alarm : float
         Probability of an alarm on a date without motion.
     again : bool
-        Whether motion that was found is searched for again with the new dates.
+        Whether motion is searched for again with the new dates, where it was found and where alarms are raised.
 
     Raises
     ------
@@ -520,7 +520,7 @@ class Statistics:
         course[m:] += known
         alarms, moved, left, strength = self.search(values, dates, learned, course)
         everything = learned.grown(dates, values, moved, strength)
-        raised = [alarm for alarm in alarms if alarm.raised]
+        raised = [alarm for alarm in alarms if alarm.raised and len(dates) > n + 1]  # the first may not last
         if self.significance is not None and (learned.pieces or raised):
             motion, functions = self._found_again(everything, self.significance, raised)
             _, moved, _, strength = self.search(everything.series[n:], dates, learned.until(n), motion.series)
@@ -544,13 +544,17 @@ class Statistics:
     ) -> tuple[Deformation, list[TimeFunction]]:
         """Motion on all dates of `learned` near where it was found before or raised an alarm; its functions of time.
 
-        An alarm may last: then motion may begin at any date that two dates follow. Until it has, it is a bell of each
-        date alone.
+        Where there are alarms, motion may also begin on a date that was added: a step if one more date follows, a decay
+        if two do. Until then it is a bell of each date alone.
         """
         grid, dates, n = learned.grid, learned.dates, learned.number
         persistent, unsteady = functions_at(learned, dates)
         courses: list[TimeFunction] = []
-        for before in (f for f in unsteady if f.of_cluster):
+        energy = {f.name: 0.0 for f in unsteady if f.of_cluster}
+        for piece in learned.pieces:
+            if piece.function in energy:
+                energy[piece.function] += (piece.amplitude * piece.probability) ** 2
+        for before in sorted((f for f in unsteady if f.of_cluster), key=lambda f: -energy[f.name]):
             now = self._course(before, learned)
             if adds_to(courses, now):
                 courses.append(now)
@@ -567,9 +571,9 @@ class Statistics:
         return search_again(learned.series, still, sky, learned.slow, *how).relative_to(n), functions
 
     def _course(self, before: TimeFunction, learned: Learned) -> TimeFunction:
-        """The course of a cluster as the motion that followed it shows it on all dates, see :func:`~.course`.
+        """The course of a cluster, recognised again in the motion on all dates that had the course ``before``.
 
-        A decay that had begun shortly before does not say how it goes on.
+        A decay that had just begun does not say how it goes on.
         """
         motion, _ = going_on(learned, learned.dates)
         own = np.array([piece.function == before.name for piece in learned.pieces])

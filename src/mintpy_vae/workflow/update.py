@@ -458,7 +458,10 @@ def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
 
 def _record(alarm: Alarm, stack: Stack, factor: float, ratio: int) -> dict[str, Any]:
     """Entry of an alarm: place on the stack's own grid, full width at half maximum, mm towards the satellite."""
-    row, column = (round(on_pixels(float(k), factor)) for k in alarm.place[:2])
+    row, column = (
+        min(max(round(on_pixels(float(k), factor)), 0), size - 1)  # the peak may lie beyond the edge
+        for k, size in zip(alarm.place[:2], stack.shape, strict=True)
+    )
     mm = 1000 * stack.metres_per_radian
     found = {
         "date": alarm.date,
