@@ -215,6 +215,25 @@ def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case, row):
     assert "New dates" in page and f"New motion on {last}" in page and "could not be made" not in page
 
 
+def test_motion_that_lasts_is_told_once(case):
+    project, work = case
+    with h5py.File(project / STACK, "r+") as f:
+        names = f["date"][:].astype(str)
+        new = np.unique(names)[FIRST:]
+        y, x = np.mgrid[: f["unwrapPhase"].shape[1], : f["unwrapPhase"].shape[2]]
+        bell = 40 * np.exp(-((y - 16) ** 2 + (x - 12) ** 2) / (2 * 2.5**2))
+        for k, pair in enumerate(names):  # a step before the new dates
+            moved = np.isin(pair[1], new) ^ np.isin(pair[0], new)
+            f["unwrapPhase"][k] += np.where(moved & (f["unwrapPhase"][k] != 0), bell, 0).astype(np.float32)
+    result = run(project, update=True)
+    alarms = [one for one in result.details["update"]["alarms"] if np.hypot(one["row"] - 16, one["column"] - 12) < 3]
+    assert {one["date"] for one in alarms} == set(new)
+    told = [text for text in result.warnings if text.startswith("New motion")]
+    assert new[-1] in told[0] and len(told) == 1
+    page = (work / "vae_report.html").read_text()
+    assert told[0] in page and "could not be made" not in page
+
+
 def test_once_added_they_are_not_added_again(added):
     _, work, _ = added
     project = work.with_name(work.name.removesuffix("_vae"))

@@ -54,6 +54,7 @@ from ..stack import (
     write_std_file,
     write_velocity_std,
 )
+from ..stack.geometry import pixel_size
 from .checkpoints import read_network
 from .job import Job, dates_to_learn_from, full_width_km, provenance, same_input
 from .learning import Learned, TrainingData, coefficients_by_date, kept, of_all_dates, on_tiles, training_data
@@ -422,6 +423,7 @@ def _details(
     ratio = 1 if data.cells is None else data.cells.ratio
     alarms = [_record(alarm, stack, data.factor, ratio) for alarm in distinct(done.alarms)]
     before = content.get("update", {})
+    every = [*before.get("alarms", []), *alarms]
     added, number = list(done.learned.dates[done.learned.number :]), done.learned.number
     if data.delay is not None:
         coefficients = coefficients_by_date(done.learned.dates, done.learned.delay_share)
@@ -436,16 +438,17 @@ def _details(
         "sources_in_clusters": int((sources.labels >= 0).sum()),
         "sources": len(sources.labels),
         "false_alarm_probability": FALSE_ALARM,
-        "alarms": [*before.get("alarms", []), *alarms],
+        "alarms": every,
     }
     details |= earlier.hashes | {"dropped_pairs": _dropped(stack), "several_components": data.several_components}
     said = before.get("sentences", [])
-    sentences = [_sentence(one) for one in details["update"]["alarms"]]
+    sentences = [_sentence(one) for one in every]
     which = f"date {added[0]} was" if len(added) == 1 else f"dates {', '.join(added)} were"
     sentences.insert(0, f"The {which} added to what the first {number} say; those keep their atmosphere.")
     details["update"]["sentences"] = sentences
+    told = [text for text, one in zip(sentences[1:], every, strict=True) if not _seen_again(one, every, stack)]
     kept = [text for text in content["method_warnings"] if text not in said]
-    return details | {"warnings": sentences + kept}
+    return details | {"warnings": [sentences[0], *told, *kept]}
 
 
 def _noise_of_dates(evidence: Evidence, done: Update) -> Array:
@@ -480,6 +483,17 @@ def _record(alarm: Alarm, stack: Stack, factor: float, ratio: int) -> dict[str, 
             found["latitude"] = round(first[0] + (row + 0.5) * step[0], 4)
             found["longitude"] = round(first[1] + (column + 0.5) * step[1], 4)
     return found
+
+
+def _seen_again(alarm: Mapping[str, Any], every: Sequence[Mapping[str, Any]], stack: Stack) -> bool:
+    """Whether a later date raised the alarm at the same place in the same direction, so that it need not be told."""
+    kilometres = 1e-3 * np.array(pixel_size(stack.attributes))
+
+    def again(later: Mapping[str, Any]) -> bool:
+        away = kilometres * [later["row"] - alarm["row"], later["column"] - alarm["column"]]
+        return bool(np.hypot(*away) < later["width_km"] and later["mm"] * alarm["mm"] > 0)
+
+    return any(later["date"] > alarm["date"] and again(later) for later in every)
 
 
 def _sentence(alarm: Mapping[str, Any]) -> str:
