@@ -248,10 +248,11 @@ def test_motion_is_counted_once_and_on_its_own_dates(long_case, course):
 def test_new_motion_keeps_the_shape_it_has(long_case):
     """A round bell fits an oblong step badly; the rest was taken for sky on its first date and on all later ones."""
     observations, learned, *_ = long_case
-    size, shape = 20.0, learned.grid.valid.shape
-    bell = bell_map(np.array([12.3, 13.4, np.log(3.0), 0.5, 0.3]), np.indices(shape).reshape(2, -1).astype(float))
-    moved = observations.with_motion(size * (np.arange(LONG + 6) >= LONG)[:, None, None] * bell.reshape(shape))
-    truth = size * (bell.reshape(shape)[learned.grid.valid] - bell.reshape(shape)[learned.grid.valid].mean())
+    size, place = 20.0, np.array([12.3, 13.4, np.log(3.0), 0.5, 0.3])
+    bell = bell_map(place, np.indices(learned.grid.valid.shape).reshape(2, -1).astype(float))
+    bell = bell.reshape(learned.grid.valid.shape)
+    moved = observations.with_motion(size * (np.arange(LONG + 6) >= LONG)[:, None, None] * bell)
+    truth = size * (bell[learned.grid.valid] - bell[learned.grid.valid].mean())
     errors, with_step, calm = [], learned, learned
     for n in range(LONG + 1, LONG + 7):
         done, same = update(until(moved, n), with_step), update(until(observations, n), calm)

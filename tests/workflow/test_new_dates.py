@@ -191,23 +191,30 @@ def test_the_clusters_grow_by_the_sources_of_the_new_pairs(added):
     assert "are ringed" in (work / "vae_report.html").read_text()
 
 
+def with_motion(stack, row, column, date):
+    """Add motion away from the satellite since a date; return the dates from then on, and the shape of the scene."""
+    with h5py.File(stack, "r+") as f:
+        names = f["date"][:].astype(str)
+        late = np.unique(names)[np.unique(names) >= date]
+        y, x = np.indices(shape := f["unwrapPhase"].shape[1:])
+        bell = 40 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 2.5**2))
+        for k, (first, second) in enumerate(names):
+            if (second >= date) and (first < date):
+                f["unwrapPhase"][k] += np.where(f["unwrapPhase"][k] != 0, bell, 0).astype(np.float32)
+    return late, shape
+
+
 @pytest.mark.parametrize("row", [7, 27])  # the second has its peak beyond the edge
 def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case, row):
     project, work = case
-    column = 20
-    with h5py.File(project / STACK, "r+") as f:
-        names = f["date"][:].astype(str)
-        last = np.unique(names)[-1]
-        y, x = np.mgrid[: f["unwrapPhase"].shape[1], : f["unwrapPhase"].shape[2]]
-        bell = 40 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 2.5**2))
-        for k in np.flatnonzero((names == last).any(axis=1)):
-            f["unwrapPhase"][k] += np.where(f["unwrapPhase"][k] != 0, bell, 0).astype(np.float32)
+    column, last = 20, np.unique(read(project / STACK, "date").astype(str))[-1]
+    _, shape = with_motion(project / STACK, row, column, last)
     result = run(project, update=True)
     found = result.details["update"]["alarms"]
     largest = max(found, key=lambda alarm: abs(alarm["mm"]))
     assert largest["date"] == last and largest["mm"] < -80  # away from the satellite
-    assert np.hypot(largest["row"] - min(row, len(y) - 1), largest["column"] - column) < 3
-    assert all(one["row"] < len(y) and one["column"] < len(x[0]) for one in found)
+    assert np.hypot(largest["row"] - min(row, shape[0] - 1), largest["column"] - column) < 3
+    assert all(one["row"] < shape[0] and one["column"] < shape[1] for one in found)
     data = Data.read(work, json.loads((work / "vae_result.json").read_text()), None)
     on_grid = ((found[0][axis] + 0.5) / data.factor - 0.5 for axis in ("row", "column"))
     assert len(data.marks) == len(found) and data.marks[0].places[0] == data.frame_of_grid().at(*on_grid)
@@ -217,14 +224,7 @@ def test_new_motion_is_told_where_it_is_on_the_maps_of_the_new_dates(case, row):
 
 def test_motion_that_lasts_is_told_once(case):
     project, work = case
-    with h5py.File(project / STACK, "r+") as f:
-        names = f["date"][:].astype(str)
-        new = np.unique(names)[FIRST:]
-        y, x = np.mgrid[: f["unwrapPhase"].shape[1], : f["unwrapPhase"].shape[2]]
-        bell = 40 * np.exp(-((y - 16) ** 2 + (x - 12) ** 2) / (2 * 2.5**2))
-        for k, pair in enumerate(names):  # a step before the new dates
-            moved = np.isin(pair[1], new) ^ np.isin(pair[0], new)
-            f["unwrapPhase"][k] += np.where(moved & (f["unwrapPhase"][k] != 0), bell, 0).astype(np.float32)
+    new, _ = with_motion(project / STACK, 16, 12, np.unique(read(project / STACK, "date").astype(str))[FIRST])
     result = run(project, update=True)
     alarms = [one for one in result.details["update"]["alarms"] if np.hypot(one["row"] - 16, one["column"] - 12) < 3]
     assert {one["date"] for one in alarms} == set(new)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from scipy.stats import chi2
 
 from ..arrays import Array
 from .bells import Bells, bell_map, refined
 from .chance import chance_exceeds, place_inflation
-from .deformation import LOG_ODDS
+from .deformation import probability_of
 from .local_sky import LocalSky
-from .search import NEAR, UNLIKELY
+from .search import NEAR
 from .sky import CHI2_MEDIAN, Footprints, LocalPrecision, Sky
 from .threads import of_each
 
@@ -25,8 +24,6 @@ LASTING = (1, 2, 4)
 """Numbers of successive dates whose common motion is tested; they share the false alarms."""
 MOST_ALARMS = 10
 """Largest number of places at which one date shows new motion, for each length."""
-LEAST_SCORE = 1.0 + float(logit(UNLIKELY)) / LOG_ODDS
-"""Score of motion of the probability ``UNLIKELY``."""
 FEW_DATES = 20
 """Number of dates learned from with which a new one would exceed its threshold twice as often as it should, because the
 distribution that is fitted to their largest scores is uncertain itself."""
@@ -63,7 +60,7 @@ class Alarm:
     @property
     def probability(self) -> float:
         """Probability that it is not due to chance, as for any other motion."""
-        return _probability(self.score)
+        return probability_of(self.score)
 
     @property
     def raised(self) -> bool:
@@ -78,11 +75,6 @@ class Alarm:
         whole = round(abs(self.amplitude) / (2 * np.pi))
         few = cells * np.exp(self.place[2]) < FEW_CELLS
         return whole if few and abs(abs(self.amplitude) / (2 * np.pi) - whole) < NEARLY_WHOLE else 0
-
-
-def _probability(score: float) -> float:
-    """Probability that motion of this score is not due to chance."""
-    return float(expit(LOG_ODDS * (score - 1.0)))
 
 
 def distinct(alarms: Sequence[Alarm]) -> list[Alarm]:
@@ -189,29 +181,34 @@ class Judge:
         reached: list[float] = []
         if not len(self.places):
             return []
-        left, noise, precision = unit, self.energy * self.inflation, self.sky.precision
+
+        def scores_of(left: Array) -> Array:
+            return (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (self.energy * self.inflation)
+
+        left, precision = unit, self.sky.precision
         maps = self.maps[:0]
         amplitudes: Array = np.zeros(0)
         energies: Array = np.zeros(0)
-        scores = (self.maps @ self.metric.whiten(unit[None])[0]) ** 2 / noise
+        scores = scores_of(unit)
         level = _level(scores)
         while len(chosen) < MOST_ALARMS:
-            scores = (self.maps @ self.metric.whiten(left[None])[0]) ** 2 / (noise * level * threshold)
-            scores[chosen] = 0.0
-            best = int(scores.argmax())
-            if scores[best] < least:
+            relative = scores / (level * threshold)
+            relative[chosen] = 0.0
+            best = int(relative.argmax())
+            if relative[best] < least:
                 break
             chosen.append(best)
-            reached.append(float(scores[best]))
+            reached.append(float(relative[best]))
             # what a round bell leaves of a clear motion would be taken for sky; a faint one says little of its shape
             place = self.places[best]
             better, *_ = refined(place, precision.whiten(left[None])[0], precision, self.bells)
-            places.append(place + _probability(reached[-1]) * (better - place))
+            places.append(place + probability_of(reached[-1]) * (better - place))
             maps = np.vstack([maps, bell_map(places[-1], self.bells.pixels)])
             whitened = self.metric.whiten(maps)
             gram = whitened @ maps.T
             amplitudes, energies = np.asarray(np.linalg.solve(gram, whitened @ unit)), np.diag(gram)
             left = unit - amplitudes @ maps
+            scores = scores_of(left)
         std = np.sqrt(level * self.inflation[chosen] / energies)
         found = zip(places, maps, amplitudes, std, reached, strict=True)
         return [(place, bell, float(amplitude), float(error), score) for place, bell, amplitude, error, score in found]

@@ -183,31 +183,33 @@ def estimate(
     fade = doubt.fade(np.sqrt((moved**2).mean(axis=0)), sky.fine)
     turned = [(*one, size) for own, size in events for one in local.by_block(own)]
 
-    def of_slow(q: int) -> list[_Part]:
+    def of_slow(q: int) -> _Part:
         slow, modes, own = joint.slow[q], sky.covariance(joint.slow[q]).modes, steady[q : q + 1]
         weighted = doubt.weighted(modes, slow.fine * sky.fine, np.abs(steady[q] @ motion))
-        return [_Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed)]
+        return _Part.of_modes(own, own @ still, modes, weighted, sky, slow.removed)
 
-    def of_block(number: int) -> list[_Part]:
+    def of_block(number: int) -> tuple[_Part, list[_Part]]:
         block, metric = local.blocks[number], LocalPrecision(sky, local.modes[number] * fade)
-        found = [_Part.of_block(np.eye(len(series))[block], plain[block], metric)]
-        for functions, size in ((functions, size) for k, functions, size in turned if k == number):
-            error = doubt.error(sky.fine, size, unit=local.level)  # as large as the square of the pixels
-            found.append(_Part.of_block(functions, functions @ still, metric, error))
-        return found
+        unsteady = []
+        for k, functions, size in turned:
+            if k == number:
+                error = doubt.error(sky.fine, size, unit=local.level)  # as large as the square of the pixels
+                unsteady.append(_Part.of_block(functions, functions @ still, metric, error))
+        return _Part.of_block(np.eye(len(series))[block], plain[block], metric), unsteady
 
-    work = [partial(of_slow, q) for q in range(len(joint.slow))]
-    work += [partial(of_block, number) for number in range(len(local.blocks))]
-    found = side_by_side(*work)
+    found = side_by_side(
+        *(partial(of_slow, q) for q in range(len(joint.slow))),
+        *(partial(of_block, number) for number in range(len(local.blocks))),
+    )
     slow, blocks = found[: len(joint.slow)], found[len(joint.slow) :]
-    parts = [part for part, *_ in blocks] + sum(slow, []) + sum((unsteady for _, *unsteady in blocks), [])
+    parts = [part for part, _ in blocks] + slow + [part for _, unsteady in blocks for part in unsteady]
 
     turbulent = strength * sum(part.functions.T @ part.maps for part in parts)
     slope = joint.sky.strength * sum(part.functions.T @ part.slopes for part in parts)
     left = still - turbulent / strength - np.outer(slope / joint.sky.strength, sky.height)
-    variance = _Errors(parts, len(local.blocks), left, sky, valid)
+    errors = _Errors(parts, len(local.blocks), left, sky, valid)
     line, each = _line(years), np.eye(len(years)) - 1.0 / len(years)
-    of_sky, of_dates = variance.of_sum(line * joint.sky.strength), strength**2 * variance.of_dates()
+    of_sky, of_dates = errors.of_sum(line * joint.sky.strength), strength**2 * errors.of_dates()
     of_motion = joint.deformation.variance_along(np.vstack([line, each]))
     rate_std, std = np.sqrt(of_sky + of_motion[0]), np.sqrt(of_dates + of_motion[1:])
 

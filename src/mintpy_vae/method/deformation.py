@@ -25,6 +25,11 @@ twice a log-likelihood ratio and a threshold is about 20. If the scores by chanc
 higher and the same score has less weight. Near known motion thresholds are lower, and these odds somewhat too sharp."""
 
 
+def probability_of(score: float, even: float = 1.0) -> float:
+    """Probability that motion of this score, in units of its threshold, is not due to chance; a half at ``even``."""
+    return float(expit(LOG_ODDS * (score - even)))
+
+
 @dataclass(frozen=True)
 class Piece:
     """One bell, or one map that follows the relief, with a function of time.
@@ -59,7 +64,7 @@ class Piece:
 
         It is larger than the probability: motion that is taken for sky makes the sky look slower, and hides itself.
         """
-        return float(expit(LOG_ODDS * (self.score - PRESUMED)))
+        return probability_of(self.score, PRESUMED)
 
     @property
     def likely(self) -> bool:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import logit
 
 from ..arrays import Array
 from .bells import THINNEST, Bells, refined
 from .chance import Chance
-from .deformation import CHOSEN, LOG_ODDS, Deformation, Piece
+from .deformation import CHOSEN, LOG_ODDS, Deformation, Piece, probability_of
 from .sky import CHI2_95, CHI2_MEDIAN, Footprints, Precision
 from .threads import of_each
 from .timefunctions import Rotation, TimeFunction
@@ -25,6 +25,8 @@ from .timefunctions import Rotation, TimeFunction
 MAX_PIECES = 200
 UNLIKELY = 0.02
 """Probability below which no further piece is added."""
+LEAST_SCORE = 1.0 + float(logit(UNLIKELY)) / LOG_ODDS
+"""Score of motion of that probability, in units of its threshold."""
 TRIED = 0.7
 """Score of a round bell in a persistent function, in units of the threshold, from which its refined shape is scored.
 The bell of the dictionary nearest to an ellipse has about half its score."""
@@ -205,8 +207,7 @@ class Search:
         pieces, places = _Pieces(self, series), self.bells.places
         widths, centres = np.exp(places[:, 2]), places[:, :2]
         needed = np.tile(self.chance.anywhere, (len(widths), 1))
-        likely = 1.0 + _log_odds(UNLIKELY) / LOG_ODDS
-        least = np.where(self.refines, TRIED, likely)
+        least = np.where(self.refines, TRIED, LEAST_SCORE)
         barred = ~self.chance.searched[:, None]
         scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
         while len(pieces) < MAX_PIECES and len(widths):
@@ -219,7 +220,7 @@ class Search:
                 start = bell
                 bell, place, shape, score = pieces.shaped(start, function)
                 threshold = max(needed[[start, bell], function]) * self.chance.shape_gain[function]
-                if score <= likely * threshold:
+                if score <= LEAST_SCORE * threshold:
                     alike = np.abs(places[:, 2] - places[start, 2]) < ALIKE
                     alike &= np.hypot(*(centres - centres[start]).T) <= widths[start]
                     failed[alike & ~self.bells.relief, function] = True
@@ -279,10 +280,6 @@ class FoundFrom:
     width: float
     trend: Sequence[float]
     step: Sequence[float]
-
-
-def _log_odds(probability: float) -> float:
-    return float(np.log(probability / (1 - probability)))
 
 
 class _Pieces:
@@ -411,7 +408,7 @@ class _Pieces:
         """Probability that the newest piece is not due to chance, from the increase of chi-squared without it."""
         cost = self.amplitudes[-1] ** 2 / np.linalg.inv(self.gram)[-1, -1] / self._inflation(len(self) - 1)
         self.score.append(float(cost / self.needed[-1]))
-        self.probability.append(float(expit(LOG_ODDS * (self.score[-1] - 1.0))))
+        self.probability.append(probability_of(self.score[-1]))
         return self.probability[-1]
 
     def deformation(self) -> Deformation:

@@ -31,9 +31,9 @@ from .source_model import Fit, Trainer, sources_of_pairs
 from .threads import single_threaded
 from .timefunctions import (
     TimeFunction,
-    adds_to,
     annual,
     course,
+    extended,
     persistent_of,
     scanned,
     trend,
@@ -345,12 +345,9 @@ def _functions_of_time(
 ) -> list[TimeFunction]:
     """Functions of time: persistent ones, courses of deformation clusters, and scanned ones."""
     years, functions = grid.years, persistent_functions(grid.years, given)
-    courses: list[TimeFunction] = []
-    for cluster in sorted(clusters, key=lambda c: -c.energy):
-        found = course(cluster.amplitude, years, dates, grid.good) if cluster.kind == "deformation" else None
-        if found is not None and adds_to(courses, found):
-            courses.append(found)
-    return functions + courses + scanned(dates)
+    deforming = sorted((c for c in clusters if c.kind == "deformation"), key=lambda c: -c.energy)
+    courses = (course(c.amplitude, years, dates, grid.good) for c in deforming)
+    return functions + extended([], filter(None, courses)) + scanned(dates)
 
 
 def persistent_functions(years: Array, given: Sequence[TimeFunction]) -> list[TimeFunction]:
@@ -358,10 +355,7 @@ def persistent_functions(years: Array, given: Sequence[TimeFunction]) -> list[Ti
     functions = [trend(years)]
     if years[-1] - years[0] >= 1.0:
         functions += annual(years)
-    for function in given:
-        if adds_to(functions, function):
-            functions.append(function)
-    return functions
+    return extended(functions, given)
 
 
 def _find_clusters(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -308,6 +308,15 @@ def weighted_sum(weights: Sequence[float] | Array, terms: Sequence[TimeFunction]
 def adds_to(known: Sequence[TimeFunction], function: TimeFunction) -> bool:
     """Whether more than ``MIN_NEW`` of the variance of ``function`` is outside the span of a constant and ``known``."""
     return bool(_new_part(known, function).var() > MIN_NEW * function.values.var())
+
+
+def extended(known: Sequence[TimeFunction], others: Iterable[TimeFunction]) -> list[TimeFunction]:
+    """The functions that are known, and those of the others that each add something to the ones before."""
+    found = list(known)
+    for function in others:
+        if adds_to(found, function):
+            found.append(function)
+    return found
 
 
 def _new_part(known: Sequence[TimeFunction], function: TimeFunction) -> Array:

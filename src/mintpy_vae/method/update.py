@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, Mask
 from ..dates import acquisition_years
-from .alarm import FALSE_ALARM, LASTING, LEAST_SCORE, Alarm, Judge, together
+from .alarm import FALSE_ALARM, LASTING, Alarm, Judge, together
 from .atmosphere import Atmosphere, estimate
 from .bells import Bells, make_bells
 from .covariance import date_strength, fill, strength_of, without_height
@@ -28,7 +28,7 @@ from .knowledge import NOTHING, Knowledge
 from .local_sky import LocalSky, estimate_local_sky, local_sky
 from .observations import Grid, Observations
 from .prior_mean import coefficients, relative
-from .search import ALIKE, NEAR, Dictionary
+from .search import ALIKE, LEAST_SCORE, NEAR, Dictionary
 from .separation import MIN_PIXELS, Separation, flattened
 from .sky import BAD, Footprints, Sky, Slowness, sky_statistics
 from .taper import Whole
@@ -36,9 +36,9 @@ from .threads import side_by_side, single_threaded
 from .timefunctions import (
     Rotation,
     TimeFunction,
-    adds_to,
     continued,
     course,
+    extended,
     goes_on,
     persistent_of,
     prolonged,
@@ -516,9 +516,9 @@ class Statistics:
         """
         n, m = learned.number, len(learned.dates)
         motion, functions = going_on(learned, dates)
-        course = motion.series
-        course[m:] += known
-        alarms, moved, left, strength = self.search(values, dates, learned, course)
+        expected = motion.series
+        expected[m:] += known
+        alarms, moved, left, strength = self.search(values, dates, learned, expected)
         everything = learned.grown(dates, values, moved, strength)
         raised = [alarm for alarm in alarms if alarm.raised and len(dates) > n + 1]  # the first may not last
         if self.significance is not None and (learned.pieces or raised):
@@ -548,19 +548,10 @@ class Statistics:
         if two do. Until then it is a bell of each date alone.
         """
         grid, dates, n = learned.grid, learned.dates, learned.number
-        persistent, unsteady = functions_at(learned, dates)
-        courses: list[TimeFunction] = []
-        energy = {f.name: 0.0 for f in unsteady if f.of_cluster}
-        for piece in learned.pieces:
-            if piece.function in energy:
-                energy[piece.function] += (piece.amplitude * piece.probability) ** 2
-        for before in sorted((f for f in unsteady if f.of_cluster), key=lambda f: -energy[f.name]):
-            now = self._course(before, learned)
-            if adds_to(courses, now):
-                courses.append(now)
+        persistent, _ = functions_at(learned, dates)
         names = {f.name for f in scanned(dates[:n])}
         again = [f for f in scanned(dates) if alarms or f.name in names]
-        functions = [*persistent, *courses, *again]
+        functions = [*persistent, *self._courses(learned), *again]
         still = learned.series - learned.motion
         residual = without(still, persistent)
         residual = residual - residual.mean(axis=1, keepdims=True)
@@ -570,20 +561,27 @@ class Statistics:
         how = (Dictionary(functions, self.bells), significance, near, self.footprints)
         return search_again(learned.series, still, sky, learned.slow, *how).relative_to(n), functions
 
-    def _course(self, before: TimeFunction, learned: Learned) -> TimeFunction:
-        """The course of a cluster, recognised again in the motion on all dates that had the course ``before``.
+    def _courses(self, learned: Learned) -> list[TimeFunction]:
+        """The courses of clusters, each recognised again in the motion on all dates that had it; the strongest first.
 
         A decay that had just begun does not say how it goes on.
         """
-        motion, _ = going_on(learned, learned.dates)
-        own = np.array([piece.function == before.name for piece in learned.pieces])
+        motion, functions = going_on(learned, learned.dates)
+        name = np.array([piece.function for piece in learned.pieces])
         size = np.array([piece.amplitude * piece.probability for piece in learned.pieces])
-        shape = size[own] @ motion.maps[own]
-        whitened = self.sky.precision.whiten(shape[None])[0]
-        others = motion.weights[~own].T @ motion.maps[~own]
-        amplitude = (learned.series - others) @ whitened / (shape @ whitened)
         good = np.r_[learned.grid.good, np.arange(learned.number, len(learned.dates))]
-        return course(amplitude, learned.grid.years, learned.dates, good) or before
+
+        def now(before: TimeFunction) -> TimeFunction:
+            own = name == before.name
+            shape = size[own] @ motion.maps[own]
+            whitened = self.sky.precision.whiten(shape[None])[0]
+            others = motion.weights[~own].T @ motion.maps[~own]
+            amplitude = (learned.series - others) @ whitened / (shape @ whitened)
+            return course(amplitude, learned.grid.years, learned.dates, good) or before
+
+        before = [f for f in functions if f.of_cluster]
+        before.sort(key=lambda f: -float((size[name == f.name] ** 2).sum()))
+        return extended([], map(now, before))
 
 
 def functions_at(learned: Learned, dates: Sequence[str]) -> tuple[list[TimeFunction], list[TimeFunction]]:
