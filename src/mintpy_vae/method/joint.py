@@ -151,7 +151,7 @@ def search_again(
     dictionary : Dictionary
     significance : float
     near : (bells,) bool
-        Bells among which it is searched for; the others say only how rough the sky is.
+        Bells with which unsteady motion is searched for; steady motion is with all.
     footprints : Footprints
         Footprints of all bells of the dictionary.
     """
