@@ -544,8 +544,8 @@ class Statistics:
         """Motion on all dates of `learned`, and its functions of time.
 
         Steady motion is searched for anywhere, because more dates show fainter motion; unsteady motion is near where it
-        was found before or raised an alarm. Where there are alarms, motion may also begin on a date that was added: a step if one more date follows, a decay
-        if two do. Until then it is a bell of each date alone.
+        was found before or raised an alarm. Where there are alarms, motion may also begin on a date that was added: a
+        step if one more date follows, a decay if two do. Until then it is a bell of each date alone.
         """
         grid, dates, n = learned.grid, learned.dates, learned.number
         persistent, _ = functions_at(learned, dates)
