@@ -51,14 +51,14 @@ class Chance:
     significance : float
         False-alarm probability of the search in one persistent function, and in all scanned ones together.
     rng : numpy Generator
-    near : (bells,) bool, optional
-        Bells with which scanned functions are searched for, and of which chance produces their largest; all by default.
+    searched : (bells,) bool, optional
+        Bells among which motion is searched for, and of which chance produces the largest; all by default. The others
+        say only how rough the sky is.
     footprints : Footprints, optional
         Footprints of the bells, if they are known; only the sky's strengths may have changed since.
 
     Attributes
     ----------
-    searched : (bells, functions) bool
     anywhere : (functions,)
         Threshold of the score of any bell that is searched for.
     shape_gain : (functions,)
@@ -78,23 +78,25 @@ class Chance:
         functions: Sequence[TimeFunction],
         significance: float,
         rng: np.random.Generator,
-        near: Mask | None = None,
+        searched: Mask | None = None,
         footprints: Footprints | None = None,
     ) -> None:
         self.sky, self.significance = sky, significance
-        own = np.ones(len(bells.maps), dtype=bool) if near is None else near
+        self.searched = np.ones(len(bells.maps), dtype=bool) if searched is None else searched
         self.footprints = footprints or Footprints(sky, bells.maps)
         precision, widths = sky.precision, bells.places[:, 2]
         self.energy = energy = self.footprints.energy
-        self.test = np.array([1 if f.family else 0 for f in functions])
-        self.searched = own[:, None] | (self.test == 0)
+        scanned = np.array([bool(f.family) for f in functions])
+        self.test = np.where(scanned, 1, 0)
+
+        own = self.searched
         whitened = precision.whiten(sky.draw(DRAWS, rng))
-        drawn = (whitened @ bells.maps.T) ** 2 / energy
+        drawn = (whitened @ bells.maps[own].T) ** 2 / energy[own]
         largest = [drawn.max(axis=1, initial=0.0)]
         before = shaped = largest[0][:REFINED_DRAWS]
-        if (round_ones := ~bells.relief).any():
+        if (round_ones := own & ~bells.relief).any():
             some = whitened[:REFINED_DRAWS]
-            first = np.flatnonzero(round_ones)[drawn[:REFINED_DRAWS, round_ones].argmax(axis=1)]
+            first = np.flatnonzero(round_ones)[drawn[:REFINED_DRAWS, ~bells.relief[own]].argmax(axis=1)]
 
             def score(start: tuple[int, Array]) -> float:
                 bell, along = start
@@ -106,7 +108,7 @@ class Chance:
         strength = sky.strength
         response = bells.maps @ precision.whiten(sky.residual / strength[:, None]).T
         self.inflation = place_inflation(response, energy, widths)
-        if self.test.any():
+        if scanned.any():
             values = np.array([f.values for f in functions if f.family])
             units = Rotation(strength, []).centred(values) / strength
             # single precision: with many dates and as many functions this product is the largest part of the search

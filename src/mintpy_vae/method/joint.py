@@ -151,7 +151,7 @@ def search_again(
     dictionary : Dictionary
     significance : float
     near : (bells,) bool
-        Bells with which unsteady motion is searched for; steady motion is with all.
+        Bells among which it is searched for; the others say only how rough the sky is.
     footprints : Footprints
         Footprints of all bells of the dictionary.
     """

@@ -208,7 +208,7 @@ class Search:
         widths, centres = np.exp(places[:, 2]), places[:, :2]
         needed = np.tile(self.chance.anywhere, (len(widths), 1))
         least = np.where(self.refines, TRIED, LEAST_SCORE)
-        barred = ~self.chance.searched
+        barred = ~self.chance.searched[:, None]
         scores, failed = self.scores(pieces.left()), np.zeros(needed.shape, dtype=bool)
         while len(pieces) < MAX_PIECES and len(widths):
             excess = np.where(barred | failed | (scores <= least * needed), -np.inf, scores - needed)

@@ -3,7 +3,8 @@
 The statistics of the sky, the local covariance and the share of the slow sky are those that were learned; the phase and
 the strength of the new dates are new. The covariance that recurs at places contains the learned dates alone, so that no
 new date explains itself. Motion is new where it leaves the functions of time that it followed; for the correction it is
-searched for again on all dates under the statistics that were learned, except in wide scenes. Arrays only.
+searched for again on all dates, there and where it was known, under the statistics that were learned, except in wide
+scenes. Arrays only.
 """
 
 from __future__ import annotations
@@ -346,7 +347,7 @@ def update(
     false_alarm : float
         Probability of an alarm on a date without motion.
     again : bool
-        Whether motion is searched for again with the new dates.
+        Whether motion is searched for again with the new dates, where it was found and where alarms are raised.
 
     Raises
     ------
@@ -520,7 +521,7 @@ class Statistics:
         alarms, moved, left, strength = self.search(values, dates, learned, expected)
         everything = learned.grown(dates, values, moved, strength)
         raised = [alarm for alarm in alarms if alarm.raised and len(dates) > n + 1]  # the first may not last
-        if self.significance is not None:
+        if self.significance is not None and (learned.pieces or raised):
             motion, functions = self._found_again(everything, self.significance, raised)
             _, moved, _, strength = self.search(everything.series[n:], dates, learned.until(n), motion.series)
             moved, strength = np.vstack([learned.motion[:n], moved]), np.r_[learned.strength[:n], strength]
@@ -541,11 +542,10 @@ class Statistics:
     def _found_again(
         self, learned: Learned, significance: float, alarms: Sequence[Alarm]
     ) -> tuple[Deformation, list[TimeFunction]]:
-        """Motion on all dates of `learned`, and its functions of time.
+        """Motion on all dates of `learned` near where it was found before or raised an alarm; its functions of time.
 
-        Steady motion is searched for anywhere, because more dates show fainter motion; unsteady motion is near where it
-        was found before or raised an alarm. Where there are alarms, motion may also begin on a date that was added: a
-        step if one more date follows, a decay if two do. Until then it is a bell of each date alone.
+        Where there are alarms, motion may also begin on a date that was added: a step if one more date follows, a decay
+        if two do. Until then it is a bell of each date alone.
         """
         grid, dates, n = learned.grid, learned.dates, learned.number
         persistent, _ = functions_at(learned, dates)
